@@ -1,0 +1,110 @@
+"""Decoding with PyAV, which brings its own FFmpeg."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .decoded_video import VideoDecodingError
+from .video_sources import lacks_presentation_times
+from .video_stream import VideoStream
+
+
+class PyAVStream(VideoStream):
+    """
+    Args:
+        path: a local file.
+        name: the source as text, for errors.
+        num_threads: threads over the slices of a picture. Never over pictures (FFmpeg's frame threads): after an
+            error in a damaged file such a decoder may wait for ever.
+
+    Raises:
+        VideoDecodingError: no readable video stream.
+    """
+
+    def __init__(self, path: str, name: str, num_threads: int = 1):
+        import av
+
+        self.name = name
+        self.failures = (av.FFmpegError, OSError, ValueError, RuntimeError)
+        self._path, self._num_threads = path, num_threads
+        self._container: Any = None
+        self._layout: tuple | None = None
+        with self._named_failures():
+            try:
+                self._read_facts()
+            except BaseException:
+                self.close()
+                raise
+
+    def _read_facts(self) -> None:
+        self._open()
+        packets = []
+        for packet in self._container.demux(self._stream):
+            if packet.size and not packet.is_discard:  # discarded: outside the file's edit list
+                packets.append((packet.pts, packet.is_keyframe, packet.duration or 0))
+        timed = not lacks_presentation_times(self._path) and all(packet[0] is not None for packet in packets)
+        if timed:
+            packets.sort()
+        self._open()  # afresh: not every format can be rewound
+        frame = self._set_index(
+            [self._seconds(packet[0]) if timed else 0.0 for packet in packets],
+            [packet[1] for packet in packets],
+            self._seconds(packets[-1][2]) if packets else 0.0,
+            None if timed else float(self._stream.average_rate or self._stream.guessed_rate or 25),
+        )
+        self.info = self._facts(frame, self._stream.codec_context.codec.canonical_name, self._stream.index)
+
+    def _seconds(self, ticks: int) -> float:
+        return ticks * self._base[0] / self._base[1]  # as torchcodec computes them, to the last bit
+
+    def _open(self) -> None:
+        import av
+
+        self.close()
+        self._container = av.open(self._path, metadata_errors="ignore")
+        self._stream = self._container.streams.best("video")
+        if self._stream is None:
+            raise VideoDecodingError(self.name, "it has no video stream")
+        if self._stream.codec_context is None:
+            raise VideoDecodingError(self.name, "FFmpeg has no decoder for its video stream")
+        self._base = self._stream.time_base.as_integer_ratio()
+        self._stream.codec_context.thread_type = "NONE" if self._num_threads == 1 else "SLICE"
+        self._stream.codec_context.thread_count = self._num_threads
+
+    def _decode(self) -> Iterator[tuple[float, Any]]:
+        for frame in self._container.decode(self._stream):
+            yield (0.0 if frame.pts is None else self._seconds(frame.pts)), frame
+
+    def _seek(self, seconds: float) -> None:
+        self._container.seek(round(seconds * self._base[1] / self._base[0]), stream=self._stream)
+
+    def _picture(self, frame: Any) -> np.ndarray:
+        layout = (frame.width, frame.height, frame.format.name)
+        if layout != self._layout:
+            self._graph, self._layout = _rgb_graph(frame), layout
+        self._graph.vpush(frame)
+        return np.rot90(self._graph.vpull().to_ndarray(), self.info.rotation // 90)
+
+    def close(self) -> None:
+        self._frames = iter(())  # a suspended decoding loop keeps the container alive
+        if self._container is not None:
+            self._container.close()
+
+
+def _rgb_graph(frame: Any) -> Any:
+    """FFmpeg's own conversion to RGB, the same as torchcodec's to the last bit.
+
+    `VideoFrame.to_ndarray` differs from it in how it places colour samples: in 10-bit, interlaced and odd-sized
+    pictures.
+    """
+    import av.filter
+
+    graph = av.filter.Graph()
+    if hasattr(graph, "threads"):  # PyAV 18; before, the conversion starts a thread per core
+        graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
+    return graph

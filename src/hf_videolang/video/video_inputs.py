@@ -1,0 +1,250 @@
+"""Whatever a user calls a video (a file, frames in memory, an open decoder) becomes frames `[T, 3, H, W]`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers.image_utils import load_image
+from transformers.video_utils import VideoMetadata
+
+from .decoded_video import VideoDecodingError
+from .video_decoding import decode_video, probe_video
+
+SampleFrames = Callable[[VideoMetadata], Sequence[int]]
+
+EXPECTED_VIDEO = (
+    "a path, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or PyAV decoder, frames as an array or "
+    "tensor [frames, height, width, channels] or [frames, channels, height, width], or a list of frames"
+)
+
+
+def flatten_videos(videos: Any) -> list:
+    """
+    One video, or lists of videos nested to any depth, as a flat list with one entry a video.
+
+    A list of pictures (PIL images or arrays of up to 3 dimensions) is one video, an array of 5 dimensions a batch.
+
+    Raises:
+        ValueError: an empty list, a single picture, an array that holds no video.
+        TypeError: anything that is no video.
+    """
+    if isinstance(videos, (list, tuple)):
+        if not len(videos):
+            raise ValueError(f"an empty list holds no video; expected {EXPECTED_VIDEO}.")
+        if all(_is_picture(item) for item in videos):
+            return [videos]
+        return [video for item in videos for video in flatten_videos(item)]
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+        return list(videos)
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4:
+        return [videos]
+    if isinstance(videos, (np.ndarray, torch.Tensor)):
+        raise ValueError(
+            f"an array of shape {tuple(videos.shape)} is no video; expected [frames, height, width, channels] or "
+            "[frames, channels, height, width]. Pass a single picture to the processor as `images`."
+        )
+    if isinstance(videos, PIL.Image.Image):
+        raise ValueError("a picture is no video; pass it to the processor as `images`, or frames as a list.")
+    is_source = isinstance(videos, (str, Path, bytes, Mapping))
+    if is_source or hasattr(videos, "read") or _is_torchcodec(videos) or _is_pyav(videos):
+        return [videos]
+    raise TypeError(f"{type(videos).__name__} is no video; expected {EXPECTED_VIDEO}.")
+
+
+def images_as_videos(images: Any) -> list[list]:
+    """Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame."""
+    if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
+        images = list(images)
+    elif not isinstance(images, (list, tuple)):
+        images = [images]
+    if not len(images):
+        raise ValueError("`images` is an empty list.")
+    images = [load_image(str(image)) if isinstance(image, (str, Path)) else image for image in images]
+    for image in images:
+        if not _is_picture(image):
+            shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
+            raise TypeError(
+                f"{type(image).__name__}{shape} is no picture; expected a PIL image, a path, a URL, or an array "
+                "[height, width, channels] or [channels, height, width]."
+            )
+    return [[image] for image in images]
+
+
+def holds_frames(video: Any) -> bool:
+    """Whether an entry of `flatten_videos` has its frames in memory, so that nothing is decoded."""
+    return isinstance(video, (list, tuple, np.ndarray, torch.Tensor))
+
+
+def select_frames(
+    video: Any, sample: SampleFrames | None, given: Mapping | None
+) -> tuple[Any, VideoMetadata]:
+    """
+    The sampled frames of a video in memory, still in their own layout, and where they come from.
+
+    Args:
+        video: array, tensor or list of frames.
+        sample: gives the positions of the frames to keep; `None` keeps all.
+        given: what the user says about the video, fields of `VideoMetadata`. If `frames_indices` says that the
+            frames were themselves sampled, the frame rate is that of the sampled ones.
+    """
+    known = VideoMetadata(**given) if given is not None else VideoMetadata(total_num_frames=len(video))
+    frames_per_second = None if known.fps is None else known.sampled_fps
+    origin = range(len(video)) if known.frames_indices is None else known.frames_indices
+    if len(origin) != len(video):
+        raise ValueError(
+            f"video_metadata names {len(origin)} frames_indices for a video of {len(video)} frames."
+        )
+    indices: Sequence[int] = range(len(video))
+    if sample is not None:
+        indices = sample(VideoMetadata(total_num_frames=len(video), fps=frames_per_second))
+        video = [video[i] for i in indices] if isinstance(video, (list, tuple)) else video[list(indices)]
+    known.frames_indices = [int(origin[i]) for i in indices]
+    return video, known
+
+
+def read_frames(
+    video: Any, sample: SampleFrames | None, needs_frame_rate: bool = False
+) -> tuple[torch.Tensor, VideoMetadata]:
+    """
+    Decode the sampled frames of a file or an open decoder, and only these.
+
+    Args:
+        video: path, URL, bytes, binary file, torchcodec `VideoDecoder`, PyAV container, or a dictionary with "path"
+            or "bytes" (those of `datasets`) and perhaps "start" and "end" in seconds, to which it is then cut.
+        sample: gives the positions of the frames to read; `None` reads all.
+        needs_frame_rate: the rule asks for frames per second, so that the file is looked into beforehand.
+
+    Returns:
+        uint8 frames, `[T, 3, H, W]`, and the facts about the video.
+
+    Raises:
+        VideoDecodingError: the video cannot be read.
+        ValueError: a dictionary without a video.
+    """
+    if _is_torchcodec(video):
+        return _read_torchcodec(video, sample)
+    source, start, end = video, None, None
+    if isinstance(video, Mapping):
+        start, end = video.get("start"), video.get("end")
+        source = video.get("bytes") if video.get("bytes") is not None else video.get("path")
+        if source is None:
+            raise ValueError(f"a dictionary with the keys {sorted(video)} holds neither 'path' nor 'bytes'.")
+    elif _is_pyav(video):
+        source = _source_of_container(video)
+    frames_per_second = probe_video(source).frames_per_second if needs_frame_rate else None
+
+    def select(total_frames: int) -> Sequence[int]:
+        if sample is None:
+            return range(total_frames)
+        return [int(i) for i in sample(VideoMetadata(total_num_frames=total_frames, fps=frames_per_second))]
+
+    decoded = decode_video(source, select, start=start, end=end)
+    info = decoded.info
+    metadata = VideoMetadata(
+        total_num_frames=info.num_frames,
+        fps=info.frames_per_second,
+        width=info.width,
+        height=info.height,
+        duration=info.duration,
+        frames_indices=decoded.indices,
+    )
+    return decoded.frames, metadata
+
+
+def to_rgb_frames(video: Any, data_format: str | None = None) -> torch.Tensor:
+    """
+    Frames in memory as an RGB tensor `[T, 3, H, W]` of their own type. Grey is repeated, alpha is dropped.
+
+    Args:
+        video: array or tensor of 4 dimensions, or a list of pictures of one size.
+        data_format: `"channels_first"` or `"channels_last"`; told from the shape when `None`.
+
+    Raises:
+        ValueError: frames of different sizes, or a shape in which 1, 3 or 4 channels are not to be found.
+    """
+    if isinstance(video, (list, tuple)):
+        frames = [_picture_to_tensor(picture, data_format) for picture in video]
+        if len({frame.shape[-2:] for frame in frames}) > 1:
+            sizes = sorted({tuple(frame.shape[-2:]) for frame in frames})
+            raise ValueError(f"the frames of one video must have one size; got heights and widths {sizes}.")
+        return torch.stack(frames)
+    return _to_rgb(_to_tensor(video), data_format)
+
+
+def _picture_to_tensor(picture: Any, data_format: str | None) -> torch.Tensor:
+    if isinstance(picture, PIL.Image.Image):
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    tensor = _to_tensor(picture)
+    return _to_rgb(tensor, data_format) if tensor.ndim == 3 else tensor.expand(3, -1, -1)
+
+
+def _to_tensor(array: Any) -> torch.Tensor:
+    # copies only what torch cannot share: negative strides, read-only memory
+    return (
+        array
+        if isinstance(array, torch.Tensor)
+        else torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    )
+
+
+def _to_rgb(frames: torch.Tensor, data_format: str | None) -> torch.Tensor:
+    """`[..., C, H, W]` or `[..., H, W, C]` with 1, 3 or 4 channels to `[..., 3, H, W]`."""
+    first, last = frames.shape[-3] in (1, 3, 4), frames.shape[-1] in (1, 3, 4)
+    if data_format is not None:
+        first, last = first and data_format == "channels_first", last and data_format == "channels_last"
+    if first == last:
+        found = "two dimensions that may be" if first else "no dimension of 1, 3 or 4"
+        raise ValueError(
+            f"frames of shape {tuple(frames.shape)} have {found} channels (input_data_format={data_format}); expected "
+            "[..., height, width, channels] or [..., channels, height, width], told apart where that is needed by "
+            "input_data_format='channels_last' or 'channels_first'."
+        )
+    if last:
+        frames = frames.movedim(-1, -3)
+    return frames.expand(*frames.shape[:-3], 3, -1, -1) if frames.shape[-3] == 1 else frames[..., :3, :, :]
+
+
+def _read_torchcodec(decoder: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, VideoMetadata]:
+    facts = decoder.metadata
+    metadata = VideoMetadata(
+        total_num_frames=len(decoder),
+        fps=facts.average_fps,
+        width=facts.width,
+        height=facts.height,
+        duration=facts.duration_seconds,
+    )
+    indices = [int(i) for i in (range(len(decoder)) if sample is None else sample(metadata))]
+    try:
+        frames = decoder.get_frames_at(indices).data
+    except RuntimeError as error:
+        raise VideoDecodingError("<VideoDecoder>", str(error)) from error
+    metadata.frames_indices = indices
+    return to_rgb_frames(frames), metadata
+
+
+def _source_of_container(container: Any) -> str | bytes:
+    """What a PyAV container was opened on; a fresh decoder reads it, so the container stays where it is."""
+    if container.file is None:
+        return container.name
+    file = container.file.file
+    position = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(position)
+    return data
+
+
+def _is_picture(item: Any) -> bool:
+    is_array = isinstance(item, (np.ndarray, torch.Tensor)) and item.ndim in (2, 3)
+    return is_array or isinstance(item, PIL.Image.Image)
+
+
+def _is_torchcodec(video: Any) -> bool:
+    return hasattr(video, "get_frames_at")  # told without importing torchcodec
+
+
+def _is_pyav(video: Any) -> bool:
+    return hasattr(video, "demux") and hasattr(video, "streams")  # told without importing av

@@ -1,0 +1,80 @@
+"""A path, URL, bytes or open file becomes a local file, which is all that the decoders need to know."""
+
+import http.client
+import os
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .decoded_video import VideoDecodingError
+
+
+@contextmanager
+def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
+    """Absolute path of the video, and its name for errors.
+
+    What is no file yet becomes a temporary one that lives as long as the context.
+
+    Args:
+        source: path (str or Path), http(s) URL, bytes, or an open binary file, which is read from its start.
+        timeout: seconds without a byte after which a download is given up (None: 60).
+
+    Raises:
+        VideoDecodingError: no such file, or the download failed.
+        TypeError: anything else than a source.
+    """
+    is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
+    if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):
+        raise TypeError(
+            f"{type(source).__name__} is no video source; pass a path, URL, bytes or a binary file."
+        )
+    is_url = isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+    if not (is_bytes or is_file or is_url):
+        # Made absolute, so that FFmpeg cannot take a name like "concat:a|b" for one of its protocols.
+        path = os.path.abspath(source)
+        if not os.path.isfile(path):  # a pipe or a device would block FFmpeg
+            reason = "it is not a regular file" if os.path.exists(path) else "there is no such file"
+            raise VideoDecodingError(os.fspath(source), reason)
+        yield path, os.fspath(source)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "video")
+        if is_url:
+            _download(source, path, timeout)
+            yield path, source
+            return
+        content = source if is_bytes else _read_from_start(source)
+        with open(path, "wb") as file:
+            file.write(content)
+        yield path, str(getattr(source, "name", f"<{len(content)} bytes>"))
+
+
+def lacks_presentation_times(path: str) -> bool:
+    """Whether the container is AVI or an MPEG program stream, which do not time every frame."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return (head[:4] == b"RIFF" and head[8:] == b"AVI ") or head[:4] == b"\x00\x00\x01\xba"
+
+
+def _read_from_start(file: Any) -> bytes:
+    if hasattr(file, "seek"):
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError(f"{file!r} reads as {type(content).__name__}; open the video in binary mode ('rb').")
+    return content
+
+
+def _download(url: str, path: str, timeout: float | None) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "hf_videolang"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout or 60) as response, open(path, "wb") as file:
+            shutil.copyfileobj(response, file)
+            expected, got = response.headers.get("Content-Length"), file.tell()
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        raise VideoDecodingError(url, f"the download failed: {error}") from error
+    if expected is not None and got != int(expected):
+        raise VideoDecodingError(url, f"the download broke off after {got} of {expected} bytes")
