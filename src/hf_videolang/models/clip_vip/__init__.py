@@ -1,0 +1,1 @@
+"""CLIP-ViP: text-to-video retrieval with video proxy tokens on CLIP."""

@@ -1,0 +1,837 @@
+"""
+CLIP-ViP (arXiv 2209.06430): CLIP over video, with proxy tokens that carry information between frames.
+
+Tensors below: B batch, T frames, L patches a frame, M proxy tokens (class token included), D width, P projection.
+The sequence of the video tower is [class token, added proxies, patches of frame 0, patches of frame 1, ...].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_clip_vip import CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig
+
+PER_FRAME_FUSIONS = ("mean_pooling", "sequence_transformer")
+
+
+@dataclass
+class CLIPViPOutput(ModelOutput):
+    """
+    Output of [`CLIPViPModel`].
+
+    Args:
+        loss (`torch.Tensor`, scalar): with `return_loss=True`: mean of the text-to-video and video-to-text cross
+            entropies over the local batch. Training gathers over processes instead, see `hf_videolang.losses`.
+        logits_per_video (`torch.Tensor` [videos, texts]): exp(logit_scale) times the cosine similarities.
+        logits_per_text (`torch.Tensor` [texts, videos]): its transpose.
+        text_embeds (`torch.Tensor` [texts, P]): unit vectors.
+        video_embeds (`torch.Tensor` [videos, P]): unit vectors.
+        text_model_output, vision_model_output (`BaseModelOutputWithPooling`): what `get_text_features` and
+            `get_video_features` return; `vision_model_output.last_hidden_state` is `None` if `pooled_only`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+@dataclass
+class CLIPViPTextModelOutput(ModelOutput):
+    """
+    Output of [`CLIPViPTextModelWithProjection`].
+
+    Args:
+        text_embeds (`torch.Tensor` [B, P]): projected, not normalised.
+        last_hidden_state (`torch.Tensor` [B, S, D]), hidden_states, attentions: as in [`CLIPViPTextModel`].
+    """
+
+    text_embeds: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class CLIPViPVisionModelOutput(ModelOutput):
+    """
+    Output of [`CLIPViPVisionModelWithProjection`].
+
+    Args:
+        video_embeds (`torch.Tensor` [B, P]): projected, not normalised.
+        last_hidden_state (`torch.Tensor` [B, M + T*L, D]), hidden_states, attentions: as in [`CLIPViPVisionModel`].
+    """
+
+    video_embeds: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def unit_vectors(features: torch.Tensor) -> torch.Tensor:
+    """Divide by the Euclidean norm over the last axis, without an epsilon, as the original does."""
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+def _with_init_std(module: nn.Module, config: CLIPViPTextConfig | CLIPViPVisionConfig, std: float):
+    """
+    Note on a leaf the spread of its initial weights. It stands there and not with its parent, because transformers
+    initialises a single missing weight without visiting the modules above.
+    """
+    module.init_std = std * config.initializer_factor  # type: ignore[assignment]
+    return module
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out. q, k, v are [B, heads, length, d]; the mask is boolean (`True` = keep) or additive."""
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class CLIPViPAttention(nn.Module):
+    """Multi-head attention of CLIP: every token sees every token that the mask keeps."""
+
+    def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        width, depth = config.hidden_size, config.num_hidden_layers
+        self.k_proj = _with_init_std(nn.Linear(width, width), config, (2 * depth * width) ** -0.5)
+        self.v_proj = _with_init_std(nn.Linear(width, width), config, (2 * depth * width) ** -0.5)
+        self.q_proj = _with_init_std(nn.Linear(width, width), config, (2 * depth * width) ** -0.5)
+        self.out_proj = _with_init_std(nn.Linear(width, width), config, width**-0.5)
+
+    def attend(self, query, key, value, attention_mask=None, **kwargs):
+        """q, k, v [B, length, D] -> attended [B, length, D] and, with eager attention, weights [B, heads, q, k]."""
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attention(
+            self,
+            *(x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (query, key, value)),
+            attention_mask,
+            scaling=self.scaling,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return output.flatten(2), weights
+
+    def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
+        queries = hidden_states[:, :1] if pooled_only else hidden_states
+        output, weights = self.attend(
+            self.q_proj(queries),
+            self.k_proj(hidden_states),
+            self.v_proj(hidden_states),
+            attention_mask,
+            **kwargs,
+        )
+        return self.out_proj(output), weights
+
+
+class CLIPViPProxyAttention(CLIPViPAttention):
+    """
+    Proxy-guided attention (SPEC §1.2, `forward2` of the original's CLIPAttention): a proxy sees everything, a patch
+    sees the proxies and its own frame. Equal to one masked attention over all tokens, at a fraction of its cost: the
+    proxies' keys and values are put in front of each frame's, and the frames become the batch.
+    """
+
+    def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
+        proxies = self.config.num_proxy_tokens
+        key, value = self.k_proj(hidden_states), self.v_proj(hidden_states)
+        query = self.q_proj(hidden_states[:, :1] if pooled_only else hidden_states)
+        output, weights = self.attend(query[:, :proxies], key, value, attention_mask, **kwargs)
+        if pooled_only:
+            return self.out_proj(output), weights
+
+        def by_frame(x):  # [B, M + T*L, D] -> [B*T, M + L, D]
+            patches = x[:, proxies:].unflatten(1, (num_frames, -1))
+            shared = x[:, None, :proxies].expand(-1, num_frames, -1, -1)
+            return torch.cat([shared, patches], dim=2).flatten(0, 1)
+
+        # No mask here: what a patch of a real frame sees is real, and a padded frame is seen by nobody else.
+        frame_query = query[:, proxies:].unflatten(1, (num_frames, -1)).flatten(0, 1)
+        frame_output, frame_weights = self.attend(frame_query, by_frame(key), by_frame(value), **kwargs)
+        frame_output = frame_output.unflatten(0, (-1, num_frames)).flatten(1, 2)
+        output = self.out_proj(torch.cat([output, frame_output], dim=1))
+
+        if weights is not None and kwargs.get("output_attentions", self.config.output_attentions):
+            weights = torch.cat([weights, self._over_all_tokens(frame_weights, num_frames)], dim=2)
+        return output, weights
+
+    def _over_all_tokens(self, frame_weights: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """[B*T, heads, L, M + L] -> [B, heads, T*L, M + T*L], zero where a patch looks at another frame."""
+        to_proxies, to_patches = (
+            frame_weights.unflatten(0, (-1, num_frames))
+            .transpose(1, 2)
+            .split([self.config.num_proxy_tokens, frame_weights.shape[-2]], dim=-1)
+        )
+        same_frame = torch.eye(num_frames, dtype=to_patches.dtype, device=to_patches.device)
+        to_patches = torch.einsum("bhtqk,tu->bhtquk", to_patches, same_frame)
+        return torch.cat([to_proxies.flatten(2, 3), to_patches.flatten(4, 5).flatten(2, 3)], dim=-1)
+
+
+class CLIPViPMLP(nn.Module):
+    """Two linear layers with quick GELU between."""
+
+    def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.activation_fn = ACT2FN[config.hidden_act]
+        width, inner, depth = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+        self.fc1 = _with_init_std(nn.Linear(width, inner), config, (2 * width) ** -0.5)
+        self.fc2 = _with_init_std(nn.Linear(inner, width), config, (2 * depth * width) ** -0.5)
+
+    def forward(self, hidden_states):
+        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+
+
+class CLIPViPEncoderLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer block of both towers."""
+
+    def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig, attention_class=CLIPViPAttention):
+        super().__init__()
+        self.self_attn = attention_class(config)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = CLIPViPMLP(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
+        """[B, S, D] -> [B, S, D], or [B, 1, D] for the first token alone if `pooled_only`."""
+        attended, _ = self.self_attn(
+            self.layer_norm1(hidden_states), attention_mask, pooled_only, num_frames, **kwargs
+        )
+        hidden_states = (hidden_states[:, :1] if pooled_only else hidden_states) + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+class CLIPViPEncoder(nn.Module):
+    """The blocks of one tower. Asked for the pooled token alone, the last block computes nothing else."""
+
+    def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig, attention_class=CLIPViPAttention):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [CLIPViPEncoderLayer(config, attention_class) for _ in range(config.num_hidden_layers)]
+        )
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
+        last = len(self.layers) - 1
+        for index, layer in enumerate(self.layers):
+            hidden_states = layer(
+                hidden_states, attention_mask, pooled_only and index == last, num_frames, **kwargs
+            )
+        return hidden_states
+
+
+class CLIPViPTextEmbeddings(nn.Module):
+    """Token plus position embedding."""
+
+    def __init__(self, config: CLIPViPTextConfig):
+        super().__init__()
+        tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_embedding = _with_init_std(tokens, config, 0.02)
+        self.position_embedding = _with_init_std(positions, config, 0.02)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        length, longest = input_ids.shape[-1], self.position_embedding.num_embeddings
+        if length > longest:
+            raise ValueError(
+                f"The text has {length} tokens but the model has positions for {longest}; "
+                f"tokenise with truncation=True, max_length={longest}."
+            )
+        positions = torch.arange(length, device=input_ids.device)
+        return self.token_embedding(input_ids) + self.position_embedding(positions)
+
+
+class CLIPViPVisionEmbeddings(nn.Module):
+    """
+    Video -> tokens (SPEC §1.1, CLIPVisionViPEmbeddings of the original). Patches get a spatial position and the
+    temporal embedding of their frame; every proxy gets position row 0 and no time.
+    """
+
+    def __init__(self, config: CLIPViPVisionConfig):
+        super().__init__()
+        self.config = config
+        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
+        patches = nn.Conv2d(
+            config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False
+        )
+        positions = nn.Embedding((config.image_size // config.patch_size) ** 2 + 1, config.hidden_size)
+        self.patch_embedding = _with_init_std(patches, config, config.initializer_range)
+        self.position_embedding = _with_init_std(positions, config, config.initializer_range)
+        added_proxies = config.num_proxy_tokens - 1
+        self.added_cls = (
+            nn.Parameter(torch.empty(added_proxies, config.hidden_size)) if added_proxies else None
+        )
+        self.temporal_embedding = (
+            nn.Parameter(torch.empty(1, config.num_frames, config.hidden_size))
+            if config.use_temporal_embedding
+            else None
+        )
+
+    def frame_embedding(
+        self, num_frames: int, video_attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Temporal embedding of each frame, linearly interpolated when a clip is longer or shorter than the table.
+
+        Half-pixel centres, edges clamped: `interpolate(..., mode="linear", align_corners=False)` of the original. The
+        weight of a table row is a triangle around the frame's position in the table.
+
+        Args:
+            num_frames: T.
+            video_attention_mask: [B, T]; the clip's length is its number of real frames.
+
+        Returns:
+            [1, T, D], or [B, T, D] with a mask.
+        """
+        table = self.temporal_embedding[0]
+        rows = torch.arange(table.shape[0], device=table.device, dtype=torch.float32)
+        if video_attention_mask is None:
+            frame = torch.arange(num_frames, device=table.device, dtype=torch.float32)[None]
+            length: torch.Tensor | int = num_frames
+        else:
+            frame = video_attention_mask.cumsum(dim=1).float() - 1
+            length = video_attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+        position = ((frame + 0.5) * (table.shape[0] / length) - 0.5).clamp(0, table.shape[0] - 1)
+        weights = (1 - (position[..., None] - rows).abs()).clamp(min=0)
+        return weights.to(table.dtype) @ table
+
+    def forward(self, pixel_values_videos, video_attention_mask=None) -> torch.Tensor:
+        """[B, T, channels, H, W], mask [B, T] or `None` -> [B, M + T*L, D]."""
+        batch, frames = pixel_values_videos.shape[:2]
+        pixels = pixel_values_videos.flatten(0, 1).to(self.patch_embedding.weight.dtype)
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2).unflatten(0, (batch, frames))
+        positions = torch.arange(self.position_embedding.num_embeddings, device=patches.device)
+        position_embeds = self.position_embedding(positions)
+
+        patches = patches + position_embeds[1:]
+        if self.temporal_embedding is not None:
+            patches = patches + self.frame_embedding(frames, video_attention_mask)[:, :, None]
+        proxies = self.class_embedding[None]
+        if self.added_cls is not None:
+            proxies = torch.cat([proxies, self.added_cls])
+        proxies = (proxies + position_embeds[0]).expand(batch, -1, -1)
+        return torch.cat([proxies, patches.flatten(1, 2)], dim=1)
+
+
+class CLIPViPSequenceTransformer(nn.Module):
+    """
+    Transformer over frame features, CLIP4Clip's "seqTransf" (SPEC §7): features + frame positions -> blocks ->
+    + features. Its LayerNorms use eps 1e-12.
+    """
+
+    def __init__(self, config: CLIPViPVisionConfig):
+        super().__init__()
+        self.config = CLIPViPTextConfig(
+            hidden_size=config.projection_dim,
+            intermediate_size=4 * config.projection_dim,
+            num_hidden_layers=config.num_sequence_layers,
+            num_attention_heads=config.num_sequence_heads,
+            hidden_act=config.hidden_act,
+            layer_norm_eps=1e-12,
+            attention_dropout=config.attention_dropout,
+            initializer_factor=config.initializer_factor,
+            attn_implementation="sdpa",
+        )
+        positions = nn.Embedding(config.max_sequence_frames, config.projection_dim)
+        self.frame_position_embedding = _with_init_std(positions, config, 0.02)
+        self.layers = nn.ModuleList(
+            [CLIPViPEncoderLayer(self.config) for _ in range(config.num_sequence_layers)]
+        )
+
+    def forward(self, frame_features: torch.Tensor, video_attention_mask: torch.Tensor | None = None):
+        """[B, T, P], mask [B, T] or `None` -> [B, T, P]."""
+        frames, longest = frame_features.shape[1], self.frame_position_embedding.num_embeddings
+        if frames > longest:
+            raise ValueError(
+                f"The clip has {frames} frames but the sequence transformer has positions for {longest}; "
+                f"sample at most {longest} frames."
+            )
+        positions = torch.arange(frames, device=frame_features.device)
+        hidden_states = frame_features + self.frame_position_embedding(positions)
+        mask = None if video_attention_mask is None else video_attention_mask.bool()[:, None, None]
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask)
+        return frame_features + hidden_states
+
+
+def mean_of_unit_vectors(frame_features, video_attention_mask=None) -> torch.Tensor:
+    """Mean over frames of the normalised features: [B, T, P], mask [B, T] or `None` -> [B, P]."""
+    frame_features = unit_vectors(frame_features)
+    if video_attention_mask is None:
+        return frame_features.mean(dim=1)
+    mask = video_attention_mask.to(frame_features.dtype)[:, :, None]
+    return (frame_features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+class CLIPViPPreTrainedModel(PreTrainedModel):
+    """Initialisation, loading and saving of every CLIP-ViP class."""
+
+    config: CLIPViPConfig
+    base_model_prefix = "clip_vip"
+    model_tags = ["hf_videolang", "clip-vip", "video-text-retrieval"]
+    input_modalities = ("video", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["CLIPViPTextEmbeddings", "CLIPViPVisionEmbeddings", "CLIPViPEncoderLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": CLIPViPEncoderLayer, "attentions": CLIPViPAttention}
+
+    @classmethod
+    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+        """
+        As in transformers, but a weight that the checkpoint lacks is an error instead of a random tensor.
+
+        Raises:
+            ValueError: weights are missing; the message lists them. With `output_loading_info=True` nothing is
+                raised: the missing weights get their initial values and stand in the returned `missing_keys`.
+        """
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if output_loading_info:
+            return model, info
+        if info["missing_keys"]:
+            raise ValueError(
+                f"{args[0] if args else 'The checkpoint'} lacks {len(info['missing_keys'])} weights of "
+                f"{cls.__name__}: {', '.join(sorted(info['missing_keys']))}. Convert the original checkpoint with "
+                "conversion/convert_clip_vip.py (it also makes a CLIP checkpoint into a CLIP-ViP one); "
+                "output_loading_info=True loads what is there and starts the rest at its initial value."
+            )
+        return model
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """CLIP's scheme (SPEC §2); the new parameters: proxies N(0, 1), temporal embedding 0."""
+        super()._init_weights(module)
+        if hasattr(module, "init_std") and module.weight is not None:
+            init.normal_(module.weight, std=module.init_std)
+        elif isinstance(module, CLIPViPVisionEmbeddings):
+            config = module.config
+            init.normal_(module.class_embedding, std=config.hidden_size**-0.5 * config.initializer_factor)
+            if module.added_cls is not None:
+                init.normal_(module.added_cls)
+            if module.temporal_embedding is not None:
+                init.zeros_(module.temporal_embedding)
+        elif isinstance(module, CLIPViPModel):
+            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
+
+
+class CLIPViPTextModel(CLIPViPPreTrainedModel):
+    """CLIP's text transformer without projection (SPEC §1.3). Loads from a folder of the whole model, too."""
+
+    config: CLIPViPTextConfig
+    base_model_prefix = "text_model"
+    input_modalities = ("text",)
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(vision_model|visual_projection|sequence_transformer|text_projection|logit_scale)"
+    ]
+
+    def __init__(self, config: CLIPViPTextConfig):
+        super().__init__(config)
+        self.embeddings = CLIPViPTextEmbeddings(config)
+        self.encoder = CLIPViPEncoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.token_embedding
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.embeddings.token_embedding = value
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            input_ids: [B, S], S at most `max_position_embeddings`. Each row must hold the end token, the largest id.
+            attention_mask: [B, S], 1 = token. Attention is causal, so it changes hidden states of padding only.
+
+        Returns:
+            `last_hidden_state` [B, S, D] after the final LayerNorm, `pooler_output` [B, D]: its row at the *first*
+            occurrence of the largest id. `hidden_states` on request: the embeddings, then each block's output.
+
+        Raises:
+            ValueError: no `input_ids`, or more tokens than positions.
+        """
+        if input_ids is None:
+            raise ValueError("input_ids is None; the text tower needs token ids [batch, length].")
+        hidden_states = self.embeddings(input_ids)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            past_key_values=None,
+        )
+        hidden_states = self.encoder(hidden_states, mask, is_causal=True, **kwargs)
+        hidden_states = self.final_layer_norm(hidden_states)
+        rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
+        pooled = hidden_states[rows, input_ids.to(hidden_states.device).argmax(dim=-1)]
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+
+
+class CLIPViPVisionModel(CLIPViPPreTrainedModel):
+    """The video tower without projection (SPEC §1.1). Loads from a folder of the whole model, too."""
+
+    config: CLIPViPVisionConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(text_model|text_projection|sequence_transformer|visual_projection|logit_scale)"
+    ]
+
+    def __init__(self, config: CLIPViPVisionConfig):
+        super().__init__(config)
+        self.embeddings = CLIPViPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        attention_class = CLIPViPProxyAttention if config.frame_fusion == "proxy" else CLIPViPAttention
+        self.encoder = CLIPViPEncoder(config, attention_class)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embedding
+
+    def _check_input(self, pixels: torch.Tensor | None):
+        config = self.config
+        frame = (config.num_channels, config.image_size, config.image_size)
+        if pixels is None or pixels.ndim != 5 or tuple(pixels.shape[2:]) != frame or pixels.shape[1] < 1:
+            given = None if pixels is None else tuple(pixels.shape)
+            raise ValueError(
+                f"pixel_values_videos is {given}; expected [batch, frames, {', '.join(map(str, frame))}]. "
+                "The processor saved with the model makes it from files, frames or images; a single image is a "
+                "video of one frame: image[:, None]."
+            )
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_attention_mask: torch.Tensor | None = None,
+        pooled_only: bool = False,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Args:
+            pixel_values_videos: [B, T, channels, H, W], normalised. Any T; an image is T = 1.
+            video_attention_mask: [B, T], 1 = frame, 0 = padding. A clip then gets what it would get alone. Every row
+                needs a frame. `None` (all frames are real) is faster.
+            pooled_only: the last block computes the class token alone and `last_hidden_state` is `None`; the pooled
+                output is the same. Ignored when hidden states or attentions are asked for.
+
+        Returns:
+            `last_hidden_state` [B, M + T*L, D], not normalised, and `pooler_output` [B, D]: its token 0 after
+            `post_layernorm`. `hidden_states` on request: the output of `pre_layrnorm`, then each block's.
+            `attentions` on request and with eager attention: [B, heads, M + T*L, M + T*L] a block.
+            Where frames pass the tower one by one (`frame_fusion` is "mean_pooling" or "sequence_transformer"):
+            [B*T, 1 + L, D] and `pooler_output` [B, T, D].
+
+        Raises:
+            ValueError: the input has another shape than the model expects.
+        """
+        self._check_input(pixel_values_videos)
+        clip_shape = pixel_values_videos.shape[:2]
+        if self.config.frame_fusion in PER_FRAME_FUSIONS:
+            pixel_values_videos, video_attention_mask = pixel_values_videos.flatten(0, 1)[:, None], None
+        pooled_only = pooled_only and not any(
+            kwargs.get(name, getattr(self.config, name))
+            for name in ("output_hidden_states", "output_attentions")
+        )
+        hidden_states = self.pre_layrnorm(self.embeddings(pixel_values_videos, video_attention_mask))
+        hidden_states = self.encoder(
+            hidden_states,
+            self._key_mask(video_attention_mask),
+            pooled_only,
+            pixel_values_videos.shape[1],
+            **kwargs,
+        )
+        pooled = self.post_layernorm(hidden_states[:, 0])
+        if self.config.frame_fusion in PER_FRAME_FUSIONS:
+            pooled = pooled.unflatten(0, clip_shape)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=None if pooled_only else hidden_states, pooler_output=pooled
+        )
+
+    def _key_mask(self, video_attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """[B, T] -> [B, 1, 1, M + T*L], `True` = token to attend to."""
+        if video_attention_mask is None:
+            return None
+        patches = (self.config.image_size // self.config.patch_size) ** 2
+        mask = video_attention_mask.bool().repeat_interleave(patches, dim=1)
+        return nn.functional.pad(mask, (self.config.num_proxy_tokens, 0), value=True)[:, None, None]
+
+
+def _projection(config: CLIPViPTextConfig | CLIPViPVisionConfig) -> nn.Linear:
+    width = config.hidden_size
+    return _with_init_std(nn.Linear(width, config.projection_dim, bias=False), config, width**-0.5)
+
+
+class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
+    """The text tower with its projection."""
+
+    config: CLIPViPTextConfig
+    base_model_prefix = "text_model"
+    input_modalities = ("text",)
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(vision_model|visual_projection|sequence_transformer|logit_scale)"
+    ]
+
+    def __init__(self, config: CLIPViPTextConfig):
+        super().__init__(config)
+        self.text_model = CLIPViPTextModel._from_config(config)
+        self.text_projection = _projection(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> CLIPViPTextModelOutput:
+        """Arguments and errors as in [`CLIPViPTextModel`]; `text_embeds` is [B, P], not normalised."""
+        output = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        return CLIPViPTextModelOutput(
+            text_embeds=self.text_projection(output.pooler_output),
+            last_hidden_state=output.last_hidden_state,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+class VideoProjectionMixin:
+    """From the video tower's output to one vector a clip; shared by the two classes that own the projection."""
+
+    vision_model: CLIPViPVisionModel
+    visual_projection: nn.Linear
+    sequence_transformer: CLIPViPSequenceTransformer | None
+
+    def _project_video(self, pooler_output, video_attention_mask=None) -> torch.Tensor:
+        """`pooler_output` of the video tower -> [B, P], by `frame_fusion`."""
+        features = self.visual_projection(pooler_output)
+        if self.sequence_transformer is not None:
+            features = self.sequence_transformer(features, video_attention_mask)
+        if self.vision_model.config.frame_fusion in PER_FRAME_FUSIONS:
+            features = mean_of_unit_vectors(features, video_attention_mask)
+        return features
+
+
+def _sequence_transformer(config: CLIPViPVisionConfig) -> CLIPViPSequenceTransformer | None:
+    return CLIPViPSequenceTransformer(config) if config.frame_fusion == "sequence_transformer" else None
+
+
+class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedModel):
+    """The video tower with its projection (and the sequence transformer of that comparator)."""
+
+    config: CLIPViPVisionConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|logit_scale)"]
+
+    def __init__(self, config: CLIPViPVisionConfig):
+        super().__init__(config)
+        self.vision_model = CLIPViPVisionModel._from_config(config)
+        self.visual_projection = _projection(config)
+        self.sequence_transformer = _sequence_transformer(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.vision_model.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_attention_mask: torch.Tensor | None = None,
+        pooled_only: bool = True,
+        **kwargs,
+    ) -> CLIPViPVisionModelOutput:
+        """Arguments and errors as in [`CLIPViPVisionModel`]; `video_embeds` is [B, P], not normalised."""
+        output = self.vision_model(
+            pixel_values_videos=pixel_values_videos,
+            video_attention_mask=video_attention_mask,
+            pooled_only=pooled_only,
+            **kwargs,
+        )
+        return CLIPViPVisionModelOutput(
+            video_embeds=self._project_video(output.pooler_output, video_attention_mask),
+            last_hidden_state=output.last_hidden_state,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+
+class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
+    """Both towers (`VidCLIP` of the original, SPEC §1.5), for text-to-video and video-to-text retrieval."""
+
+    def __init__(self, config: CLIPViPConfig):
+        super().__init__(config)
+        text_config, vision_config = config.text_config, config.vision_config
+        self.text_model = CLIPViPTextModel._from_config(text_config)
+        self.vision_model = CLIPViPVisionModel._from_config(vision_config)
+        self.visual_projection = _projection(vision_config)
+        self.text_projection = _projection(text_config)
+        self.sequence_transformer = _sequence_transformer(vision_config)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def get_text_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """
+        Arguments and errors as in [`CLIPViPTextModel`].
+
+        Returns:
+            Output of the text tower, with `pooler_output` [B, P] projected and not normalised.
+        """
+        output = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        output.pooler_output = self.text_projection(output.pooler_output)
+        return output
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        video_attention_mask: torch.Tensor | None = None,
+        pooled_only: bool = True,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """
+        Arguments and errors as in [`CLIPViPVisionModel`]; here `pooled_only` is the default.
+
+        Returns:
+            Output of the video tower, with `pooler_output` [B, P] projected and not normalised.
+        """
+        output = self.vision_model(
+            pixel_values_videos=pixel_values_videos,
+            video_attention_mask=video_attention_mask,
+            pooled_only=pooled_only,
+            **kwargs,
+        )
+        output.pooler_output = self._project_video(output.pooler_output, video_attention_mask)
+        return output
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        video_attention_mask: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        pooled_only: bool = True,
+        **kwargs,
+    ) -> CLIPViPOutput:
+        """
+        Text and video, or one of them; what needs the absent one is `None` in the output.
+
+        Args:
+            input_ids, attention_mask: [texts, S], see [`CLIPViPTextModel`].
+            pixel_values_videos [videos, T, channels, H, W], video_attention_mask [videos, T], pooled_only: see
+                [`CLIPViPVisionModel`]; `pooled_only=False` adds `vision_model_output.last_hidden_state`.
+            return_loss: also compute the loss of the local batch; text i belongs to video i.
+
+        Raises:
+            ValueError: neither text nor video; or a loss is asked for without as many texts as videos.
+        """
+        if input_ids is None and pixel_values_videos is None:
+            raise ValueError("Both input_ids and pixel_values_videos are None; give text, video or both.")
+        text_output = video_output = text_embeds = video_embeds = None
+        logits_per_text = logits_per_video = loss = None
+        if input_ids is not None:
+            text_output = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+            text_embeds = unit_vectors(text_output.pooler_output)
+        if pixel_values_videos is not None:
+            video_output = self.get_video_features(
+                pixel_values_videos, video_attention_mask, pooled_only, return_dict=True, **kwargs
+            )
+            video_embeds = unit_vectors(video_output.pooler_output)
+        if text_embeds is not None and video_embeds is not None:
+            scale = self.logit_scale.exp().to(text_embeds.device)
+            logits_per_text = scale * text_embeds @ video_embeds.t().to(text_embeds.device)
+            logits_per_video = logits_per_text.t()
+        if return_loss:
+            if logits_per_text is None or logits_per_text.shape[0] != logits_per_text.shape[1]:
+                given = None if logits_per_text is None else tuple(logits_per_text.shape)
+                raise ValueError(
+                    f"return_loss needs as many texts as videos, text i belonging to video i; got {given} "
+                    "(texts, videos)."
+                )
+            pairs = torch.arange(logits_per_text.shape[0], device=logits_per_text.device)
+            cross_entropy = nn.functional.cross_entropy
+            loss = (cross_entropy(logits_per_text, pairs) + cross_entropy(logits_per_video, pairs)) / 2
+        return CLIPViPOutput(
+            loss=loss,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_text,
+            text_embeds=text_embeds,
+            video_embeds=video_embeds,
+            text_model_output=text_output,
+            vision_model_output=video_output,
+        )
+
+
+__all__ = [
+    "CLIPViPModel",
+    "CLIPViPPreTrainedModel",
+    "CLIPViPTextModel",
+    "CLIPViPTextModelWithProjection",
+    "CLIPViPVisionModel",
+    "CLIPViPVisionModelWithProjection",
+]

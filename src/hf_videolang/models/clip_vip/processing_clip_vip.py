@@ -1,0 +1,106 @@
+"""Videos, pictures and texts to the inputs of CLIP-ViP; the text's length and padding are saved with the model."""
+
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+
+from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.video.video_inputs import images_as_videos
+
+from .video_processing_clip_vip import CLIPViPVideoProcessorKwargs
+
+
+class CLIPViPProcessorKwargs(ProcessingKwargs, total=False):
+    videos_kwargs: CLIPViPVideoProcessorKwargs
+    _defaults = {"text_kwargs": {"truncation": True}, "common_kwargs": {"return_tensors": "pt"}}
+
+
+class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
+    """
+    A `CLIPViPVideoProcessor` and a CLIP tokenizer in one.
+
+    Args:
+        video_processor (`CLIPViPVideoProcessor`): sampling, resize and normalisation of videos.
+        tokenizer (`CLIPTokenizer`): its padding token is set to its end token, with which CLIP-ViP pads.
+        max_length (`int`, defaults to 77): tokens of a text, begin and end included. Longer texts are cut and keep
+            their end token; with `truncation=False` they are an error. Published checkpoints use 70 (pre-training,
+            ActivityNet) or 50 (SPEC §4); 77 is the most that the text tower can take.
+        padding (`str` or `bool`, defaults to `"max_length"`): shorter texts are padded to `max_length`, or with
+            `"longest"` to the longest of the batch, which is faster and gives the same embeddings.
+
+    ```python
+    inputs = processor(videos=["kitchen.mp4"], text=["a chef slices onions", "a dog on a beach"])
+    ```
+    """
+
+    auto_map = {
+        "AutoProcessor": "processing_clip_vip.CLIPViPProcessor",
+        "AutoVideoProcessor": "video_processing_clip_vip.CLIPViPVideoProcessor",
+    }
+    valid_processor_kwargs = CLIPViPProcessorKwargs  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        video_processor=None,
+        tokenizer=None,
+        max_length: int = 77,
+        padding: str | bool = "max_length",
+        **kwargs,
+    ):
+        super().__init__(video_processor, tokenizer, **kwargs)
+        self.max_length = max_length
+        self.padding = padding
+        self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    def __call__(self, images=None, text=None, videos=None, **kwargs) -> BatchFeature:
+        """
+        Args:
+            images: PIL images, arrays, paths or URLs; each becomes a video of one frame. Not together with `videos`.
+            text (`str` or `list[str]`): texts.
+            videos: videos of every kind that `CLIPViPVideoProcessor` takes.
+            kwargs: options of the tokenizer and the video processor for this call, flat (`max_length=50`,
+                `num_frames=32`) or nested (`text_kwargs={...}`, `videos_kwargs={...}`).
+
+        Returns:
+            `input_ids` and `attention_mask` `[texts, max_length]`; `pixel_values_videos`
+            `[videos, frames, 3, height, width]` and, if the videos differ in length, `video_attention_mask`.
+
+        Raises:
+            VideoDecodingError: a video cannot be read.
+            TypeError, ValueError: no input, an input of the wrong kind, a text too long for `truncation=False`.
+        """
+        if images is not None:
+            if videos is not None:
+                raise ValueError("images and videos both become pixel_values_videos; pass them in two calls.")
+            videos = images_as_videos(images)
+            kwargs.pop("do_sample_frames", None)
+            nested = {**kwargs.pop("images_kwargs", {}), **kwargs.pop("videos_kwargs", {})}
+            kwargs["videos_kwargs"] = {**nested, "do_sample_frames": False}
+        if text is not None:
+            self._check_text(text, self._merge_kwargs(**kwargs)["text_kwargs"])
+        return super().__call__(text=text, videos=videos, **kwargs)
+
+    def _check_text(self, text, options: dict) -> None:
+        if isinstance(text, (list, tuple)) and not len(text):
+            raise ValueError("`text` is an empty list; pass at least one text.")
+        if options["truncation"]:
+            return
+        texts = [text] if isinstance(text, str) else text
+        lengths = [len(input_ids) for input_ids in self.tokenizer(texts, verbose=False)["input_ids"]]
+        if max(lengths) > options["max_length"]:
+            raise ValueError(
+                f"text {lengths.index(max(lengths))} has {max(lengths)} tokens, more than {options['max_length']} "
+                "(begin and end included); shorten it, or cut it with truncation=True."
+            )
+
+    def _merge_kwargs(self, model_kwargs=CLIPViPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
+        # Length and padding are this processor's: what the tokenizer was saved with must not override them.
+        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
+        merged["text_kwargs"] = {
+            "max_length": self.max_length,
+            "padding": self.padding,
+            **merged["text_kwargs"],
+        }
+        return merged
+
+
+__all__ = ["CLIPViPProcessor", "CLIPViPProcessorKwargs"]

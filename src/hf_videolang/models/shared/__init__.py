@@ -1,0 +1,1 @@
+"""What two families' model code really shares. Ships with every saved folder as flattened remote code."""
