@@ -1,0 +1,47 @@
+"""Triplet ranking loss: a match must beat every mismatch by a margin."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .contrastive import scaled_similarities
+
+
+def ranking_loss(
+    video: Tensor,
+    text: Tensor,
+    margin: float = 0.2,
+    measure: Literal["cosine", "order"] = "cosine",
+    max_violation: bool = False,
+) -> Tensor:
+    """
+    Sum of `max(0, margin + mismatch - match)` over all mismatches of all videos and of all texts.
+
+    Original: `TripletContrastiveLoss` (the loss of VSE++).
+
+    Args:
+        video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
+        margin (`float`, defaults to 0.2): by how much a match has to be better before it costs nothing.
+        measure (`str`, defaults to `"cosine"`): similarity; `"order"` is minus the norm of what the text exceeds the
+            video by, coordinate for coordinate (order embeddings), and needs batch² × dim memory.
+        max_violation (`bool`, defaults to `False`): count only the worst mismatch of each video and of each text.
+
+    Returns:
+        `Tensor` without dimensions; a sum, so it grows with the batch.
+
+    Raises:
+        ValueError: unknown `measure`, or shapes that differ.
+    """
+    similarity = scaled_similarities(video, text, 0.0)
+    if measure == "order":
+        similarity = -torch.linalg.vector_norm((text[None] - video[:, None]).clamp(min=0), dim=-1)
+    elif measure != "cosine":
+        raise ValueError(f"measure is {measure!r}; expected 'cosine' or 'order'.")
+    match = similarity.diagonal()
+    same_pair = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    over_texts = (margin + similarity - match[:, None]).clamp(min=0).masked_fill(same_pair, 0)
+    over_videos = (margin + similarity - match[None, :]).clamp(min=0).masked_fill(same_pair, 0)
+    if max_violation:
+        return over_texts.max(dim=1).values.sum() + over_videos.max(dim=0).values.sum()
+    return over_texts.sum() + over_videos.sum()

@@ -1,0 +1,26 @@
+"""Run a function in several processes of one gloo group, as one machine with several devices would."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.multiprocessing import spawn
+
+
+def run_processes(function: Callable, world_size: int, folder: Path, *arguments) -> None:
+    """
+    `function(rank, *arguments)` on every rank; an exception in one of them is raised here.
+
+    The processes meet through a file in `folder`, so that no port can be taken by someone else.
+    """
+    spawn(_process, (world_size, str(folder / "rendezvous"), function, arguments), nprocs=world_size)
+
+
+def _process(rank: int, world_size: int, rendezvous: str, function: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
+    try:
+        function(rank, *arguments)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,58 @@
+"""Dual softmax and querybank normalisation: literal examples and twins from the formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hf_videolang.metrics import dual_softmax, querybank_norm, text_to_video_ranks
+
+
+def test_dual_softmax_follows_the_formula():
+    similarity = np.random.default_rng(0).uniform(-0.1, 0.4, (6, 4))
+    weights = np.exp(100 * similarity)
+    expected = similarity * weights / weights.sum(axis=0, keepdims=True)
+    np.testing.assert_allclose(dual_softmax(similarity).numpy(), expected, rtol=1e-12)
+
+
+def test_dual_softmax_gives_a_video_to_the_text_that_wants_it_most():
+    # Both texts like video 0 best; text 0 likes it more, so text 1 is left with video 1.
+    similarity = [[0.50, 0.30], [0.45, 0.40]]
+    assert text_to_video_ranks(similarity).tolist() == [1, 2]
+    assert text_to_video_ranks(dual_softmax(similarity)).tolist() == [1, 1]
+
+
+def test_dual_softmax_survives_large_scores():
+    assert dual_softmax(torch.tensor([[90.0, 0.0], [80.0, 1.0]])).isfinite().all()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_querybank_norm_follows_the_formula(k):
+    generator = np.random.default_rng(k)
+    similarity, bank = generator.uniform(-0.1, 0.6, (30, 12)), generator.uniform(-0.1, 0.6, (4, 12))
+    active = {int(video) for row in bank for video in np.argsort(-row)[:k]}
+    expected = similarity.copy()
+    for row in range(30):
+        if int(np.argmax(similarity[row])) in active:
+            for video in range(12):
+                hubness = sum(math.exp(20 * bank[query, video]) for query in range(4))
+                expected[row, video] = math.exp(20 * similarity[row, video]) / hubness
+    changed = np.any(expected != similarity, axis=1)
+    assert changed.any() and not changed.all(), "the example must show both branches"
+    np.testing.assert_allclose(querybank_norm(similarity, bank, k=k).numpy(), expected, rtol=1e-9)
+
+
+def test_querybank_norm_holds_back_a_hub():
+    # Video 0 is everybody's favourite in the bank, so the test text is given video 1, a close second.
+    similarity, bank = [[0.50, 0.48, 0.1]], [[0.6, 0.2, 0.1], [0.5, 0.1, 0.2]]
+    assert querybank_norm(similarity, bank).argmax(1).tolist() == [1]
+    # A text whose favourite is no hub keeps its scores.
+    assert querybank_norm([[0.1, 0.2, 0.9]], bank).tolist() == [pytest.approx([0.1, 0.2, 0.9])]
+
+
+def test_querybank_norm_errors():
+    with pytest.raises(ValueError, match=r"\[1, 3\] and querybank_similarity \[2, 2\]"):
+        querybank_norm([[0.1, 0.2, 0.3]], [[0.1, 0.2], [0.3, 0.4]])
+    with pytest.raises(ValueError, match="k is 4; expected 1 to the size of the gallery, 3"):
+        querybank_norm([[0.1, 0.2, 0.3]], [[0.1, 0.2, 0.3]], k=4)

@@ -1,0 +1,166 @@
+"""Retrieval metrics: literal examples, and twins that sort and loop where ours counts."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hf_videolang.metrics import (
+    chance_metrics,
+    dual_softmax,
+    metric_path,
+    rank_metrics,
+    retrieval_metrics,
+    text_to_video_ranks,
+    video_to_text_ranks,
+)
+
+TIED = [[0.9, 0.9, 0.1, 0.9], [0.2, 0.5, 0.8, 0.7], [0.1, 0.3, 0.4, 0.4], [0.0, 0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("ties", "ranks"),
+    [
+        ("original", [1, 2, 3, 3, 1, 2, 1]),  # three entries for text 0, two for text 2
+        ("optimistic", [1, 3, 1, 1]),
+        ("pessimistic", [3, 3, 2, 1]),
+        ("average", [2.0, 3.0, 1.5, 1.0]),
+    ],
+)
+def test_ties_by_hand(ties, ranks):
+    assert text_to_video_ranks(TIED, ties=ties).tolist() == ranks
+
+
+def test_ties_of_a_constant_model():
+    found = {
+        ties: retrieval_metrics(np.zeros((20, 20)), ties=ties)["text_to_video"]["R1"]
+        for ties in ("optimistic", "pessimistic", "original")
+    }
+    assert found == {"optimistic": 1.0, "pessimistic": 0.0, "original": 0.05}
+
+
+def test_metrics_by_hand():
+    # Right columns 0 1 2 are ranked 1, 2, 3 by their rows; columns rank rows 1, 1, 3.
+    similarity = [[0.9, 0.2, 0.8], [0.7, 0.6, 0.5], [0.6, 0.4, 0.3]]
+    assert retrieval_metrics(similarity, recall_at=(1, 2)) == {
+        "text_to_video": {"R1": 1 / 3, "R2": 2 / 3, "MedianR": 2.0, "MeanR": 2.0},
+        "video_to_text": {"R1": 2 / 3, "R2": 2 / 3, "MedianR": 1.0, "MeanR": pytest.approx(5 / 3)},
+    }
+
+
+def original_metrics(similarity: np.ndarray) -> dict[str, float]:
+    """The authors' way: sort each row, every position that holds the diagonal's value is an entry."""
+    descending = -np.sort(-similarity, axis=1)
+    entries = np.where(descending - np.diag(similarity)[:, None] == 0)[1]
+    recalls = {f"R{k}": float(np.sum(entries < k)) / len(entries) for k in (1, 5, 10)}
+    return {**recalls, "MedianR": np.median(entries) + 1, "MeanR": np.mean(entries) + 1}
+
+
+@pytest.mark.parametrize("levels", [3, 40, 10**6])
+def test_original_ties_equal_sorting(levels):
+    similarity = np.random.default_rng(levels).integers(0, levels, (60, 60)).astype(np.float32)
+    found = retrieval_metrics(similarity)
+    assert found["text_to_video"] == original_metrics(similarity)
+    assert found["video_to_text"] == original_metrics(similarity.T)
+
+
+@pytest.mark.parametrize("ties", ["original", "optimistic", "pessimistic", "average"])
+def test_several_captions_a_video(ties):
+    generator = np.random.default_rng(3)
+    similarity = generator.integers(0, 3, (23, 9)).astype(float)  # ties within a video and between videos
+    labels = generator.integers(0, 8, 23)  # video 8 has no caption: a distractor
+    labels[:8] = range(8)
+
+    def entries(better: int, equal: int) -> list[float]:
+        return {
+            "original": [better + 1 + i for i in range(equal + 1)],
+            "optimistic": [better + 1],
+            "pessimistic": [better + equal + 1],
+            "average": [better + equal / 2 + 1],
+        }[ties]
+
+    by_text: list[float] = []
+    for scores, label in zip(similarity, labels):
+        others = np.delete(scores, label)
+        by_text += entries(int(np.sum(others > scores[label])), int(np.sum(others == scores[label])))
+    by_video: list[float] = []
+    for video in range(8):
+        best = similarity[labels == video, video].max()
+        others = similarity[labels != video, video]
+        by_video += entries(int(np.sum(others > best)), int(np.sum(others == best)))
+    assert text_to_video_ranks(similarity, labels.tolist(), ties).tolist() == by_text
+    assert video_to_text_ranks(similarity, labels.tolist(), ties).tolist() == by_video
+
+
+def test_tensors_of_half_precision_are_taken():
+    similarity = torch.tensor(TIED)
+    exact = retrieval_metrics((similarity * 8).round() / 8)
+    assert retrieval_metrics(((similarity * 8).round() / 8).bfloat16().requires_grad_()) == exact
+
+
+@pytest.mark.parametrize(
+    ("similarity", "arguments", "message"),
+    [
+        ([[1.0, float("nan")], [0.0, 1.0]], {}, "NaN for 1 pairs, the first text 0 with video 1"),
+        (np.zeros((3, 2)), {}, "3 texts by 2 videos and has no labels"),
+        (np.zeros((3, 2)), {"labels": [0, 1]}, "one whole number for each of the 3 texts"),
+        (np.zeros((3, 2)), {"labels": [0, 1, 2]}, "0 to 2; expected video indices 0 to 1"),
+        (np.zeros((0, 2)), {}, r"\[0, 2\]"),
+        (np.eye(2), {"ties": "fair"}, "'fair'.*optimistic"),
+    ],
+)
+def test_bad_input(similarity, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval_metrics(similarity, **arguments)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4], [0, 0, 1, 2], [0, 2, 2, 2, 0]])
+def test_chance_is_the_mean_over_all_orders(labels):
+    num_videos = 5
+    by_text = [order.index(0) + 1 for order in itertools.permutations(range(num_videos))]
+    by_video = [
+        1 + min(order.index(text) for text, video in enumerate(labels) if video == asked)
+        for asked in sorted(set(labels))
+        for order in itertools.permutations(range(len(labels)))
+    ]
+    found = chance_metrics(labels, num_videos, recall_at=(1, 3))
+    for direction, ranks in {"text_to_video": by_text, "video_to_text": by_video}.items():
+        assert found[direction] == pytest.approx(rank_metrics(np.array(ranks), recall_at=(1, 3))), direction
+
+
+def test_evaluate_loads_the_local_path(tmp_path):
+    pytest.importorskip("evaluate")
+    script = """
+import json, sys, evaluate
+metric = evaluate.load(sys.argv[1])
+rows, labels, options = json.loads(sys.argv[2])
+metric.add_batch(predictions=rows[:2], references=labels[:2])
+metric.add_batch(predictions=rows[2:], references=labels[2:])
+print(json.dumps([metric.compute(), *(metric.compute(predictions=rows, references=labels, **o) for o in options)]))
+"""
+    labels = [0, 1, 2, 3]
+    options = [{"ties": "average"}, {"dual_softmax": True}]
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    command = [sys.executable, "-c", script, metric_path("retrieval"), json.dumps([TIED, labels, options])]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    expected = [
+        retrieval_metrics(np.float32(TIED)),
+        retrieval_metrics(np.float32(TIED), ties="average"),
+        retrieval_metrics(dual_softmax(np.float32(TIED))),
+    ]
+    flat = [
+        {f"{way}_{name}": value for way, found in directions.items() for name, value in found.items()}
+        for directions in expected
+    ]
+    assert json.loads(result.stdout.splitlines()[-1]) == flat
+
+
+def test_metric_path_names_what_there_is():
+    with pytest.raises(ValueError, match=r"'bleu'; known: retrieval"):
+        metric_path("bleu")

@@ -1,0 +1,205 @@
+"""Parameter groups of the real model, AdamW against a scalar twin, schedules, and all of it inside Trainer."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from hf_videolang.training.optimization import (
+    DecayLastAdamW,
+    learning_rate_at,
+    learning_rate_scheduler,
+    parameter_groups,
+)
+from tests.common.tiny import tiny_model
+
+
+def test_groups_of_the_model():
+    model = tiny_model()
+    model.visual_projection.requires_grad_(False)
+    groups = parameter_groups(
+        model.named_parameters(), 1e-6, 0.2, lr_multiplier=10, lr_multiplier_name="logit_scale"
+    )
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [
+        (1e-6, 0.2),
+        (1e-6, 0.0),
+        (pytest.approx(1e-5), 0.0),
+    ]
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, free, multiplied = ([name_of[parameter] for parameter in group["params"]] for group in groups)
+    assert multiplied == ["logit_scale"]
+    assert sorted([*multiplied, *decayed, *free, "visual_projection.weight"]) == sorted(name_of.values())
+    assert all(name.endswith(".bias") for name in free)
+    for name in (
+        "vision_model.pre_layrnorm.weight",
+        "vision_model.encoder.layers.0.layer_norm1.weight",
+        "text_model.final_layer_norm.weight",
+        "vision_model.embeddings.class_embedding",
+        "vision_model.embeddings.added_cls",
+        "vision_model.embeddings.temporal_embedding",
+    ):
+        assert name in decayed
+
+
+def test_multiplier_needs_a_name():
+    parameters = nn.Linear(2, 2).named_parameters()
+    assert [group["lr"] for group in parameter_groups(parameters, 1e-3, 0.1, lr_multiplier=10)] == [
+        1e-3,
+        1e-3,
+    ]
+
+
+def test_adamw_follows_the_formula():
+    """One number, five steps, written out; a second parameter misses a gradient and keeps its own step count."""
+    lr, beta1, beta2, eps, decay = 0.1, 0.9, 0.98, 1e-6, 0.3
+    gradients = [0.5, -2.0, 0.1, 0.1, 1e-4]
+    number, late = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
+    optimizer = DecayLastAdamW([number, late], lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay)
+
+    def expected(values: list[float]) -> float:
+        p, m, v = 1.0, 0.0, 0.0
+        for t, g in enumerate(values, start=1):
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g * g
+            p -= lr * math.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (math.sqrt(v) + eps)
+            p -= lr * decay * p
+        return p
+
+    for step, gradient in enumerate(gradients):
+        number.grad = torch.tensor(gradient)
+        late.grad = torch.tensor(gradient) if step >= 2 else None
+        optimizer.step()
+    assert number.item() == pytest.approx(expected(gradients), rel=1e-5)
+    assert late.item() == pytest.approx(expected(gradients[2:]), rel=1e-5)
+    other = torch.optim.AdamW([reference := nn.Parameter(torch.tensor(1.0))], lr, (beta1, beta2), eps, decay)
+    for gradient in gradients:
+        reference.grad = torch.tensor(gradient)
+        other.step()
+    assert abs(reference.item() - number.item()) > 1e-3, "the order of decay and step must show"
+
+
+def test_closure_and_bad_arguments():
+    number = nn.Parameter(torch.tensor(1.0))
+    optimizer = DecayLastAdamW([number], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = number**2
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 1.0
+    assert number.item() < 1.0
+    with pytest.raises(ValueError, match=r"lr=-1.*above 0"):
+        DecayLastAdamW([number], lr=-1)
+
+
+def test_state_continues_in_either_adamw(tmp_path):
+    def steps(model: nn.Linear, optimizer: torch.optim.Optimizer, number: int) -> None:
+        for index in range(number):
+            optimizer.zero_grad()
+            model(torch.full((1, 3), 1.0 + index)).sum().backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = DecayLastAdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    steps(model, optimizer, 3)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.pt")
+    steps(model, optimizer, 3)
+
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    resumed = nn.Linear(3, 2)
+    resumed.load_state_dict(saved["model"])
+    again = DecayLastAdamW(resumed.parameters(), lr=1.0)
+    again.load_state_dict(saved["optimizer"])
+    assert again.param_groups[0]["lr"] == 0.01
+    steps(resumed, again, 3)
+    assert torch.equal(resumed.weight, model.weight) and torch.equal(resumed.bias, model.bias)
+
+    theirs = torch.optim.AdamW(resumed.parameters())
+    theirs.load_state_dict(again.state_dict())
+    steps(resumed, theirs, 1)
+    assert theirs.state[resumed.weight]["step"] == 7
+
+
+def test_schedules_by_hand():
+    def rates(schedule: str, steps: list[int], **options) -> list[float]:
+        return [learning_rate_at(step, 2.0, 10, schedule=schedule, **options) for step in steps]
+
+    assert rates("cosine", [1, 2, 6, 10], warmup=0.2) == pytest.approx([1.0, 2.0, 1.0, 1e-8])
+    assert rates("cosine", [14], warmup=2) == pytest.approx([1.0]), "beyond the end the cosine rises again"
+    assert rates("linear", [1, 2, 6, 10, 11], warmup=0.2) == pytest.approx([1.0, 2.0, 1.0, 1e-8, 1e-8])
+    assert rates("inverse_square_root", [2, 4, 16], warmup=4) == pytest.approx([1.0, 2.0, 1.0])
+    assert rates("constant", [0, 5, 99]) == [2.0, 2.0, 2.0]
+    assert rates("multi_step", [1, 3, 4, 8, 9], milestones=[4, 8]) == [2.0, 2.0, 1.0, 0.5, 0.5]
+    with pytest.raises(ValueError, match="'cosin'; expected one of cosine"):
+        rates("cosin", [1])
+
+
+def test_scheduler_refuses_what_would_not_train():
+    optimizer = DecayLastAdamW([nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match=r"warmup is 0.01 of 50 steps"):
+        learning_rate_scheduler(optimizer, 50, 0.01, "inverse_square_root")
+
+
+class LeastSquares(nn.Module):
+    accepts_loss_kwargs = False
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x, labels):
+        return {"loss": (self.line(x) * self.logit_scale - labels).square().mean()}
+
+
+def trainer(folder, used: list[list[float]]) -> Trainer:
+    """Of eight steps; notes in `used` the rates that each update runs with."""
+    torch.manual_seed(0)
+    model = LeastSquares()
+    optimizer = DecayLastAdamW(
+        parameter_groups(
+            model.named_parameters(), 0.02, 0.1, lr_multiplier=10, lr_multiplier_name="logit_scale"
+        ),
+        lr=0.02,
+    )
+    optimizer.register_step_pre_hook(
+        lambda optimizer, *_: used.append([group["lr"] for group in optimizer.param_groups])
+    )
+    arguments = TrainingArguments(
+        folder,
+        max_steps=8,
+        save_steps=3,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    generator = torch.Generator().manual_seed(1)
+    data = [{"x": row, "labels": row.sum()[None]} for row in torch.randn(16, 3, generator=generator)]
+    return Trainer(
+        model,
+        arguments,
+        train_dataset=data,
+        optimizers=(optimizer, learning_rate_scheduler(optimizer, 8, warmup=0.25)),
+    )
+
+
+def test_trainer_uses_the_original_rates_and_resumes(tmp_path):
+    used: list[list[float]] = []
+    full = trainer(tmp_path, used)
+    full.train()
+    expected = [learning_rate_at(step, 0.02, 8, warmup=0.25) for step in range(1, 9)]
+    assert [rates[0] for rates in used] == pytest.approx(expected)
+    assert [rates[-1] for rates in used] == pytest.approx([10 * rate for rate in expected])
+
+    resumed_rates: list[list[float]] = []
+    resumed = trainer(tmp_path, resumed_rates)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed_rates == used[3:]
+    for ours, reference in zip(resumed.model.parameters(), full.model.parameters(), strict=True):
+        assert torch.equal(ours, reference)
