@@ -1,0 +1,275 @@
+"""`hf-videolang data check`: what is missing, broken or doubled in a data set, before a GPU is rented."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hf_videolang.video import VideoDecodingError, decode_video, probe_video
+
+from .records import VIDEO_EXTENSIONS, Clip, RetrievalProtocol, name_some
+from .retrieval_datasets import BENCHMARKS, available_splits, read_clips, unnamed_videos
+
+PROBLEMS = {
+    "missing_video": "the file that an annotation names is not there",
+    "undecodable_video": "the file does not decode",
+    "duplicate_id": "one id comes more than once",
+    "duplicate_file": "files of identical bytes",
+    "duplicate_caption": "one caption comes more than once for a video",
+    "empty_caption": "a caption is blank",
+    "no_caption": "a video has no caption at all",
+    "unnamed_video": "no annotation names the video file",
+    "wrong_count": "the split has another size than the published one",
+}
+SHOWN = 10  # problems of a kind that the text report lists
+FRAMES_AT_ONCE = 64
+
+Segment = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: `kind` is a key of `PROBLEMS`; the rest is None where it does not apply."""
+
+    kind: str
+    detail: str
+    split: str | None = None
+    video_id: str | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.split, self.video_id or self.path, self.detail) if part)
+
+
+@dataclass
+class DataReport:
+    """What was read (one protocol a split), how many files were decoded, and every problem."""
+
+    splits: list[RetrievalProtocol]
+    num_files: int
+    problems: list[Problem]
+
+    def __str__(self) -> str:
+        lines = [str(protocol) for protocol in self.splits]
+        lines.append(f"{self.num_files} video files, {len(self.problems) or 'no'} problems")
+        for kind, meaning in PROBLEMS.items():
+            found = [problem for problem in self.problems if problem.kind == kind]
+            if found:
+                lines.append(f"\n{kind}: {len(found)} ({meaning})")
+                lines += [f"  {problem}" for problem in found[:SHOWN]]
+            if len(found) > SHOWN:
+                lines.append(f"  … and {len(found) - SHOWN} more (--json lists all)")
+        return "\n".join(lines)
+
+
+def check_data(
+    name: str,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+    *,
+    decode_all: bool = False,
+    num_workers: int | None = None,
+) -> DataReport:
+    """Check annotations and videos of a data set, or of one of its splits.
+
+    Args:
+        name, data_dir, split: as for `load_retrieval_dataset`; `split=None` checks every split.
+        decode_all: decode every frame instead of the first, the middle and the last of each clip.
+        num_workers: processes that decode, by default one a CPU; 0 decodes in this process, where a decoder that
+            crashes ends the check.
+
+    Raises:
+        ValueError, FileNotFoundError: the annotation itself cannot be read.
+    """
+    parts = split.split("+") if split else available_splits(name, data_dir)
+    read = {part: read_clips(name, data_dir, part) for part in parts}
+    clips = {part: found for part, (found, _) in read.items()}
+    protocols = [protocol for _, protocol in read.values()]
+    paths = sorted(
+        {clip.path for found in clips.values() for clip in found if clip.path and clip.path.is_file()}
+    )
+
+    problems = [*_wrong_counts(protocols), *_annotation_problems(clips), *_duplicate_files(clips, paths)]
+    if split is None:
+        unnamed = unnamed_videos(name, data_dir)
+        problems += [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
+    problems += _decoding_problems(
+        clips, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
+    )
+    return DataReport(protocols, len(paths), problems)
+
+
+def _wrong_counts(protocols: Sequence[RetrievalProtocol]) -> Iterator[Problem]:
+    for protocol in protocols:
+        for what in ("videos", "captions"):
+            count, published = getattr(protocol, f"num_{what}"), getattr(protocol, f"published_{what}")
+            if published not in (None, count):
+                yield Problem("wrong_count", f"{count} {what}, published are {published}", protocol.split)
+
+
+def _annotation_problems(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
+    places = defaultdict(list)
+    for split, found in clips.items():
+        for clip in found:
+            places[clip.video_id].append(split)
+            where = {"split": split, "video_id": clip.video_id}
+            if clip.path is None or not clip.path.is_file():
+                expected = clip.path or f"{clip.video_id} with one of {', '.join(VIDEO_EXTENSIONS)}"
+                yield Problem("missing_video", f"no file {expected}", **where)
+            texts = [caption.strip() for caption in clip.captions]
+            if not any(texts):
+                yield Problem("no_caption", f"captions: {clip.captions}", **where)
+            elif not all(texts):
+                yield Problem("empty_caption", f"{texts.count('')} of {len(texts)} captions", **where)
+            for text, count in Counter(texts).items():
+                if text and count > 1:
+                    yield Problem("duplicate_caption", f"{count} times {text!r}", **where)
+    for video_id, splits in places.items():
+        if len(splits) > 1:
+            yield Problem(
+                "duplicate_id", f"{len(splits)} times, in {', '.join(sorted(set(splits)))}", None, video_id
+            )
+
+
+def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Iterator[Problem]:
+    """Groups of files with the same SHA-256; only files of one size are read."""
+    splits = defaultdict(set)
+    for split, found in clips.items():
+        for clip in found:
+            splits[clip.path].add(split)
+    by_size, by_hash = defaultdict(list), defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    for path in [path for same in by_size.values() if len(same) > 1 for path in same]:
+        with open(path, "rb") as file:
+            by_hash[hashlib.file_digest(file, "sha256").digest()].append(path)
+    for same in by_hash.values():
+        if len(same) > 1:
+            where = "+".join(sorted(set.union(*(splits[path] for path in same))))
+            yield Problem(
+                "duplicate_file",
+                "same bytes as " + name_some([str(p) for p in same[1:]]),
+                where,
+                None,
+                str(same[0]),
+            )
+
+
+def _decoding_problems(
+    clips: dict[str, list[Clip]], paths: Sequence[Path], decode_all: bool, num_workers: int
+) -> Iterator[Problem]:
+    users: dict[Path | None, dict[Segment, tuple[str, Clip]]] = defaultdict(dict)
+    for split, found in clips.items():
+        for clip in found:
+            users[clip.path].setdefault((clip.start, clip.end), (split, clip))
+    check = partial(decoding_error, decode_all=decode_all)
+    tasks = [(path, list(users[path])) for path in paths]
+    with tqdm(total=len(paths), unit="video", desc="decoding", disable=None) as progress:
+        for (path, segments), error in _in_processes(check, tasks, num_workers):
+            progress.update()
+            if error is not None:
+                split, clip = users[path][segments[error[0]]]
+                yield Problem("undecodable_video", error[1], split, clip.video_id, str(path))
+
+
+def decoding_error(task: tuple[Path, list[Segment]], decode_all: bool) -> tuple[int, str] | None:
+    """Why a file does not decode, and the number of the segment in which that was found.
+
+    None if the first, middle and last frame of each segment decode, and with `decode_all` every frame of the file.
+    """
+    path, segments = task
+    number = 0
+    try:
+        for number, (start, end) in enumerate(segments):  # noqa: B007
+            decode_video(path, lambda total: sorted({0, total // 2, total - 1}), start=start, end=end)
+        if decode_all:
+            num_frames = probe_video(path).num_frames
+            for first in range(0, num_frames, FRAMES_AT_ONCE):
+                decode_video(path, range(first, min(first + FRAMES_AT_ONCE, num_frames)))
+    except VideoDecodingError as error:
+        return number, str(error)
+    except Exception as error:  # a check reports whatever a strange file brings about
+        return number, f"{type(error).__name__}: {error}"
+    return None
+
+
+def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iterator[tuple]:
+    """(task, error) of each task. Where a process dies, the tasks it may have died of are tried one by one."""
+    if num_workers == 0:
+        yield from ((task, check(task)) for task in tasks)
+        return
+    pool = _processes(num_workers)
+    try:
+        for first in range(0, len(tasks), 8 * num_workers):
+            futures = {pool.submit(check, task): task for task in tasks[first : first + 8 * num_workers]}
+            unfinished = []
+            for future, task in futures.items():
+                try:
+                    yield task, future.result()
+                except BrokenProcessPool:
+                    unfinished.append(task)
+            if unfinished:
+                yield from _one_by_one(check, unfinished)
+                pool = _processes(num_workers)
+    finally:
+        pool.shutdown()
+
+
+def _one_by_one(check: Callable, tasks: list[tuple]) -> Iterator[tuple]:
+    """In a process of their own, so that it is known which task it died of."""
+    pool = _processes(1)
+    try:
+        for task in tasks:
+            try:
+                yield task, pool.submit(check, task).result()
+            except BrokenProcessPool:
+                yield task, (0, "the decoder crashed its process")
+                pool = _processes(1)
+    finally:
+        pool.shutdown()
+
+
+def _processes(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `hf-videolang data check`."""
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument("data", help=f"path of a video folder, or a benchmark: {names}")
+    parser.add_argument("--data-dir", help="folder with the videos and annotation files of the benchmark")
+    parser.add_argument("--split", help='check only this split, or several: "train+validation"')
+    parser.add_argument(
+        "--decode-all", action="store_true", help="decode every frame, not three of each clip"
+    )
+    parser.add_argument("--num-workers", type=int, help="processes that decode (default: one a CPU)")
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], choices=list(PROBLEMS), metavar="KIND",
+        help=f"kinds of problem not to report: {', '.join(PROBLEMS)}",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the report; 0: clean, 1: problems, 2: wrong usage or an annotation that cannot be read."""
+    try:
+        report = check_data(
+            args.data, args.data_dir, args.split, decode_all=args.decode_all, num_workers=args.num_workers
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report.problems = [problem for problem in report.problems if problem.kind not in args.ignore]
+    print(json.dumps(asdict(report), indent=1, ensure_ascii=False) if args.json else report)
+    return 1 if report.problems else 0

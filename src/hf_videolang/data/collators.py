@@ -1,0 +1,160 @@
+"""Records become batches, inside the DataLoader's workers: decode, sample frames, tokenise."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from hf_videolang.video import VideoDecodingError
+
+from .records import is_blank
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+MAX_REPLACEMENTS = 10  # as many tries as the original makes for one sample
+
+
+class RetrievalCollator:
+    """Batches of videos and captions for a two-tower model.
+
+    In training, every video comes with one of its captions and with the original's jitter of the sampled frames
+    (SPEC §5.2). Both are drawn from `seed`, the epoch and the video's id alone: neither the number of workers or
+    processes nor a resumed run changes them. In evaluation, every video comes with all its captions, and nothing is
+    drawn (the original draws a caption at test time, too, SPEC §10.14; we do not).
+
+    Args:
+        processor: turns frames and texts into tensors; frame count, sampling, resize and text length are its own.
+        dataset: the records (see `load_retrieval_dataset`) that the batches come from. Replacements are drawn from
+            it, and in evaluation the indices in the batch count its rows.
+        training: see above.
+        on_broken_video: what to do with a video that does not decode. "raise" the `VideoDecodingError`; "skip" it, so
+            that the batch is smaller (not for the contrastive loss over several processes, which needs equal
+            batches); "replace" it by another video of `dataset` that is not in the batch. Skips and replacements are
+            logged as warnings and counted in the batch.
+        seed: see above.
+
+    A batch has what the processor returns for the videos (`pixel_values_videos`, and `video_attention_mask` where
+    lengths differ) and the captions (`input_ids`, `attention_mask`), and
+
+        num_broken_videos `[1]`: videos skipped or replaced.
+
+    in evaluation also, since a batch may have more captions than videos,
+
+        video_index `[videos]`: row of each video in `dataset`;
+        caption_index `[captions]`: number of each caption among all captions of `dataset`, row by row;
+        caption_video_index `[captions]`: row of the video that the caption belongs to.
+
+    Pop all four before the model sees the batch. The Trainer needs `remove_unused_columns=False`.
+
+    Raises:
+        VideoDecodingError: a broken video under "raise"; under "replace", one whose replacements are broken, too.
+        ValueError: a record whose captions are all blank, an unknown policy, or a batch of which "skip" leaves nothing.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        dataset: "Dataset",
+        training: bool,
+        on_broken_video: Literal["raise", "skip", "replace"] = "raise",
+        seed: int = 42,
+    ):
+        if on_broken_video not in ("raise", "skip", "replace"):
+            raise ValueError(
+                f"on_broken_video is {on_broken_video!r}; expected 'raise', 'skip' or 'replace'."
+            )
+        self.processor = processor
+        self.dataset = dataset
+        self.training = training
+        self.on_broken_video = on_broken_video
+        self.seed = seed
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
+        self._rows = {video_id: row for row, video_id in enumerate(dataset["video_id"])}
+        self._first_caption = np.cumsum([0, *map(len, dataset["captions"])])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other captions and frames from now on; reaches workers that are already running."""
+        self._epoch.fill_(epoch)
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        in_batch = {record["video_id"] for record in records}
+        kept, clips, num_broken = [], [], 0
+        for record in records:
+            generator = self._generator(record)
+            try:
+                frames = self._decode(record, generator)
+            except VideoDecodingError as error:
+                if self.on_broken_video == "raise":
+                    raise
+                num_broken += 1
+                logger.warning(
+                    "%s a broken video: %s",
+                    "Skipped" if self.on_broken_video == "skip" else "Replaced",
+                    error,
+                )
+                if self.on_broken_video == "skip":
+                    continue
+                record, frames = self._replacement(in_batch, generator, error)
+                in_batch.add(record["video_id"])
+            kept.append((record, generator))
+            clips.append(frames)
+        if not kept:
+            raise ValueError(
+                f"All {len(records)} videos of a batch are broken; `hf-videolang data check` names them."
+            )
+
+        captions = [self._captions(record, generator) for record, generator in kept]
+        texts = [text for chosen in captions for text in chosen.values()]
+        batch = dict(self.processor(videos=clips, text=texts, do_sample_frames=False, return_tensors="pt"))
+        if not self.training:
+            rows = [self._rows[record["video_id"]] for record, _ in kept]
+            batch["video_index"] = torch.tensor(rows)
+            batch["caption_video_index"] = torch.tensor(
+                [row for row, texts in zip(rows, captions) for _ in texts]
+            )
+            numbers = [self._first_caption[row] + i for row, texts in zip(rows, captions) for i in texts]
+            batch["caption_index"] = torch.tensor(numbers)
+        batch["num_broken_videos"] = torch.tensor([num_broken])
+        return batch
+
+    def _generator(self, record: dict[str, Any]) -> np.random.Generator:
+        return np.random.default_rng([self.seed, int(self._epoch), crc32(record["video_id"].encode())])
+
+    def _decode(self, record: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
+        """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule."""
+        processor = self.processor.video_processor
+        jitter = int(generator.integers(2**31)) if self.training and processor.num_frames > 1 else None
+        sample = partial(processor.sample_frames, fps=processor.fps, sample_jitter=jitter)
+        video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
+        return processor.fetch_videos(video, sample)[0]
+
+    def _replacement(
+        self, in_batch: set[str], generator: np.random.Generator, error: VideoDecodingError
+    ) -> tuple[dict[str, Any], torch.Tensor]:
+        others = [row for video_id, row in self._rows.items() if video_id not in in_batch]
+        for row in generator.permutation(others)[:MAX_REPLACEMENTS]:
+            record = self.dataset[int(row)]
+            try:
+                return record, self._decode(record, generator)
+            except VideoDecodingError as another:
+                logger.warning("The replacement is broken, too: %s", another)
+        raise error
+
+    def _captions(self, record: dict[str, Any], generator: np.random.Generator) -> dict[int, str]:
+        """Captions by their position in the record: one in training, all in evaluation, none of them blank."""
+        captions = {i: caption for i, caption in enumerate(record["captions"]) if not is_blank(caption)}
+        if not captions:
+            raise ValueError(
+                f"{record['video_id']} has no caption, or only blank ones: {record['captions']}."
+            )
+        if self.training:
+            position = int(generator.choice(list(captions)))
+            return {position: captions[position]}
+        return captions

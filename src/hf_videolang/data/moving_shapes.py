@@ -1,0 +1,157 @@
+"""A small data set of real video files that needs no download: moving coloured shapes with captions.
+
+"a red circle moves left then up" can only be found by who looks at the appearance *and* at the order in time.
+The test videos show combinations of colour, shape and motion that training never shows (neither in this order of
+the two directions nor in the other), while each colour, each shape and each ordered motion is seen in training.
+"""
+
+import json
+from collections.abc import Iterable
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 180, 60),
+    "blue": (50, 90, 230),
+    "yellow": (235, 210, 50),
+    "purple": (160, 60, 200),
+    "white": (240, 240, 240),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x to the right, y downwards
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int = 12) -> Path:
+    """Write an H.264 .mp4 (MPEG-4 Part 2 where FFmpeg was built without libx264).
+
+    Args:
+        path: file to write; its folder must exist.
+        frames: uint8 arrays `[height, width, 3]` (RGB), all of one size with even height and width.
+        frames_per_second: constant frame rate.
+
+    Returns:
+        `path`, as a `Path`. The same frames always give the same bytes.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("Writing videos needs PyAV: pip install av") from error
+    path, frames = Path(path), list(frames)
+    if not frames:
+        raise ValueError(f"{path}: no frames to write.")
+    height, width = frames[0].shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"{path}: frames of {width}x{height} pixels; width and height must be even.")
+    h264 = "libx264" in av.codecs_available
+    options = {"preset": "ultrafast", "crf": "18"} if h264 else {"qscale": "2"}
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264" if h264 else "mpeg4", frames_per_second, options)
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def draw_shape(
+    shape: str, colour: tuple[int, int, int], centre: tuple[float, float], radius: float, size: int
+):
+    """One RGB picture `[size, size, 3]` uint8 of a shape on a dark ground, with soft edges one pixel wide."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
+    distance = {  # <= 1 inside
+        "circle": np.hypot(x, y),
+        "square": np.maximum(abs(x), abs(y)) / 0.85,
+        "triangle": np.maximum(y / 0.8, abs(x) * 1.8 - y),
+        "cross": np.maximum(np.minimum(abs(x), abs(y)) / 0.3, np.maximum(abs(x), abs(y))),
+    }[shape]
+    inside = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
+    return (30 * (1 - inside) + np.array(colour, np.float32) * inside).astype(np.uint8)
+
+
+def moving_shape_frames(
+    colour: str,
+    shape: str,
+    directions: tuple[str, str],
+    generator: np.random.Generator,
+    size=64,
+    num_frames=24,
+) -> list[np.ndarray]:
+    """Frames of one video: half the time in the first direction, the other half in the second.
+
+    Radius, length of the way and starting point are drawn so that the shape stays in the picture.
+    """
+    radius = size * generator.uniform(0.13, 0.18)
+    half = num_frames // 2
+    steps = np.repeat([DIRECTIONS[name] for name in directions], [half, num_frames - half], axis=0)
+    way = np.cumsum(steps * size * generator.uniform(0.5, 0.6) / half, axis=0)
+    low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
+    way = way + generator.uniform(low, high)
+    return [draw_shape(shape, COLOURS[colour], tuple(centre), radius, size) for centre in way]
+
+
+def _split_combinations(num_train: int, num_test: int, generator: np.random.Generator):
+    """Lists of (colour, shape, (first, second)) for training (`num_train`, with repeats) and test (all different)."""
+    pairs = list(combinations(DIRECTIONS, 2))
+    kinds = [(colour, shape, pair) for colour, shape, pair in product(COLOURS, SHAPES, pairs)]
+    kinds = [kinds[i] for i in generator.permutation(len(kinds))]
+    # The first len(pairs) kinds of training cover every colour, shape and pair between them.
+    cover = [(list(COLOURS)[i % len(COLOURS)], SHAPES[i % len(SHAPES)], pair) for i, pair in enumerate(pairs)]
+    kinds = cover + [kind for kind in kinds if kind not in cover]
+    held_out = -(-num_test // 2)
+    limit = 2 * (len(kinds) - len(cover))
+    if num_test > limit or num_train < 2 * len(cover):
+        raise ValueError(
+            f"num_train={num_train}, num_test={num_test}: at least {2 * len(cover)} training videos (to show every "
+            f"colour, shape and motion) and at most {limit} test videos (to leave them so many combinations)."
+        )
+
+    def in_both_orders(chosen):
+        return [(colour, shape, order) for colour, shape, pair in chosen for order in (pair, pair[::-1])]
+
+    train = in_both_orders(kinds[: len(kinds) - held_out])
+    test = in_both_orders(kinds[len(kinds) - held_out :])
+    return [train[i % len(train)] for i in range(num_train)], test[:num_test]
+
+
+def write_moving_shapes(
+    folder: str | Path,
+    num_train: int = 240,
+    num_test: int = 48,
+    seed: int = 0,
+    *,
+    size: int = 64,
+    num_frames: int = 24,
+    frames_per_second: int = 12,
+) -> Path:
+    """Write `folder/{train,test}/*.mp4` with a `metadata.jsonl` each: a standard `videofolder`.
+
+    Args:
+        folder: made if absent; a folder that already has `train` or `test` is refused.
+        num_train: training videos, at least 12. Beyond the number of combinations (288 less those held out) the
+            same combination comes again from another starting point.
+        num_test: test videos, at most 276, each with a caption of its own; neighbours differ in temporal order only.
+        seed: the same seed gives the same files, byte by byte.
+        size: height and width in pixels, even.
+        num_frames: frames a video.
+        frames_per_second: frame rate.
+
+    Returns:
+        `folder`, as a `Path`.
+    """
+    folder = Path(folder)
+    generator = np.random.default_rng(seed)
+    for split, kinds in zip(("train", "test"), _split_combinations(num_train, num_test, generator)):
+        (folder / split).mkdir(parents=True)
+        with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
+            for number, (colour, shape, directions) in enumerate(kinds):
+                name = f"{split}{number:04d}.mp4"
+                frames = moving_shape_frames(colour, shape, directions, generator, size, num_frames)
+                write_video(folder / split / name, frames, frames_per_second)
+                caption = f"a {colour} {shape} moves {directions[0]} then {directions[1]}"
+                metadata.write(json.dumps({"file_name": name, "caption": caption}) + "\n")
+    return folder

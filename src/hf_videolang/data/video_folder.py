@@ -1,0 +1,170 @@
+"""A user's own videos: the `videofolder` layout with a metadata file.
+
+`metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder, with `file_name` (relative to
+the metadata file) and `caption`, `captions` or `text`; optional `video_id`, `split`, `start` and `end` (seconds).
+"""
+
+import csv
+import json
+import logging
+import math
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .held_out import HELD_OUT_SHARE, hold_out_validation
+from .records import VIDEO_EXTENSIONS, Clip, list_files, name_some
+
+logger = logging.getLogger(__name__)
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+CAPTION_COLUMNS = ("captions", "caption", "text")
+SPLIT_NAMES = {
+    "training": "train",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "testing": "test",
+    **{name: name for name in ("train", "validation", "test")},
+}
+EXAMPLE = '{"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}'
+
+
+class VideoFolder(NamedTuple):
+    """Clips by split, the metadata files that they came from, and the videos that no row names."""
+
+    splits: dict[str, list[Clip]]
+    metadata: list[Path]
+    unnamed: list[Path]
+
+
+def read_video_folder(folder: str | Path) -> VideoFolder:
+    """Read the metadata of a folder; nothing is checked against the videos yet.
+
+    Splits are the column `split`, else the uppermost sub-folder called train, validation (val, valid, dev) or test,
+    else everything is `train`. Without a validation split, a tenth of the training videos is held out as one
+    (`hold_out_validation`). Rows for one file (and segment) are one clip with all their captions.
+
+    Raises:
+        FileNotFoundError: no folder, or no metadata file in it.
+        ValueError: a metadata file that cannot be read, wrong columns, a wrong value in a row, or rows with and
+            without a split.
+    """
+    folder = Path(folder).absolute()
+    files = list_files(folder)
+    metadata = [file for file in files if file.name in METADATA_NAMES]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_EXTENSIONS]
+    if not metadata:
+        raise FileNotFoundError(
+            f"No {' or '.join(METADATA_NAMES)} in {folder} or below ({len(videos) or 'no'} videos there). "
+            f"Write metadata.jsonl with one line a video, such as {EXAMPLE}"
+        )
+    places = Counter(file.parent for file in metadata)
+    if max(places.values()) > 1:
+        raise ValueError(
+            f"{max(places, key=places.__getitem__)} has more than one metadata file; keep one of them."
+        )
+
+    splits: dict[str, dict[tuple, Clip]] = defaultdict(dict)
+    for file in metadata:
+        for number, row in enumerate(_read_rows(file), start=1):
+            try:
+                clip, split = _read_row(row, file.parent, folder)
+            except ValueError as error:
+                raise ValueError(f"{file}, row {number}: {error}") from error
+            known = splits[split].setdefault((clip.path, clip.video_id, clip.start, clip.end), clip)
+            if known is not clip:
+                known.captions += clip.captions
+    if "" in splits and len(splits) > 1:
+        without = name_some([clip.video_id for clip in splits[""].values()])
+        raise ValueError(
+            f"{folder}: some rows have a split and others have none ({without}). Give every row one."
+        )
+
+    clips = {split or "train": _name_segments(list(found.values())) for split, found in splits.items()}
+    if "train" in clips and "validation" not in clips:
+        clips["train"], held_out = hold_out_validation(clips["train"])
+        if held_out:
+            clips["validation"] = held_out
+            share, count = round(100 * HELD_OUT_SHARE), len(held_out)
+            logger.info(
+                "%s has no validation split: %d %% of train (%d clips) are held out.", folder, share, count
+            )
+    named = {path for found in splits.values() for path, *_ in found}
+    return VideoFolder(clips, metadata, [video for video in videos if video not in named])
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of one metadata file whose columns are as expected."""
+    if file.suffix == ".jsonl":
+        rows = []
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                if line.strip():
+                    rows.append(dict(json.loads(line)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{file}, line {number} is no JSON object: {error}. Write lines like {EXAMPLE}"
+                ) from error
+    elif file.suffix == ".csv":
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    else:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_table
+
+        try:
+            rows = read_table(file).to_pylist()
+        except ArrowInvalid as error:
+            raise ValueError(f"{file} is no Parquet file: {error}") from error
+    if not rows:
+        raise ValueError(f"{file} has no rows. Write one a video, such as {EXAMPLE}")
+    columns = sorted({str(column) for row in rows for column in row})
+    if "file_name" not in columns or len(set(CAPTION_COLUMNS) & set(columns)) != 1:
+        raise ValueError(
+            f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
+            "(optional: video_id, split, start, end)."
+        )
+    return rows
+
+
+def _read_row(row: dict[str, Any], place: Path, folder: Path) -> tuple[Clip, str]:
+    """The clip of one row, and its split ("" where nothing says)."""
+    if not isinstance(row.get("file_name"), str) or not row["file_name"]:
+        raise ValueError(f"file_name is {row.get('file_name')!r}; expected the name of a video file.")
+    path = place / row["file_name"]
+    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
+    if isinstance(captions, str):
+        is_list = row.get("captions") is not None and captions.lstrip().startswith(
+            "["
+        )  # a list in a csv cell
+        captions = json.loads(captions) if is_list else [captions]
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError(f"the caption is {captions!r}; expected a sentence or a list of sentences.")
+    if row.get("split"):
+        split = str(row["split"])
+    else:
+        split = next((part for part in name.parts[:-1] if part.lower() in SPLIT_NAMES), "")
+    start, end = _seconds(row, "start"), _seconds(row, "end")
+    video_id = str(row.get("video_id") or name.with_suffix("").as_posix())
+    return Clip(video_id, path, list(captions), start, end), SPLIT_NAMES.get(split.lower(), split)
+
+
+def _seconds(row: dict[str, Any], key: str) -> float | None:
+    value = row.get(key)
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} is {value!r}; expected seconds.") from None
+
+
+def _name_segments(clips: list[Clip]) -> list[Clip]:
+    """Segments of one video get ids of their own: "<video id>#t=1.5,4"."""
+    times = Counter((clip.path, clip.video_id) for clip in clips)
+    for clip in clips:
+        if times[clip.path, clip.video_id] > 1 and (clip.start, clip.end) != (None, None):
+            clip.video_id += f"#t={clip.start or 0:g}" + ("" if clip.end is None else f",{clip.end:g}")
+    return clips

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+from datasets import Video, load_dataset
+
+from hf_videolang.data.moving_shapes import COLOURS, DIRECTIONS, SHAPES, write_moving_shapes, write_video
+from hf_videolang.video import decode_video
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_moving_shapes(tmp_path_factory.mktemp("shapes") / "shapes", num_train=30, num_test=8, seed=3)
+
+
+def read_captions(folder):
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    return {row["file_name"]: row["caption"] for row in map(json.loads, lines)}
+
+
+def centres(path):
+    """Where the shape is in each frame, found from the pixels that differ from the dark ground; and its colour."""
+    frames = decode_video(path, range(24)).frames.permute(0, 2, 3, 1).float().numpy()
+    bright = frames.max(-1) > 100
+    y, x = np.mgrid[: frames.shape[1], : frames.shape[2]]
+    places = [(x[mask].mean(), y[mask].mean()) for mask in bright]
+    return np.array(places), np.median(frames[bright], axis=0)
+
+
+def test_the_pixels_do_what_the_caption_says(shapes):
+    for name, caption in read_captions(shapes / "test").items():
+        _, colour, _, _, first, _, second = caption.split()
+        places, pixel = centres(shapes / "test" / name)
+        distance = {known: np.abs(pixel - rgb).sum() for known, rgb in COLOURS.items()}
+        assert min(distance, key=distance.get) == colour
+        for direction, way in ((first, places[11] - places[0]), (second, places[-1] - places[12])):
+            length = np.linalg.norm(way)
+            assert length > 64 / 4
+            np.testing.assert_allclose(way / length, DIRECTIONS[direction], atol=0.1)
+
+
+def test_shapes_differ_and_stay_inside(shapes):
+    areas = {}
+    for name, caption in read_captions(shapes / "train").items():
+        frames = decode_video(shapes / "train" / name, range(24)).frames.amax(1) > 100
+        assert not (
+            frames[:, 0].any() or frames[:, -1].any() or frames[:, :, 0].any() or frames[:, :, -1].any()
+        )
+        rows, columns = frames[0].any(1).sum().item(), frames[0].any(0).sum().item()
+        areas.setdefault(caption.split()[2], []).append(frames[0].sum().item() / (rows * columns))
+    mean = {shape: np.mean(found) for shape, found in areas.items()}
+    # share of the bounding box that is filled: all of it, pi / 4, about half (two shapes, told apart by their rows)
+    assert mean["square"] > 0.95
+    assert 0.7 < mean["circle"] < 0.9
+    assert {"triangle", "cross"} <= mean.keys() and mean["triangle"] < 0.65 and mean["cross"] < 0.65
+
+
+def test_test_combinations_are_new_but_made_of_known_parts():
+    from hf_videolang.data.moving_shapes import _split_combinations
+
+    for num_train, num_test in ((12, 276), (240, 48), (600, 7)):
+        train, test = _split_combinations(num_train, num_test, np.random.default_rng(0))
+        assert (len(train), len(test)) == (num_train, num_test) and len(set(test)) == num_test
+        seen = {(colour, shape, frozenset(order)) for colour, shape, order in train}
+        assert not seen & {(colour, shape, frozenset(order)) for colour, shape, order in test}
+        assert {kind[0] for kind in train} == set(COLOURS)
+        assert {kind[1] for kind in train} == set(SHAPES)
+        assert {kind[2] for kind in train} == {(a, b) for a in DIRECTIONS for b in DIRECTIONS if a != b}
+        neighbours = zip(test[::2], test[1::2])
+        assert all(one[:2] == two[:2] and one[2] == two[2][::-1] for one, two in neighbours)
+
+
+def test_seed_decides_every_byte(shapes, tmp_path):
+    again = write_moving_shapes(tmp_path / "again", num_train=30, num_test=8, seed=3)
+    other = write_moving_shapes(tmp_path / "other", num_train=30, num_test=8, seed=4)
+    for name in ("train/train0007.mp4", "test/test0000.mp4", "test/metadata.jsonl"):
+        assert (again / name).read_bytes() == (shapes / name).read_bytes()
+    assert read_captions(other / "test") != read_captions(shapes / "test")
+    with pytest.raises(FileExistsError):
+        write_moving_shapes(again)
+
+
+def test_it_is_a_standard_videofolder(shapes, tmp_path):
+    loaded = load_dataset("videofolder", data_dir=str(shapes), cache_dir=str(tmp_path))
+    for split in ("train", "test"):
+        rows = loaded[split].cast_column("video", Video(decode=False))
+        assert {row["video"]["path"].rsplit("/", 1)[1]: row["caption"] for row in rows} == read_captions(
+            shapes / split
+        )
+
+
+def test_write_video_keeps_pixels_and_rate(tmp_path):
+    y, x = np.mgrid[:32, :48]
+    frames = [np.stack([x * 4, y * 6, np.full_like(x, 20 * i)], -1).astype(np.uint8) for i in range(7)]
+    decoded = decode_video(write_video(tmp_path / "ramp.mp4", frames, frames_per_second=5), range(7))
+    assert decoded.info.frames_per_second == 5
+    difference = np.abs(decoded.frames.permute(0, 2, 3, 1).numpy().astype(int) - np.stack(frames))
+    assert difference.mean() < 3  # chroma is stored at half resolution
+
+
+@pytest.mark.parametrize("num_train, num_test", [(11, 8), (30, 277)])
+def test_too_few_or_too_many(num_train, num_test, tmp_path):
+    with pytest.raises(ValueError, match=f"num_train={num_train}, num_test={num_test}"):
+        write_moving_shapes(tmp_path / "shapes", num_train, num_test)
+
+
+def test_write_video_refuses(tmp_path):
+    with pytest.raises(ValueError, match="no frames"):
+        write_video(tmp_path / "a.mp4", [])
+    with pytest.raises(ValueError, match="33x32 pixels.*even"):
+        write_video(tmp_path / "a.mp4", [np.zeros((32, 33, 3), np.uint8)])

@@ -1,0 +1,230 @@
+import csv
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data.video_folder import read_video_folder
+
+ROWS = [
+    {"file_name": "b.webm", "captions": ["two", "deux"]},
+    {"file_name": "sub/a.mp4", "captions": ["one"]},
+]
+
+
+def write_jsonl(folder, rows):
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_csv(folder, rows):
+    """Lists of captions as JSON in their cell."""
+    cells = [
+        {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
+        for row in rows
+    ]
+    with open(
+        folder / "metadata.csv", "w", newline="", encoding="utf-8-sig"
+    ) as file:  # as spreadsheets write it
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(cells)
+
+
+def write_parquet(folder, rows):
+    columns = dict.fromkeys(key for row in rows for key in row)
+    table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
+    pyarrow.parquet.write_table(table, folder / "metadata.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Reading annotations decodes nothing: empty files will do."""
+    folder = tmp_path / "mine"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("sub/a.mp4", "b.webm"):
+        (folder / name).touch()
+    return folder
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
+def test_the_three_formats(folder, write):
+    write(folder, ROWS)
+    dataset, protocol = load_retrieval_dataset(str(folder))
+    found = {row["video_id"]: row for row in dataset}
+    assert found == {
+        "b": {"video": {"bytes": None, "path": str(folder / "b.webm")}, "video_id": "b", "captions": ["two", "deux"]},
+        "sub/a": {"video": {"bytes": None, "path": str(folder / "sub/a.mp4")}, "video_id": "sub/a", "captions": ["one"]},
+    }  # fmt: skip
+    assert str(protocol).startswith(
+        "videofolder, train+validation: 2 videos, 3 captions, each a query of its own (mine/"
+    )
+    again, _ = load_retrieval_dataset("videofolder", folder, "train+validation")
+    assert again[:] == dataset[:]
+
+
+@pytest.mark.parametrize("column", ["caption", "text", "captions"])
+def test_several_rows_of_a_video_are_its_captions(folder, column):
+    rows = [("b.webm", "two"), ("sub/a.mp4", "one"), ("b.webm", "deux")]
+    write_csv(folder, [{"file_name": name, column: text} for name, text in rows])
+    splits, _, _ = read_video_folder(folder)
+    clips = [clip for found in splits.values() for clip in found]
+    assert {clip.video_id: clip.captions for clip in clips} == {"b": ["two", "deux"], "sub/a": ["one"]}
+
+
+def test_splits_by_folder(folder):
+    touch(folder, "train/x.mp4", "train/y.mp4", "Val/x.mp4", "test/deep/x.avi")
+    (folder / "Val" / "metadata.jsonl").write_text('{"file_name": "x.mp4", "text": "seen twice"}')
+    write_jsonl(folder / "train", [{"file_name": "x.mp4", "text": "1"}, {"file_name": "y.mp4", "text": "2"}])
+    write_csv(folder / "test", [{"file_name": "deep/x.avi", "caption": "3"}])
+    splits, metadata, _ = read_video_folder(folder)
+    found = {split: [(clip.video_id, clip.captions) for clip in clips] for split, clips in splits.items()}
+    assert found == {
+        "train": [("train/x", ["1"]), ("train/y", ["2"])],
+        "validation": [("Val/x", ["seen twice"])],
+        "test": [("test/deep/x", ["3"])],
+    }
+    assert len(metadata) == 3
+    assert load_retrieval_dataset(str(folder))[1].split == "test"  # the default
+    assert len(load_retrieval_dataset(str(folder), split="train+validation+test")[0]) == 4
+    with pytest.raises(ValueError, match=r"no split all; it has .*train"):
+        load_retrieval_dataset(str(folder), split="all")
+
+
+def test_splits_by_column(folder):
+    write_jsonl(folder, [{**ROWS[0], "split": "valid"}, {**ROWS[1], "split": "extra"}])
+    splits, _, _ = read_video_folder(folder)
+    assert {split: [clip.video_id for clip in clips] for split, clips in splits.items()} == {
+        "validation": ["b"],
+        "extra": ["sub/a"],
+    }
+    write_jsonl(folder, [{**ROWS[0], "split": "train"}, ROWS[1]])
+    with pytest.raises(ValueError, match=r"some rows have a split and others have none \(sub/a\)"):
+        read_video_folder(folder)
+
+
+def test_a_tenth_is_held_out_as_validation(tmp_path):
+    rows = [{"file_name": f"{i}.mp4", "caption": "x"} for i in range(40)]
+    touch(tmp_path, *(row["file_name"] for row in rows))
+    write_jsonl(tmp_path, rows)
+    splits, _, _ = read_video_folder(tmp_path)
+    names = {split: [clip.video_id for clip in clips] for split, clips in splits.items()}
+    assert len(names["validation"]) == 4 and sorted(map(int, names["train"] + names["validation"])) == [
+        *range(40)
+    ]
+    # the choice does not depend on the order of the rows, and hardly on videos that come later
+    write_jsonl(tmp_path, rows[::-1])
+    assert {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} == set(
+        names["validation"]
+    )
+    more = [{"file_name": f"later{i}.mp4", "caption": "x"} for i in range(3)]
+    write_jsonl(tmp_path, rows + more)
+    kept = {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} & set(names["validation"])
+    assert len(kept) >= 3
+    # with a test split, too, only training gives some away; a single video stays in training
+    write_jsonl(tmp_path, [{**row, "split": "train" if i else "test"} for i, row in enumerate(rows[:2])])
+    assert set(read_video_folder(tmp_path)[0]) == {"train", "test"}
+
+
+def test_segments(tmp_path):
+    touch(tmp_path, "long.mp4", "whole.mp4")
+    rows = [
+        {"file_name": "long.mp4", "caption": "begins", "end": 4},
+        {"file_name": "long.mp4", "caption": "goes on", "start": 4.0, "end": 9.25},
+        {"file_name": "long.mp4", "caption": "keeps going", "start": 4.0, "end": 9.25},
+        {"file_name": "whole.mp4", "caption": "all of it"},
+    ]
+    expected = {
+        "long#t=0,4": (["begins"], None, 4.0),
+        "long#t=4,9.25": (["goes on", "keeps going"], 4.0, 9.25),
+        "whole": (["all of it"], None, None),
+    }
+    for write in (write_jsonl, write_csv, write_parquet):
+        write(tmp_path, rows)
+        dataset, _ = load_retrieval_dataset(str(tmp_path))
+        assert {row["video_id"]: (row["captions"], row["start"], row["end"]) for row in dataset} == expected
+        # segments of one video stay on one side of the held-out part
+        assert {len(read_clips(str(tmp_path), split=split)[0]) for split in ("train", "validation")} == {1, 2}
+        next(tmp_path.glob("metadata.*")).unlink()
+
+
+def test_own_ids_and_files_elsewhere(folder, tmp_path):
+    touch(tmp_path, "elsewhere/c.mp4")
+    rows = [
+        {**ROWS[0], "video_id": 17},
+        {"file_name": str(tmp_path / "elsewhere" / "c.mp4"), "captions": ["three"]},
+    ]
+    write_jsonl(folder, rows)
+    dataset, _ = load_retrieval_dataset(str(folder))
+    paths = {row["video_id"]: row["video"]["path"] for row in dataset}
+    assert paths == {
+        "17": str(folder / "b.webm"),
+        str(tmp_path / "elsewhere" / "c"): str(tmp_path / "elsewhere" / "c.mp4"),
+    }
+
+
+def test_blank_captions_are_left_out_with_a_warning(folder, caplog):
+    write_jsonl(folder, [{**ROWS[0], "captions": ["two", " ", ""]}, ROWS[1]])
+    dataset, _ = load_retrieval_dataset(str(folder))
+    assert sorted(dataset["captions"]) == [["one"], ["two"]]
+    assert "Left out 2 blank captions" in caplog.text
+
+
+def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
+    write_jsonl(folder, ROWS)
+    load_retrieval_dataset(str(folder))
+    assert not caplog.text
+    touch(folder, "sub/nobody.mov")
+    dataset, _ = load_retrieval_dataset(str(folder))
+    assert sorted(dataset["video_id"]) == ["b", "sub/a"]
+    assert "1 videos are left out" in caplog.text and "nobody.mov" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "rows, error, message",
+    [
+        ([{"file": "b.webm", "label": "x"}], ValueError, r"columns \['file', 'label'\]; expected file_name and exactly one of"),
+        ([{"file_name": "b.webm", "text": "x", "caption": "y"}], ValueError, "exactly one of captions, caption, text"),
+        ([{"file_name": "b.webm", "caption": 7}], ValueError, r"row 1: the caption is 7; expected a sentence"),
+        ([{"file_name": "b.webm", "captions": ["x", None]}], ValueError, r"row 1: the caption is \['x', None\]"),
+        ([{"file_name": "", "caption": "x"}], ValueError, "row 1: file_name is ''"),
+        ([ROWS[0], {**ROWS[1], "start": "soon"}], ValueError, "row 2: start is 'soon'; expected seconds"),
+        ([{"file_name": "gone.mp4", "captions": ["x"]}, *ROWS], FileNotFoundError, "1 of 3 annotated videos have no file: gone"),
+        ([{"file_name": "b.webm", "captions": ["", " "]}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
+        ([{"file_name": "b.webm", "captions": None}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
+        ([{**ROWS[0], "video_id": "v"}, {**ROWS[1], "video_id": "v"}], ValueError, "more than once: v"),
+    ],
+)  # fmt: skip
+def test_wrong_metadata(folder, rows, error, message):
+    write_jsonl(folder, rows)
+    with pytest.raises(error, match=message):
+        load_retrieval_dataset(str(folder))
+
+
+def test_wrong_files(folder):
+    with pytest.raises(FileNotFoundError, match=r"No metadata.jsonl .* \(2 videos there\).*one line a video"):
+        load_retrieval_dataset(str(folder))
+    (folder / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"\(no videos there\)"):
+        load_retrieval_dataset(str(folder / "empty"))
+    (folder / "metadata.parquet").write_text("no parquet")
+    with pytest.raises(ValueError, match=r"metadata.parquet is no Parquet file"):
+        load_retrieval_dataset(str(folder))
+    write_jsonl(folder, ROWS)
+    with pytest.raises(ValueError, match="more than one metadata file"):
+        load_retrieval_dataset(str(folder))
+    (folder / "metadata.parquet").unlink()
+    for line in ('{"file_name": "b.webm"', "7"):
+        (folder / "metadata.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + line)
+        with pytest.raises(ValueError, match="line 2 is no JSON object"):
+            load_retrieval_dataset(str(folder))
+    (folder / "metadata.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"metadata.jsonl has no rows"):
+        load_retrieval_dataset(str(folder))
