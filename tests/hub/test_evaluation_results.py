@@ -1,0 +1,105 @@
+"""Measured results in a card: metadata, table, replacement, post-processing apart."""
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from hf_videolang.hub.evaluation_results import BEGIN, add_evaluation, write_evaluation
+from hf_videolang.hub.model_card import build_model_card, write_model_card
+from tests.common.tiny import tiny_config, tiny_model
+
+SCORES = {
+    "raw": {
+        "text_to_video": {"R1": 0.5, "R5": 0.75, "MedianR": 1.5, "MeanR": 2.25},
+        "video_to_text": {"R1": 0.4567891, "R5": 1.0, "MedianR": 1.0, "MeanR": 1.0},
+    },
+    "DSL": {"text_to_video": {"R1": 0.625, "R5": 0.875, "MedianR": 1.0, "MeanR": 2.0}},
+}
+EVALUATION = {
+    "dataset": "msrvtt-1ka",
+    "dataset_name": "MSR-VTT 1k-A",
+    "split": "test",
+    "scores": SCORES,
+    "protocol": {"frames": 12, "ties": "original"},
+}
+
+
+def table(card: ModelCard) -> list[list[str]]:
+    block = card.text.partition(BEGIN)[2].partition("<!--")[0]
+    return [
+        line.strip("| ").split(" | ") for line in block.strip().splitlines() if not line.startswith("| ---")
+    ]
+
+
+def tiny_card() -> ModelCard:
+    card = build_model_card(tiny_config(), None, "me/tiny")
+    card.data.model_name = "tiny"
+    return card
+
+
+def test_raw_and_post_processed_scores_are_rows_and_entries_of_their_own():
+    card = tiny_card()
+    assert "Nothing has been measured yet." in card.text
+    add_evaluation(card, **EVALUATION)
+    protocol = "frames 12, ties original"
+    assert table(card) == [
+        [
+            "data set",
+            "split",
+            "protocol",
+            "direction",
+            "post-processing",
+            "R@1",
+            "R@5",
+            "median rank",
+            "mean rank",
+        ],
+        ["MSR-VTT 1k-A", "test", protocol, "text to video", "raw", "50.0", "75.0", "1.5", "2.25"],
+        ["MSR-VTT 1k-A", "test", protocol, "video to text", "raw", "45.7", "100.0", "1", "1"],
+        ["MSR-VTT 1k-A", "test", protocol, "text to video", "DSL", "62.5", "87.5", "1", "2"],
+    ]
+    (index,) = yaml.safe_load(card.data.to_yaml())["model-index"]
+    text_to_video = next(
+        entry for entry in index["results"] if entry["task"]["type"] == "text-to-video-retrieval"
+    )
+    assert text_to_video["dataset"] == {
+        "name": "MSR-VTT 1k-A",
+        "type": "msrvtt-1ka",
+        "split": "test",
+        "args": {"frames": 12, "ties": "original"},
+    }
+    assert [
+        (m["name"], m["value"], m["args"]) for m in text_to_video["metrics"] if m["type"] == "recall_at_1"
+    ] == [
+        ("R@1 (raw)", 50.0, {"post_processing": "raw"}),
+        ("R@1 (DSL)", 62.5, {"post_processing": "DSL"}),
+    ]
+
+
+def test_a_second_evaluation_replaces_the_same_split_and_keeps_others(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "model")
+    write_model_card(tmp_path / "model")
+    again = {"raw": {"text_to_video": {"R1": 0.125}}}
+    write_evaluation(tmp_path / "model", **EVALUATION)
+    write_evaluation(tmp_path / "model", **{**EVALUATION, "split": "validation", "scores": again})
+    write_evaluation(tmp_path / "model", **{**EVALUATION, "scores": again})
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert [(row[1], row[-1]) for row in table(card)[1:]] == [("validation", "12.5"), ("test", "12.5")]
+    assert card.data.model_name == "model" and len(card.data.eval_results) == 2
+
+
+def test_a_folder_without_card_gets_one_and_a_foreign_card_a_section(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    write_evaluation(tmp_path, **EVALUATION)
+    assert len(table(ModelCard.load(tmp_path / "README.md"))) == 4
+
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n\nWords.\n")
+    write_evaluation(tmp_path, **EVALUATION)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.text.strip().startswith("# Mine\n\nWords.\n\n## Measured with hf_videolang")
+    assert card.data.license == "mit" and len(table(card)) == 4
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(ValueError, match=r"'recall'.*R<k>, MedianR, MeanR"):
+        add_evaluation(tiny_card(), **{**EVALUATION, "scores": {"raw": {"text_to_video": {"recall": 1.0}}}})

@@ -1,0 +1,138 @@
+"""The committed cards of the authors' checkpoints: rendered from their facts, valid, and their snippets run."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+
+from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.hub.release_cards import release_cards
+from tests.common.tiny import tiny_model, tiny_processor
+from tests.parity.cases import REPOSITORY, SHARED
+
+FOLDER = REPOSITORY / "model_cards"
+FACTS = yaml.safe_load((FOLDER / "clip_vip.yaml").read_text())
+COMMITTED = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
+# The Hub's list of tasks has no video retrieval; of these, encoders are feature-extraction (CONVENTIONS §10).
+PIPELINE_TAGS = {
+    "video-classification",
+    "video-text-to-text",
+    "visual-question-answering",
+    "feature-extraction",
+    "zero-shot-image-classification",
+}
+SECTIONS = [
+    "Provenance",
+    "Use",
+    "Input and output",
+    "Training",
+    "Results",
+    "Intended use, limitations, bias",
+    "Licence",
+    "Citation",
+]
+
+
+def test_committed_cards_are_the_rendered_ones(tmp_path):
+    cards = release_cards(FACTS)
+    assert len(cards) == 10
+    for name, card in cards.items():
+        card.save(tmp_path / "card.md")
+        rendered = (tmp_path / "card.md").read_text()
+        assert COMMITTED.get(name) == rendered, f"{name}: run python -m hf_videolang.hub.release_cards"
+    assert set(COMMITTED) == set(cards)
+
+
+@pytest.mark.parametrize("name", sorted(COMMITTED))
+def test_metadata_and_sections(name):
+    data, text = ModelCard(COMMITTED[name]).data.to_dict(), ModelCard(COMMITTED[name]).text
+    assert data["pipeline_tag"] in PIPELINE_TAGS
+    assert data["library_name"] == "transformers" and data["language"] == "en"
+    assert {"hf_videolang", "clip-vip", "video-text-retrieval", "arxiv:2209.06430"} <= set(data["tags"])
+    assert data["license"] == "other" and data["license_name"] and data["license_link"].startswith("https://")
+    assert (
+        re.fullmatch(r"[\w.-]+/[\w.-]+", data["base_model"])
+        and data["datasets"]
+        and data["metrics"] == ["recall"]
+    )
+    # Reported numbers stay out of the machine-readable results: those are for what this package measured.
+    assert "model-index" not in data
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    reported = text.partition("### Reported by the authors")[2].partition("### Measured")[0]
+    assert "**not reproduced here**" in reported
+    for row in reported.strip().splitlines():
+        if re.search(r"\d\.\d \|", row):
+            assert "confirmed" in row or "from memory" in row, row
+    assert "{" not in text.partition("```bibtex")[0] and "None" not in text
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the reference specification is not beside this checkout")
+def test_reported_numbers_are_those_of_the_specification():
+    specification = (SHARED / "reference" / "clip_vip" / "SPEC.md").read_text()
+    section = specification.partition("## 9. Published results")[2]
+    tasks = ["msrvtt", "didemo", "lsmdc", "activitynet"]
+    found = {}
+    for label, *cells in re.findall(
+        r"^\| (B/\d+(?: DSL)?) " + r"\| ([^|]*) " * 4 + r"\|$", section, re.MULTILINE
+    ):
+        size, _, dsl = label.partition(" ")
+        for task, cell in zip(tasks, cells, strict=True):
+            numbers, _, mark = cell.strip().partition(" +")
+            confirmed = " +" in cell
+            evidence = ("confirmed R@1" if mark == "1" else "confirmed") if confirmed else "memory"
+            key = task, size.replace("B/", "b"), dsl or "raw"
+            found[key] = [*(float(number) for number in numbers.split(" / ")), evidence]
+    facts = {
+        (task, size, post): row
+        for task, fact in FACTS["finetuned"].items()
+        for size, results in fact["results"].items()
+        for post, row in results.items()
+    }
+    assert len(found) == 16 and facts == found
+
+
+def snippets(card: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+
+
+def test_snippets_run_and_agree(tmp_path):
+    own = {
+        name: [code.replace(f"{FACTS['organisation']}/{name}", "FOLDER") for code in snippets(card)]
+        for name, card in COMMITTED.items()
+    }
+    first = next(iter(own.values()))
+    assert len(first) == 2 and all(codes == first for codes in own.values())
+    assert "import hf_videolang" in first[0] and "hf_videolang" not in first[1]
+
+    tiny_model().save_pretrained(tmp_path / "model")
+    tiny_processor().save_pretrained(tmp_path / "model")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "kitchen.mp4", noise)
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+        "OMP_NUM_THREADS": "1",
+    }
+    running = []
+    for number, code in enumerate(first):
+        script = tmp_path / f"snippet{number}.py"
+        script.write_text(code.replace("FOLDER", "model"))
+        hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang"] if number else []
+        command = [sys.executable, "-I", *hide, script]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(command, env=environment, cwd=tmp_path, **pipes))
+    printed = []
+    for process in running:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        printed.append(output)
+    assert printed[0] == printed[1]
+    numbers = torch.tensor([float(number) for number in re.findall(r"\d\.\d+(?:e-\d+)?", printed[0])])
+    assert numbers.shape == (2,) and torch.isclose(numbers.sum(), torch.tensor(1.0), atol=1e-3)
