@@ -1,0 +1,567 @@
+"""The converter on every layout of the releases, on what must be refused, and as a command."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPModel
+
+from benchmarks.convert_memory import LIMIT, measure
+from conversion import convert_clip_vip
+from conversion.convert_clip_vip import convert
+from conversion.untrusted import ConversionError
+from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
+from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
+from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+from tests.common.hub_stand_in import HubStandIn
+from tests.conversion.random_checkpoints import (
+    B16,
+    B32,
+    LAYOUTS,
+    MEDIUM,
+    TINY,
+    Size,
+    openai_keys,
+    random_tensors,
+    wrapper_keys,
+    write_checkpoint,
+    write_layout,
+    write_tokenizer,
+)
+from tests.parity.cases import REPOSITORY, SHARED
+
+TRAINING_CONFIG = {
+    "clip_config": "openai/clip-vit-base-patch16",
+    "clip_vision_additional_config": {
+        "type": "ViP",
+        "temporal_size": TINY.frames,
+        "if_use_temporal_embed": 1,
+        "logit_scale_init_value": 4.6,
+        "add_cls_num": TINY.added_proxies,
+    },
+    "train_num_frms": 32,
+    "test_num_frms": 32,
+    "max_txt_len": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> Path:
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), TINY.vocabulary)
+
+
+@pytest.fixture(scope="module")
+def wrapper() -> dict[str, torch.Tensor]:
+    return random_tensors(wrapper_keys())
+
+
+def training_config(folder: Path, additional: dict | None = None, **changed) -> Path:
+    config = {**TRAINING_CONFIG, **changed}
+    config["clip_vision_additional_config"] = {
+        **config["clip_vision_additional_config"],
+        **(additional or {}),
+    }
+    path = folder / "training.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def converted(tensors: dict, folder: Path, name: str = "checkpoint.pt", **options) -> CLIPViPModel:
+    """Write, convert, load with `AutoModel`."""
+    convert(write_checkpoint(tensors, folder / name), folder / "converted", **options)
+    model = AutoModel.from_pretrained(folder / "converted")
+    assert type(model) is CLIPViPModel
+    return model
+
+
+def assert_refused(folder: Path, message: str, tensors: dict, name: str = "checkpoint.pt", **options) -> None:
+    """An error that says `message`, and nothing beside the checkpoint."""
+    checkpoint = write_checkpoint(tensors, folder / name)
+    before = sorted(folder.iterdir())
+    with pytest.raises(ConversionError, match=message):
+        convert(checkpoint, folder / "converted", **options)
+    assert sorted(folder.iterdir()) == before
+
+
+def as_openai(hub: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors with Hub names under OpenAI's; written the other way round than the converter, from SPEC §2's table."""
+    blocks = [("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2")]
+    blocks += [("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")]
+    names = [
+        ("vision_model.encoder.layers", "visual.transformer.resblocks"),
+        ("text_model.encoder.layers", "transformer.resblocks"),
+        ("vision_model.embeddings.patch_embedding", "visual.conv1"),
+        ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+        ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+        ("vision_model.pre_layrnorm", "visual.ln_pre"),
+        ("vision_model.post_layernorm", "visual.ln_post"),
+        ("text_model.embeddings.token_embedding", "token_embedding"),
+        ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+        ("text_model.final_layer_norm", "ln_final"),
+        *blocks,
+    ]
+    openai = {
+        "visual.proj": hub["visual_projection.weight"].T,
+        "text_projection": hub["text_projection.weight"].T,
+    }
+    for name, tensor in hub.items():
+        if name.endswith("_projection.weight") or ".k_proj." in name or ".v_proj." in name:
+            continue
+        if ".q_proj." in name:
+            tensor = torch.cat([hub[name.replace(".q_", f".{part}_")] for part in "qkv"])
+            name = name.replace("self_attn.q_proj.", "attn.in_proj_")
+        for ours, theirs in names:
+            name = name.replace(ours, theirs)
+        openai[name] = tensor.contiguous()
+    return {name: tensor.contiguous() for name, tensor in openai.items()}
+
+
+def test_the_random_layouts_are_those_of_the_released_files():
+    file = SHARED / "reference" / "clip_vip" / "full_size_keys.json"
+    if not file.exists():
+        pytest.skip(f"the list of the released files' keys is not here ({file})")
+    released = json.loads(file.read_text())["keys"]
+    names = {
+        "clipvip_base": "wrapper.pt",
+        "clipvip_meanpool_base": "mean_pooling.pt",
+        "hub_clip_vit_base": "hub.safetensors",
+        "openai_vit_b": "openai_torchscript.pt",
+        "clip4clip_seqtransf_vit_b": "clip4clip.bin",
+    }
+    for flavour, keys in released.items():
+        layout = next(layout for start, layout in names.items() if flavour.startswith(start))
+        generated = LAYOUTS[layout](B16 if "16" in flavour else B32)
+        assert sorted(map(list, generated)) == sorted(keys), flavour
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_converts_and_accounts_for_every_key(tmp_path, tokenizer, layout):
+    file = write_layout(layout, TINY, tmp_path / layout)
+    report = convert(file, tmp_path / "converted", tokenizer=tokenizer)
+    assert report == json.loads((tmp_path / "converted" / "conversion_report.json").read_text())
+    assert report["source"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert report["source"]["bytes"] == file.stat().st_size
+    keys = [name for name, _, _ in LAYOUTS[layout]()]
+    dropped = [key for key in report["dropped"] if key in keys]
+    assert sorted([*report["renamed"], *dropped]) == sorted(keys)
+    model, info = AutoModel.from_pretrained(tmp_path / "converted", output_loading_info=True)
+    assert type(model) is CLIPViPModel and not any(info[kind] for kind in ("missing_keys", "unexpected_keys"))
+    filled = [name for names in report["renamed"].values() for name in names] + list(report["created"])
+    assert sorted(filled) == sorted(model.state_dict())
+    assert {tensor.dtype for tensor in load_file(tmp_path / "converted" / "model.safetensors").values()} == {
+        torch.float32
+    }
+    processor = AutoProcessor.from_pretrained(tmp_path / "converted")
+    assert type(processor) is CLIPViPProcessor and processor.max_length == 77
+    assert processor.video_processor.num_frames == model.config.vision_config.num_frames
+    assert (tmp_path / "converted" / "README.md").read_text().count(report["source"]["sha256"]) == 1
+
+
+def test_wrapper(tmp_path, wrapper, tokenizer):
+    model = converted(wrapper, tmp_path, tokenizer=tokenizer)
+    expected = {
+        name.removeprefix("clipmodel."): tensor
+        for name, tensor in wrapper.items()
+        if tensor.is_floating_point()
+    }
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    vision, text = model.config.vision_config, model.config.text_config
+    assert (vision.frame_fusion, vision.num_proxy_tokens, vision.num_frames) == ("proxy", 4, 4)
+    assert (vision.hidden_size, vision.num_attention_heads, vision.intermediate_size) == (64, 1, 256)
+    assert (vision.num_hidden_layers, vision.patch_size, vision.image_size) == (2, 8, 16)
+    assert (text.vocab_size, text.max_position_embeddings, text.bos_token_id, text.eos_token_id) == (
+        514,
+        77,
+        512,
+        513,
+    )
+    assert model.config.projection_dim == 64
+
+
+def test_tolerated_variants_of_a_wrapper_are_the_same_model(tmp_path, wrapper):
+    expected = converted(wrapper, tmp_path).state_dict()
+    variants = {
+        "module": {f"module.{name}": tensor for name, tensor in wrapper.items()},
+        "no_buffers": {name: tensor for name, tensor in wrapper.items() if "position_ids" not in name},
+        "halves": {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in wrapper.items()
+        },
+        "no_prefix": {name.removeprefix("clipmodel."): tensor for name, tensor in wrapper.items()},
+    }
+    for variant, tensors in variants.items():
+        (tmp_path / variant).mkdir()
+        found = converted(tensors, tmp_path / variant).state_dict()
+        for name, tensor in expected.items():
+            assert torch.equal(found[name], tensor.half().float() if variant == "halves" else tensor), (
+                variant,
+                name,
+            )
+
+
+def test_openai_archive_and_hub_file_of_one_clip_give_one_model(tmp_path):
+    hub = random_tensors(
+        [key for key in wrapper_keys(video_proxy=False, prefix="") if "position_ids" not in key[0]]
+    )
+    models = {}
+    for name, tensors in {"clip.safetensors": hub, "torchscript.pt": as_openai(hub)}.items():
+        (tmp_path / name).mkdir()
+        models[name] = converted(tensors, tmp_path / name, name)
+    from_hub, from_openai = (model.state_dict() for model in models.values())
+    assert from_hub.keys() == from_openai.keys()
+    assert all(torch.equal(from_hub[name], from_openai[name]) for name in from_hub)
+    for name, tensor in hub.items():
+        if name != "logit_scale":
+            assert torch.equal(from_hub[name], tensor), name
+
+
+def test_clip_becomes_clip_vip_as_the_original_initialises_it(tmp_path):
+    file = write_layout("hub.safetensors", Size(vision_width=640), tmp_path / "clip.safetensors")
+    states = {}
+    for name, options in {"a": {}, "b": {}, "c": {"seed": 7}}.items():
+        report = convert(file, tmp_path / name, **options)
+        states[name] = load_file(tmp_path / name / "model.safetensors")
+    added = states["a"]["vision_model.embeddings.added_cls"]
+    assert added.shape == (3, 640) and abs(added.std() - 1) < 0.1 and abs(added.mean()) < 0.1
+    assert torch.equal(added, states["b"]["vision_model.embeddings.added_cls"])
+    assert not torch.equal(added, states["c"]["vision_model.embeddings.added_cls"])
+    assert report["seed"] == 7 and "seed 7" in report["created"]["vision_model.embeddings.added_cls"]
+    assert torch.equal(states["a"]["vision_model.embeddings.temporal_embedding"], torch.zeros(1, 12, 640))
+    assert states["a"]["logit_scale"].item() == pytest.approx(4.6)
+    assert "4.6" in report["dropped"]["logit_scale"]
+
+
+def test_a_folder_of_clip_on_the_hub_keeps_its_heads_and_outputs(tmp_path):
+    """Heads that are not 64 wide stand in config.json only. The reference is transformers' own CLIP."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    clip = CLIPModel(
+        CLIPConfig(
+            projection_dim=32,
+            text_config={**shape, "vocab_size": 99, "max_position_embeddings": 20, "eos_token_id": 2},
+            vision_config={**shape, "image_size": 16, "patch_size": 8},
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in clip.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    clip.save_pretrained(tmp_path / "clip")
+    config = training_config(tmp_path, {"type": "MeanPool", "add_cls_num": 0}, max_txt_len=20)
+    convert(tmp_path / "clip", tmp_path / "converted", config=config)
+    model = AutoModel.from_pretrained(tmp_path / "converted")
+    assert model.config.vision_config.num_attention_heads == 4
+    assert model.config.vision_config.frame_fusion == "mean_pooling"
+    ids, pixels = torch.tensor([[97, 5, 6, 98, 98], [97, 7, 98, 98, 98]]), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = clip(input_ids=ids, pixel_values=pixels)
+        found = model(input_ids=ids, pixel_values_videos=pixels[:, None])
+    torch.testing.assert_close(found.text_embeds, expected.text_embeds, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.video_embeds, expected.image_embeds, atol=1e-6, rtol=0)
+
+
+def test_mean_pooling_and_full_attention_wrappers(tmp_path, wrapper):
+    plain = {name: tensor for name, tensor in wrapper.items() if "added_cls" not in name}
+    (tmp_path / "full").mkdir()
+    config = training_config(tmp_path, {"type": "FullAttention", "add_cls_num": 0})
+    full = converted(plain, tmp_path / "full", config=config)
+    assert full.config.vision_config.frame_fusion == "full_attention"
+    assert full.config.vision_config.num_frames == TINY.frames
+
+    plain = {name: tensor for name, tensor in plain.items() if "temporal" not in name}
+    for name, config in (("stated", training_config(tmp_path, {"type": "any other"})), ("guessed", None)):
+        (tmp_path / name).mkdir()
+        model = converted(plain, tmp_path / name, config=config)
+        assert model.config.vision_config.frame_fusion == "mean_pooling"
+    report = json.loads((tmp_path / "guessed" / "converted" / "conversion_report.json").read_text())
+    assert (
+        "neither proxies nor a temporal embedding" in report["config_decisions"]["vision_config.frame_fusion"]
+    )
+
+
+def test_clip4clip_with_both_heads(tmp_path, tokenizer):
+    file = write_layout("clip4clip.bin", TINY, tmp_path / "pytorch_model.bin.4")
+    tensors = random_tensors(LAYOUTS["clip4clip.bin"]())
+    convert(file, tmp_path / "sequence", tokenizer=tokenizer)
+    model = AutoModel.from_pretrained(tmp_path / "sequence")
+    vision = model.config.vision_config
+    assert vision.frame_fusion == "sequence_transformer"
+    assert (vision.num_sequence_layers, vision.num_sequence_heads, vision.max_sequence_frames) == (2, 1, 77)
+    state = model.state_dict()
+    block = tensors["transformerClip.resblocks.1.attn.in_proj_weight"]
+    assert torch.equal(state["sequence_transformer.layers.1.self_attn.k_proj.weight"], block[64:128])
+    positions = tensors["frame_position_embeddings.weight"]
+    assert torch.equal(state["sequence_transformer.frame_position_embedding.weight"], positions)
+    assert torch.equal(state["visual_projection.weight"], tensors["clip.visual.proj"].float().T)
+    assert torch.equal(state["logit_scale"], tensors["clip.logit_scale"])
+    video_processor = AutoProcessor.from_pretrained(tmp_path / "sequence").video_processor
+    assert video_processor.do_center_crop and video_processor.antialias
+    pixels = video_processor(torch.rand(4, 3, 40, 20), return_tensors="pt")["pixel_values_videos"]
+    assert pixels.shape[-3:] == (3, 16, 16)
+
+    config = tmp_path / "args.json"
+    config.write_text(json.dumps({"sim_header": "meanP", "max_frames": 6, "max_words": 32}))
+    report = convert(file, tmp_path / "mean", config=config, tokenizer=tokenizer)
+    processor = AutoProcessor.from_pretrained(tmp_path / "mean")
+    assert (processor.max_length, processor.video_processor.num_frames) == (32, 6)
+    assert AutoModel.from_pretrained(tmp_path / "mean").config.vision_config.frame_fusion == "mean_pooling"
+    assert "meanP" in report["dropped"]["frame_position_embeddings.weight"]
+
+
+def test_training_config_sets_the_processor_but_not_the_temporal_embedding(tmp_path, wrapper, tokenizer):
+    model = converted(wrapper, tmp_path, config=training_config(tmp_path), tokenizer=tokenizer)
+    processor = AutoProcessor.from_pretrained(tmp_path / "converted")
+    assert (processor.video_processor.num_frames, processor.max_length) == (32, 50)
+    assert processor.video_processor.size == {"height": 16, "width": 16}
+    assert model.config.vision_config.num_frames == 4
+
+
+WRONG_KEYS = {
+    "missing": ("text_projection.weight", None, r"missing: clipmodel\.text_projection\.weight"),
+    "missing, needed for sizes": (
+        "vision_model.embeddings.patch_embedding.weight",
+        None,
+        r"missing: clipmodel\.vision_model\.embeddings\.patch_embedding\.weight",
+    ),
+    "missing proxies": ("vision_model.embeddings.added_cls", None, r"missing: clipmodel\..*added_cls"),
+    "missing time": (
+        "vision_model.embeddings.temporal_embedding",
+        None,
+        r"missing: clipmodel\..*temporal_embedding",
+    ),
+    "extra": (
+        None,
+        {"vision_model.adapter.weight": torch.ones(2)},
+        r"unexpected: clipmodel\.vision_model\.adapter",
+    ),
+    "giant layer": (
+        None,
+        {"text_model.encoder.layers.999999999.layer_norm1.bias": torch.ones(64)},
+        r"unexpected: clipmodel\.text_model\.encoder\.layers\.999999999",
+    ),
+    "renamed": (
+        "vision_model.pre_layrnorm.weight",
+        {"vision_model.pre_layernorm.weight": torch.ones(64)},
+        r"pre_layrnorm\.weight \(renamed to clipmodel\.vision_model\.pre_layernorm\.weight\?\)",
+    ),
+    "reshaped": (
+        None,
+        {"text_model.encoder.layers.1.mlp.fc2.weight": torch.ones(256, 64)},
+        r"unfit: clipmodel.*layers\.1\.mlp\.fc2\.weight has shape \[256, 64\], expected \[64, 256\]",
+    ),
+    "reshaped, sets a size": (
+        None,
+        {"visual_projection.weight": torch.ones(32, 64)},
+        r"unfit: clipmodel\.text_projection\.weight has shape \[64, 64\], expected \[32, 64\]",
+    ),
+    "flattened": (
+        None,
+        {"vision_model.embeddings.patch_embedding.weight": torch.ones(64, 192)},
+        r"patch_embedding\.weight has shape \[64, 192\], expected 4 dimensions",
+    ),
+    "shortened": (
+        None,
+        {"text_model.embeddings.position_embedding.weight": torch.ones(50, 64)},
+        r"clipmodel\.text_model\.embeddings\.position_ids says 77, the shape of .*position_embedding\.weight says 50",
+    ),
+    "no square": (
+        None,
+        {"vision_model.embeddings.position_embedding.weight": torch.ones(7, 64)},
+        r"position_embedding\.weight has 7 rows, expected one more than a square number",
+    ),
+    "empty": (None, {"text_model.embeddings.token_embedding.weight": torch.ones(0, 64)}, "it is empty"),
+    "integers": (
+        None,
+        {"text_projection.weight": torch.ones(64, 64, dtype=torch.int64)},
+        r"unfit: clipmodel\.text_projection\.weight holds torch\.int64",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_KEYS)
+def test_a_wrong_key_is_named_and_nothing_is_left_behind(tmp_path, wrapper, tokenizer, change):
+    removed, added, message = WRONG_KEYS[change]
+    tensors = {name: tensor for name, tensor in wrapper.items() if name != f"clipmodel.{removed}"}
+    tensors |= {f"clipmodel.{name}": tensor for name, tensor in (added or {}).items()}
+    assert_refused(tmp_path, message, tensors, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "message"),
+    [
+        ("visual.ln_pre.weight", {}, r"missing: visual\.ln_pre\.weight"),
+        (None, {"visual.proj": torch.ones(3)}, r"visual\.proj has shape \[3\], expected 2 dimensions"),
+        (
+            None,
+            {"transformer.resblocks.1.attn.in_proj_weight": torch.ones(190, 64)},
+            r"unfit: transformer\.resblocks\.1\.attn\.in_proj_weight has shape \[190, 64\], from which .*q_proj",
+        ),
+        (None, {"input_resolution": torch.tensor(224)}, "input_resolution says 224, .* says 16"),
+    ],
+)
+def test_wrong_keys_of_an_openai_archive_are_named_as_it_names_them(tmp_path, removed, added, message):
+    tensors = {
+        name: tensor for name, tensor in random_tensors(openai_keys()).items() if name != removed
+    } | added
+    assert_refused(tmp_path, message, tensors, "torchscript.pt")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"additional": {"temporal_size": 12}},
+            r"num_frames: training\.json says 12, .*temporal_embedding says 4",
+        ),
+        ({"additional": {"add_cls_num": 7}}, r"num_proxy_tokens: training\.json says 8, .*added_cls says 4"),
+        ({"additional": {"type": "MeanPool"}}, r"unexpected: clipmodel.*added_cls"),
+        ({"additional": {"if_use_temporal_embed": 0}}, r"unexpected: clipmodel.*temporal_embedding"),
+        (
+            {"clip_config": {"vision_config": {"hidden_size": 768}}},
+            r"vision_config\.hidden_size: training\.json says 768",
+        ),
+        ({"clip_config": {"text_config": {"num_attention_heads": 5}}}, "num_attention_heads is 5"),
+        ({"additional": {"add_cls_num": None}}, r"training\.json has a value of the wrong kind"),
+        ({"max_txt_len": 78}, "texts of 78 tokens, the model has 77 positions"),
+    ],
+)
+def test_a_training_config_must_agree_with_the_tensors(tmp_path, wrapper, changed, message):
+    assert_refused(tmp_path, message, wrapper, config=training_config(tmp_path, **changed))
+
+
+def test_configs_that_are_none(tmp_path, wrapper):
+    assert_refused(tmp_path, "there is no such config file", wrapper, config=tmp_path / "typo.json")
+    for content, message in {
+        "not json": "is not JSON",
+        "[1]": "holds a list",
+        '{"model_type": "clip"}': r"no training config .* it has model_type",
+        '{"sim_header": "tightTransf"}': "sim_header 'tightTransf'; of CLIP4Clip's heads only meanP and seqTransf",
+    }.items():
+        (tmp_path / "config_file.json").write_text(content)
+        assert_refused(tmp_path, message, wrapper, config=tmp_path / "config_file.json")
+
+
+def test_narrow_heads_need_a_config(tmp_path):
+    tensors = random_tensors(wrapper_keys(Size(text_width=48)))
+    assert_refused(tmp_path, r"do not tell text_config\.num_attention_heads.* 48.*--config", tensors)
+    config = training_config(tmp_path, clip_config={"text_config": {"num_attention_heads": 4}})
+    assert converted(tensors, tmp_path, config=config).config.text_config.num_attention_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"cnn.feature.backbone.stem.conv1.weight": torch.ones(2)}, "keys are those of ClipBERT"),
+        ({"v_encoder.pad": torch.ones(2)}, "keys are those of HERO"),
+        ({"visual.layer1.0.conv1.weight": torch.ones(2)}, "CLIP with a ResNet"),
+        ({"weight": torch.ones(2)}, "Found 1 keys: weight; expected clipmodel"),
+        ({}, "Found 0 keys"),
+        ({"model_state_dict": {}, "scheduler": 3}, "unknown entries: scheduler"),
+        ({"clipmodel.logit_scale": torch.ones(()), "epoch": 3}, "more than named tensors: epoch"),
+        ([1, 2], "holds a list"),
+    ],
+)
+def test_other_peoples_checkpoints(tmp_path, tensors, message):
+    assert_refused(tmp_path, message, tensors)
+
+
+def test_output_folder_must_be_free(tmp_path, wrapper):
+    checkpoint = write_checkpoint(wrapper, tmp_path / "checkpoint.pt")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    for taken in (tmp_path / "used", checkpoint):
+        with pytest.raises(ConversionError, match="is not an empty folder"):
+            convert(checkpoint, taken)
+    assert (tmp_path / "used" / "notes.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    convert(checkpoint, tmp_path / "empty")
+    with pytest.raises(ConversionError, match="converted already"):
+        convert(tmp_path / "empty", tmp_path / "again")
+
+
+def test_what_does_not_reload_as_written_is_not_left_behind(tmp_path, wrapper, monkeypatch):
+    checkpoint = write_checkpoint(wrapper, tmp_path / "checkpoint.pt")
+    write = convert_clip_vip.write_safetensors
+
+    def write_with_a_flipped_bit(tensors, path):
+        digests = write(tensors, path)
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        return digests
+
+    monkeypatch.setattr(convert_clip_vip, "write_safetensors", write_with_a_flipped_bit)
+    with pytest.raises(RuntimeError, match="does not reload as written"):
+        convert(checkpoint, tmp_path / "converted")
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_tokenizers(tmp_path, wrapper):
+    report = convert(write_checkpoint(wrapper, tmp_path / "checkpoint.pt"), tmp_path / "without")
+    assert any("No tokenizer" in note and "--tokenizer" in note for note in report["notes"])
+    assert type(AutoVideoProcessor.from_pretrained(tmp_path / "without")) is CLIPViPVideoProcessor
+    other = write_tokenizer(tmp_path / "other", 600)
+    assert_refused(tmp_path, "it has 600 entries .* the model has 514", wrapper, tokenizer=other)
+    (tmp_path / "nothing").mkdir()
+    assert_refused(tmp_path, "nothing cannot be loaded", wrapper, tokenizer=tmp_path / "nothing")
+
+
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, REPOSITORY / "conversion" / "convert_clip_vip.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+
+
+def test_command_converts_and_pushes(tmp_path, wrapper, tokenizer):
+    write_checkpoint(wrapper, tmp_path / "model_best.pt")
+    with HubStandIn() as hub:
+        result = run(
+            *("--checkpoint", "model_best.pt", "--output-dir", "deep/clip-vip", "--tokenizer", tokenizer),
+            *("--push-to-hub", "lab/clip-vip"),
+            cwd=tmp_path,
+            **hub.environment(tmp_path / "home"),
+        )
+        assert result.returncode == 0, result.stderr
+        assert "deep/clip-vip: CLIP-ViP wrapper" in result.stdout
+        pushed = hub.files("lab/clip-vip")
+    folder = tmp_path / "deep" / "clip-vip"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        name: data for name, data in pushed.items() if name != ".gitattributes"
+    }
+    assert "lab/clip-vip" in (folder / "README.md").read_text()
+    assert [path.name for path in folder.parent.iterdir()] == ["clip-vip"]
+
+
+def test_command_says_what_is_wrong(tmp_path, wrapper):
+    tensors = random_tensors(wrapper_keys(Size(vocabulary=49408)))
+    write_checkpoint(tensors, tmp_path / "model_best.pt")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    result = run("--checkpoint", "model_best.pt", "--output-dir", "converted", cwd=tmp_path, **offline)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "error: The tokenizer openai/clip-vit-base-patch32 cannot be loaded" in result.stderr
+    assert "--tokenizer" in result.stderr
+    assert not (tmp_path / "converted").exists()
+
+
+def test_a_failed_push_leaves_the_folder(tmp_path, wrapper, monkeypatch):
+    def refuse(folder, repo_id):
+        raise PermissionError("401 Unauthorized")
+
+    monkeypatch.setattr(convert_clip_vip, "push_folder", refuse)
+    checkpoint = write_checkpoint(wrapper, tmp_path / "checkpoint.pt")
+    with pytest.raises(
+        ConversionError, match=r"is complete, but was not pushed: 401.*\n.*hf upload lab/clip-vip"
+    ):
+        convert(checkpoint, tmp_path / "converted", push_to_hub="lab/clip-vip")
+    assert AutoModel.from_pretrained(tmp_path / "converted")
+    with pytest.raises(ConversionError, match="is no repository id"):
+        convert(checkpoint, tmp_path / "other", push_to_hub="lab/clip/vip")
+
+
+def test_memory_is_bounded_by_the_file():
+    """Halves become float32, the hardest case; the published sizes are in benchmarks/convert_memory.py."""
+    assert measure("restore.pt", MEDIUM)["multiple"] <= LIMIT

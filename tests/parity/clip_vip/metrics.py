@@ -1,0 +1,99 @@
+"""Kinds `metrics` and `distributed_eval_order`: the original's evaluation, and what ours does in its place."""
+
+from collections import Counter
+from math import ceil
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from hf_videolang.inference.retrieval_evaluation import encode_pairs
+from hf_videolang.metrics import dual_softmax, rank_metrics, retrieval_metrics, text_to_video_ranks
+from tests.parity.cases import Case
+
+DIRECTIONS = {"t2v": "text_to_video", "v2t": "video_to_text"}
+
+
+def check_metrics(case: Case, tmp_path: Path) -> None:
+    assert case.tolerances["metrics"] == "exact"
+    for name, expected in case.meta["expected_metrics"].items():
+        similarity = case.inputs[f"{name}/similarity"]
+        reweighted = dual_softmax(similarity)
+        torch.testing.assert_close(
+            reweighted,
+            case.expected[f"{name}/similarity_dsl"],
+            atol=case.tolerances["similarity_dsl_atol"],
+            rtol=0,
+        )
+        for setting, scores in {"simple": similarity, "DSL": reweighted}.items():
+            found = retrieval_metrics(scores)
+            for direction, values in expected[setting].items():
+                assert found[DIRECTIONS[direction]] == values, (name, setting, direction)
+        if multi := expected.get("multi"):
+            assert rank_metrics(text_to_video_ranks(similarity, multi["labels"])) == multi["t2v"], (
+                name,
+                "multi",
+            )
+
+
+def original_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
+    """
+    The original's evaluation: process r reads items r, r + world_size, …, the list padded from its start to a multiple
+    of world_size; the batches of all processes are concatenated after every step.
+    """
+    per_process = ceil(num_items / world_size)
+    padded = [index % num_items for index in range(per_process * world_size)]
+    return [
+        item
+        for start in range(0, per_process, batch_size)
+        for rank in range(world_size)
+        for item in padded[rank::world_size][start : start + batch_size]
+    ]
+
+
+def our_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
+    """
+    The items in the table that `encode_pairs` fills, where Accelerate shares the batches out (some items come twice).
+
+    Collecting from the processes is played by giving `encode_pairs` the batches of all of them.
+    """
+    batches = BatchSampler(SequentialSampler(range(num_items)), batch_size, drop_last=False)
+    shares = [
+        torch.tensor(batch)
+        for rank in range(world_size)
+        for batch in BatchSamplerShard(batches, world_size, rank)
+    ]
+    names = ("item", "video_index", "caption_index", "caption_video_index")
+    everyone = SimpleNamespace(
+        device="cpu",
+        reduce=lambda tensor: tensor,
+        gather=lambda tensor: tensor,
+        pad_across_processes=lambda tensor, **_: tensor,
+    )
+    pairs = encode_pairs(
+        lambda item: SimpleNamespace(video_embeds=item[:, None], text_embeds=-item[:, None]),
+        [{"num_broken_videos": torch.tensor(0), **dict.fromkeys(names, share)} for share in shares],
+        {"captions": [[str(item)] for item in range(num_items)]},
+        everyone,
+    )
+    assert torch.equal(pairs.text_embeds, -pairs.video_embeds)
+    assert pairs.labels.tolist() == list(range(num_items))
+    return pairs.video_embeds[:, 0].int().tolist()
+
+
+def check_distributed_eval_order(case: Case, tmp_path: Path) -> None:
+    assert case.meta["cases"]
+    for setting in case.meta["cases"]:
+        sizes = {name: setting[name] for name in ("num_items", "world_size", "batch_size")}
+        gathered = original_order(**sizes)
+        kept = gathered[: setting["num_items"]]
+        assert gathered == setting["gathered_order"]
+        assert kept == setting["kept_after_truncation"]
+        assert sorted(item for item, times in Counter(kept).items() if times > 1) == setting["duplicated"]
+        assert sorted(set(gathered) - set(kept)) == setting["lost"]
+        assert our_order(**sizes) == list(range(setting["num_items"])), sizes
+
+
+CHECKS = {"metrics": check_metrics, "distributed_eval_order": check_distributed_eval_order}
