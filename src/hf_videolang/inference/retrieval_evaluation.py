@@ -1,0 +1,224 @@
+"""
+Evaluation over all pairs: encode every video and every caption once, score everything, count ranks.
+
+One implementation for two callers: `RetrievalTrainer` during training and `hf-videolang evaluate`. (Training may
+import inference, never the other way round.)
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from hf_videolang.data.collators import RetrievalCollator
+from hf_videolang.data.records import RetrievalProtocol
+from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
+from hf_videolang.metrics.retrieval import Ties
+
+Scores = dict[str, dict[str, dict[str, float]]]
+DIRECTIONS = ("text_to_video", "video_to_text")
+
+
+@dataclass(frozen=True)
+class PairEmbeddings:
+    """
+    The encoded data set, on the CPU, in the order of its rows.
+
+    Attributes:
+        video_embeds: `[videos, dim]`, unit vectors.
+        text_embeds: `[texts, dim]`, unit vectors, the captions of the first video first.
+        labels: `[texts]`, the video of each text.
+        num_broken_videos: videos that did not decode and were left out together with their captions.
+    """
+
+    video_embeds: Tensor
+    text_embeds: Tensor
+    labels: Tensor
+    num_broken_videos: int = 0
+
+    @property
+    def similarity(self) -> Tensor:
+        """Cosines `[texts, videos]`. Equal captions have equal rows, to the bit: their ties are ties."""
+        different, row = self.text_embeds.unique(dim=0, return_inverse=True)
+        return (different @ self.video_embeds.T)[row]
+
+
+def evaluation_loader(
+    dataset: Any,
+    processor: Any,
+    accelerator: Accelerator,
+    *,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    on_broken_video: Literal["raise", "skip"] = "raise",
+) -> DataLoader:
+    """
+    Batches of `RetrievalCollator` over `dataset`, in order, shared out among the processes.
+
+    Every process gets as many batches as the others, as sharded models need; for that some rows come twice, which
+    [`encode_pairs`] sorts out by their index. No row is dropped.
+    """
+    collator = RetrievalCollator(processor, dataset, training=False, on_broken_video=on_broken_video)
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        collate_fn=collator,
+        num_workers=num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    return accelerator.prepare_data_loader(loader)
+
+
+@torch.no_grad()
+def encode_pairs(
+    model: nn.Module, batches: Iterable[dict[str, Tensor]], dataset: Any, accelerator: Accelerator
+) -> PairEmbeddings:
+    """
+    Both sides of `dataset`, each video and each caption once, however many processes share the work.
+
+    Args:
+        model: gives `text_embeds` and `video_embeds`, unit vectors; in evaluation mode.
+        batches: those of [`evaluation_loader`], perhaps behind a progress bar.
+        dataset: the records that the batches come from.
+        accelerator: knows the other processes.
+
+    Returns:
+        [`PairEmbeddings`], the same on all processes.
+
+    Raises:
+        RuntimeError: rows of `dataset` are in no batch, although nothing was skipped.
+    """
+    videos, texts, num_broken = [], [], 0
+    for batch in batches:
+        batch = dict(batch)
+        num_broken += int(batch.pop("num_broken_videos"))
+        rows = {name: batch.pop(name) for name in ("video_index", "caption_index", "caption_video_index")}
+        output = model(**batch)
+        videos.append((rows["video_index"], output.video_embeds.float()))
+        texts.append((rows["caption_index"], output.text_embeds.float()))
+    counts = torch.tensor([len(captions) for captions in dataset["captions"]])
+    video_embeds, video_seen = _in_order(videos, len(counts), accelerator)
+    text_embeds, text_seen = _in_order(texts, int(counts.sum()), accelerator)
+    any_broken = int(accelerator.reduce(torch.tensor(num_broken, device=accelerator.device))) > 0
+    labels = torch.arange(len(counts)).repeat_interleave(counts)
+    if not any_broken and not (video_seen.all() and text_seen.all()):
+        raise RuntimeError(
+            f"{int((~video_seen).sum())} of {len(video_seen)} videos and {int((~text_seen).sum())} of "
+            f"{len(text_seen)} captions were in no batch; use evaluation_loader, which drops none."
+        )
+    new_row = video_seen.cumsum(0) - 1
+    captions = [caption for texts in dataset["captions"] for caption in texts]
+    return PairEmbeddings(
+        video_embeds=video_embeds[video_seen],
+        text_embeds=text_embeds[text_seen][_first_of_equals(captions, text_seen)],
+        labels=new_row[labels[text_seen]],
+        num_broken_videos=int((~video_seen).sum()),
+    )
+
+
+def _first_of_equals(captions: list[str], seen: Tensor) -> list[int]:
+    """
+    For each caption that was seen, the row of the first one with the same words.
+
+    Encoded in different batches, the same words differ in the last bits, and chance would decide what is a tie.
+    """
+    first: dict[str, int] = {}
+    rows = [caption for caption, was_seen in zip(captions, seen.tolist()) if was_seen]
+    return [first.setdefault(caption, row) for row, caption in enumerate(rows)]
+
+
+def _in_order(
+    parts: list[tuple[Tensor, Tensor]], size: int, accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """`(rows, embeddings)` of all processes as one table `[size, dim]`, and which of its rows were there."""
+    rows = torch.cat([rows for rows, _ in parts])
+    embeddings = torch.cat([embeddings for _, embeddings in parts])
+    rows = accelerator.gather(accelerator.pad_across_processes(rows, pad_index=-1)).cpu()
+    embeddings = accelerator.gather(accelerator.pad_across_processes(embeddings)).cpu()
+    table, seen = embeddings.new_zeros(size, embeddings.shape[1]), torch.zeros(size, dtype=torch.bool)
+    table[rows[rows >= 0]] = embeddings[rows >= 0]
+    seen[rows[rows >= 0]] = True
+    return table, seen
+
+
+def score_similarity(
+    similarity: Tensor,
+    labels: Tensor,
+    ties: Ties = "original",
+    text_bank: Tensor | None = None,
+    video_bank: Tensor | None = None,
+) -> Scores:
+    """
+    Raw scores and the post-processed ones, each with both directions and what `retrieval_metrics` counts.
+
+    Args:
+        similarity (`[texts, videos]`): cosines.
+        labels (`[texts]`): the video of each text.
+        ties (`str`, defaults to `"original"`): see `text_to_video_ranks`.
+        text_bank (`[bank, videos]`, *optional*), video_bank (`[bank, texts]`, *optional*): similarities of training
+            texts to the videos, and of training videos to the texts; with them also `"QB-Norm"`.
+
+    Returns:
+        `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …}`.
+    """
+    columns = labels.tolist()
+    scores = {
+        "raw": retrieval_metrics(similarity, columns, ties),
+        "DSL": retrieval_metrics(dual_softmax(similarity), columns, ties),
+    }
+    if text_bank is not None and video_bank is not None:
+        to_videos = retrieval_metrics(querybank_norm(similarity, text_bank), columns, ties)
+        to_texts = retrieval_metrics(querybank_norm(similarity.T, video_bank).T, columns, ties)
+        scores["QB-Norm"] = {
+            "text_to_video": to_videos["text_to_video"],
+            "video_to_text": to_texts["video_to_text"],
+        }
+    return scores
+
+
+def input_protocol(processor: Any) -> dict[str, str | int]:
+    """What the model gets to see, as its processor says it; a part of every printed result."""
+    video, size = processor.video_processor, processor.video_processor.size
+    pixels = (
+        f"{size['height']}x{size['width']}" if "height" in size else f"shortest edge {size['shortest_edge']}"
+    )
+    return {
+        "frames": video.num_frames if video.fps is None else f"{video.fps} a second",
+        "sampling": video.sampling
+        if video.sampling == "uniform"
+        else f"every {video.frame_interval}th frame",
+        "pixels": pixels + (" antialiased" if video.antialias else " without antialiasing"),
+        "text": f"at most {processor.max_length} tokens",
+    }
+
+
+def protocol_line(dataset: RetrievalProtocol, protocol: Mapping[str, str | int]) -> str:
+    """Data set and settings in one line, to stand above every table."""
+    return "; ".join([str(dataset), *(f"{name}: {value}" for name, value in protocol.items())])
+
+
+def score_table(scores: Scores) -> str:
+    """Recalls in per cent and ranks; a column each for raw and post-processed scores."""
+    lines = [f"{'':<22}" + "".join(f"{name:>9}" for name in scores)]
+    for direction in DIRECTIONS:
+        for number, metric in enumerate(scores["raw"][direction]):
+            title = f"{direction.replace('_', ' ') if number == 0 else '':<14}{metric:<8}"
+            scale = 100 if metric.startswith("R") else 1
+            lines.append(
+                title + "".join(f"{scale * column[direction][metric]:>9.1f}" for column in scores.values())
+            )
+    return "\n".join(lines)
+
+
+def flat_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
+    """`{"text_to_video_R1": …, "text_to_video_R1_DSL": …}`, for logs and selection."""
+    return {
+        f"{prefix}{direction}_{metric}{'' if name == 'raw' else '_' + name}": value
+        for name, directions in scores.items()
+        for direction, metrics in directions.items()
+        for metric, value in metrics.items()
+    }

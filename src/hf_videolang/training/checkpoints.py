@@ -1,0 +1,50 @@
+"""Which checkpoint a killed run can go on from."""
+
+from pathlib import Path
+from zipfile import is_zipfile
+
+from safetensors import SafetensorError, safe_open
+from transformers import TrainerState
+
+
+def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> Path:
+    """
+    The newest checkpoint of a run that was written to the end; one that a kill cut short is passed over.
+
+    Args:
+        output_dir: of the run.
+        num_processes: of the run; each saves the state of its random generators.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = find_checkpoints(output_dir)
+    for checkpoint in reversed(found):
+        if _is_complete(checkpoint, num_processes):
+            return checkpoint
+    there = f"none of {', '.join(path.name for path in found)} is" if found else "there is none"
+    raise FileNotFoundError(
+        f"no complete checkpoint of {num_processes} process(es) in {output_dir}: {there}. Start anew without "
+        "resume_from_checkpoint, or name the folder of a checkpoint."
+    )
+
+
+def find_checkpoints(output_dir: str | Path) -> list[Path]:
+    """The folders `checkpoint-<step>`, oldest first."""
+    folders = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
+    return sorted(folders, key=lambda path: int(path.name.split("-")[-1]))
+
+
+def _is_complete(checkpoint: Path, num_processes: int) -> bool:
+    # The Trainer writes trainer_state.json last, but other processes may still be writing their random states.
+    try:
+        TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, "pt"):
+                pass
+    except (OSError, ValueError, TypeError, SafetensorError):
+        return False
+    random_states = list(checkpoint.glob("rng_state*.pth"))
+    return len(random_states) == num_processes and all(
+        map(is_zipfile, [*checkpoint.glob("*.pt"), *random_states])
+    )

@@ -1,0 +1,21 @@
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+
+from tests.training.tiny_run import write_tiny_run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    return write_tiny_run(tmp_path_factory.mktemp("tiny_run"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Accelerate remembers precision and device for the life of a process; each test starts without that memory."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

@@ -1,0 +1,23 @@
+"""run_retrieval under fsdp2.yaml without a GPU: Accelerate shards on GPUs only, so the CPU is passed off as one."""
+
+import sys
+
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+initialise = PartialState.__init__
+
+
+def initialise_as_gpu(self, cpu=False, **kwargs):
+    first = not PartialState._shared_state
+    initialise(self, cpu=True, **kwargs)
+    if first:
+        self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+PartialState.__init__ = initialise_as_gpu  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    from hf_videolang.training.run_retrieval import main
+
+    sys.exit(main())

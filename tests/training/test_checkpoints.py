@@ -1,0 +1,53 @@
+"""What a kill may leave behind is passed over; what is whole is found."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import TrainerState
+
+from hf_videolang.training.checkpoints import find_checkpoints, last_complete_checkpoint
+
+
+def write_checkpoint(folder, processes=1):
+    folder.mkdir(parents=True)
+    save_file({"w": torch.ones(8)}, folder / "model.safetensors")
+    torch.save({"lr": 1.0}, folder / "optimizer.pt")
+    torch.save({}, folder / "scheduler.pt")
+    for rank in range(processes):
+        torch.save({}, folder / ("rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth"))
+    TrainerState(global_step=3).save_to_json(str(folder / "trainer_state.json"))
+
+
+def test_newest_by_number(tmp_path):
+    for step in (90, 100, 9):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-best").mkdir()
+    assert [path.name for path in find_checkpoints(tmp_path)] == [
+        "checkpoint-9",
+        "checkpoint-90",
+        "checkpoint-100",
+    ]
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-100"
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_1.pth", "trainer_state.json"]
+)
+def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
+    write_checkpoint(tmp_path / "checkpoint-3", processes=2)
+    write_checkpoint(tmp_path / "checkpoint-6", processes=2)
+    assert last_complete_checkpoint(tmp_path, 2).name == "checkpoint-6"
+    data = (tmp_path / "checkpoint-6" / name).read_bytes()
+    (tmp_path / "checkpoint-6" / name).write_bytes(data[:-20])
+    assert last_complete_checkpoint(tmp_path, 2).name == "checkpoint-3"
+
+
+def test_one_process_has_not_saved_its_state(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint-3", processes=2)
+    with pytest.raises(FileNotFoundError, match="of 3 process.*none of checkpoint-3 is"):
+        last_complete_checkpoint(tmp_path, 3)
+    shutil.rmtree(tmp_path / "checkpoint-3")
+    with pytest.raises(FileNotFoundError, match="there is none"):
+        last_complete_checkpoint(tmp_path)

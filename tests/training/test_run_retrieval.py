@@ -1,0 +1,204 @@
+"""The real commands: two processes, a run that is killed, what is left in the folder, and refusals."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor
+
+from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
+from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
+from hf_videolang.training.checkpoints import last_complete_checkpoint
+from hf_videolang.training.run_retrieval import main
+from tests.common.hub_stand_in import HubStandIn
+from tests.training.tiny_run import run, start
+
+MODULE = "hf_videolang.training.run_retrieval"
+
+
+def words(tiny_run, output_dir, *more):
+    data = ["--model", tiny_run / "model", "--data_dir", tiny_run / "videos", "--output_dir", output_dir]
+    return [str(word) for word in (tiny_run / "recipe.yaml", *data, *more)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_run, tmp_path_factory):
+    """One process, 4 epochs of 2 updates with 8 of 22 videos each, and what is left over: 11 updates in all."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    torch.set_num_threads(1)
+    assert main(words(tiny_run, folder)) == 0
+    return folder
+
+
+def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no complete checkpoint in {folder}"
+        try:
+            return last_complete_checkpoint(folder, num_processes)
+        except FileNotFoundError:
+            time.sleep(0.005)
+
+
+def kill(process) -> None:
+    """kill -9 of the launcher and its workers, which torchrun puts into sessions of their own."""
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+
+def test_killed_run_goes_on_to_the_same_bits(tiny_run, unbroken, tmp_path):
+    long = ("--num_train_epochs", "30", "--max_steps", "11", "--dataloader_num_workers", "1")
+    process = start(MODULE, *words(tiny_run, tmp_path, *long))
+    wait_for_checkpoint(tmp_path, process)
+    kill(process)
+    found = last_complete_checkpoint(tmp_path)
+    assert found.name in ("checkpoint-3", "checkpoint-6", "checkpoint-9")  # 3 and 9 lie within an epoch
+    assert main(words(tiny_run, tmp_path, *long, "--resume_from_checkpoint", "true")) == 0
+    expected, got = load_file(unbroken / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), name
+
+
+def test_two_processes_go_on_as_one_with_the_joint_batch(tiny_run, unbroken, tmp_path):
+    """From a checkpoint in the middle of the second epoch, in the order of one process; then pushed by the Trainer."""
+    half = ("--per_device_train_batch_size", "4", "--resume_from_checkpoint", unbroken / "checkpoint-3")
+    push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")
+    with HubStandIn() as hub:
+        hub_variables = hub.environment(tmp_path / "home")
+        run(MODULE, *words(tiny_run, tmp_path / "out", *half, *push), processes=2, variables=hub_variables)
+        pushed = hub.files("org/tiny")
+    assert len(_logged(unbroken, "loss")) == 11
+    assert _logged(tmp_path / "out", "loss") == pytest.approx(_logged(unbroken, "loss"), abs=2e-4)
+    _assert_equal_weights(tmp_path / "out", unbroken)
+    assert pushed["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert {
+        "config.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "README.md",
+        "eval_results.json",
+    } <= set(pushed)
+    assert not any(name.startswith("checkpoint") for name in pushed)
+
+
+def test_fsdp2_equals_one_process(tiny_run, unbroken, tmp_path):
+    half = ("--per_device_train_batch_size", "4")
+    run("tests.training.fsdp2_on_cpu", *words(tiny_run, tmp_path, *half), processes=2, config="fsdp2")
+    assert (tmp_path / "checkpoint-3" / "pytorch_model_fsdp.bin").exists()  # it was sharded
+    assert _logged(tmp_path, "loss") == pytest.approx(_logged(unbroken, "loss"), abs=2e-4)
+    _assert_equal_weights(tmp_path, unbroken)
+
+
+def _assert_equal_weights(one: Path, other: Path) -> None:
+    expected, got = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert expected.keys() == got.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(got[name], tensor, atol=2e-6, rtol=1e-5, msg=name)
+
+
+def _logged(folder, key):
+    return [
+        line[key]
+        for line in json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        if key in line
+    ]
+
+
+def test_finished_folder(tiny_run, tmp_path, capsys):
+    selecting = (
+        "--select_on",
+        "validation",
+        "--eval_strategy",
+        "steps",
+        "--load_best_model_at_end",
+        "--test",
+    )
+    shorter = (
+        "--max_steps",
+        "4",
+        "--eval_steps",
+        "2",
+        "--save_steps",
+        "2",
+        "--num_frames",
+        "3",
+        "--max_length",
+        "40",
+    )
+    assert main(words(tiny_run, tmp_path, *selecting, *shorter)) == 0
+    printed = capsys.readouterr().out
+    assert "videofolder, validation: 2 videos" in printed and "videofolder, test: 5 videos" in printed
+    assert "selected on: validation" in printed and "raw      DSL" in printed
+
+    model, processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(model, CLIPViPModel) and isinstance(processor, CLIPViPProcessor)
+    assert processor.video_processor.num_frames == 3 and processor.max_length == 40
+    results = json.loads((tmp_path / "eval_results.json").read_text())
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    scored = {
+        line["step"]: line["eval_text_to_video_R1"]
+        for line in state["log_history"]
+        if "eval_text_to_video_R1" in line
+    }
+    assert (
+        set(scored) == {2, 4}
+        and results["best"] == max(scored.values())
+        and scored[results["step"]] == results["best"]
+    )
+    assert results["selected_on"] == "validation" and results["selected_by"] == "text_to_video_R1"
+    assert [evaluation["split"] for evaluation in results["evaluations"]] == ["validation", "test"]
+    best = load_file(tmp_path / f"checkpoint-{results['step']}" / "model.safetensors")
+    assert all(torch.equal(tensor, best[name]) for name, tensor in model.state_dict().items())
+    assert results["evaluations"][0]["scores"]["raw"]["text_to_video"]["R1"] == pytest.approx(results["best"])
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert recipe["num_frames"] == 3 and recipe["learning_rate"] == 1e-4
+    card = (tmp_path / "README.md").read_text()
+    assert (
+        "videofolder" in card and "DSL" in card and "median rank" in card and str(tmp_path.parent) not in card
+    )
+
+    assert main(words(tiny_run, tmp_path)) == 2
+    assert "--resume_from_checkpoint true" in capsys.readouterr().err
+
+
+def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
+    selecting = (
+        "--select_on",
+        "test",
+        "--eval_strategy",
+        "steps",
+        "--load_best_model_at_end",
+        "--eval_steps",
+        "1",
+    )
+    assert main(words(tiny_run, tmp_path, *selecting, "--max_steps", "1", "--save_steps", "1")) == 0
+    results = json.loads((tmp_path / "eval_results.json").read_text())
+    assert results["selected_by"] == "text_to_video_R1_DSL" and results["selected_on"] == "test"
+    (only,) = results["evaluations"]
+    assert only["split"] == "test" and only["protocol"]["selected on"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--learning_rat", "1"), "did you mean --learning_rate"),
+        (("--resume_from_checkpoint", "true"), "no complete checkpoint"),
+        (("--model=",), "model is missing"),
+        (("--model", "no/such/folder"), "no/such/folder"),
+        (("--max_length", "78"), "max_length is 78; expected 2 to 77"),
+        (("--train_split", "trane"), "trane"),
+    ],
+)
+def test_refusals_before_anything_is_trained(tiny_run, tmp_path, capsys, more, told):
+    assert main(words(tiny_run, tmp_path, *more)) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and told in last
+    assert not (tmp_path / "config.json").exists()
