@@ -1,0 +1,244 @@
+"""
+The main job from end to end, with nothing to download: real video files, a tiny CLIP-ViP with random weights, the real
+training and evaluation commands, the saved folder loaded again by AutoModel, three queries, and a page to look at.
+
+    make demo                # videos of moving coloured shapes, written on the spot
+    make demo DATA=my_clips  # your own folder of clips with metadata.jsonl (or captions.jsonl)
+
+Everything lands in demo_output/; open demo_output/index.html.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from page import write_page
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoModel, AutoProcessor, CLIPTokenizer
+
+from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPProcessor, CLIPViPVideoProcessor
+from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
+from hf_videolang.training.recipe_arguments import RECIPES
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OUTPUT = REPOSITORY / "demo_output"
+PROCESSES = 2
+RECIPE = {  # what differs from my_videos.yaml: a tiny model that has learnt nothing yet
+    "learning_rate": 1.0e-3,
+    "weight_decay": 0.01,
+    "warmup_steps": 0.1,
+    "per_device_eval_batch_size": 32,
+    "eval_steps": 75,
+    "save_steps": 75,
+    "dataloader_num_workers": 1,
+    "dataloader_persistent_workers": True,
+    "report_to": "none",
+    "test": False,
+    "num_frames": None,  # as the model's processor says
+    "max_length": None,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder with your own clips and their captions")
+    parser.add_argument("--captions", type=Path, help="their captions, if they do not lie in that folder")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir()
+
+    say("1. Data")
+    if arguments.data:
+        data, epochs = own_clips(arguments.data, arguments.captions, OUTPUT / "data"), 30
+    else:
+        data, epochs = (
+            write_moving_shapes(OUTPUT / "data", num_train=480, num_test=48, seed=7, num_frames=16),
+            50,
+        )
+    train, _ = load_retrieval_dataset("videofolder", data, "train")
+    test, _ = load_retrieval_dataset("videofolder", data, "test")
+    print(f"{len(train)} videos to train on, {len(test)} to test on, in {data}")
+    print(f"for example {test[0]['video_id']}: {test[0]['captions'][0]!r}")
+
+    say("2. A tiny CLIP-ViP with random weights")
+    make_model([caption for row in train for caption in row["captions"]], OUTPUT / "initial")
+
+    say("3. Before: retrieval on the test videos")
+    before = evaluate(OUTPUT / "initial", data, OUTPUT / "before")
+
+    say(f"4. Fine-tuning on {PROCESSES} processes")
+    recipe = yaml.safe_load((RECIPES / "my_videos.yaml").read_text()) | RECIPE
+    recipe |= {"num_train_epochs": epochs, "per_device_train_batch_size": min(24, len(train) // PROCESSES)}
+    recipe |= {"model": str(OUTPUT / "initial"), "data_dir": str(data), "output_dir": str(OUTPUT / "model")}
+    (OUTPUT / "recipe.yaml").write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
+    run(
+        *("-m", "accelerate.commands.launch", "--config_file", RECIPES / "accelerate" / "cpu.yaml"),
+        *("--num_processes", PROCESSES, "-m", "hf_videolang.training.run_retrieval", OUTPUT / "recipe.yaml"),
+    )
+
+    say("5. After: the same test videos, never trained on")
+    after = evaluate(OUTPUT / "model", data, OUTPUT / "after")
+
+    say("6. The saved folder, loaded by AutoModel, answers queries")
+    queries = [row["captions"][0] for row in test.select(range(0, len(test), -(-len(test) // 3)))][:3]
+    answers = search(OUTPUT / "model", queries, [row["video"]["path"] for row in test])
+    for query, found in answers.items():
+        print(f"\n{query!r}")
+        for path, probability in found:
+            print(f"  {probability:6.1%}  {Path(path).name}")
+
+    history = json.loads((OUTPUT / "model" / "trainer_state.json").read_text())["log_history"]
+    captions = {row["video"]["path"]: row["captions"] for row in test}
+    page = write_page(OUTPUT, history, before, after, answers, captions)
+    chance = 100 / len(test)
+    print(
+        f"\nText-to-video R@1 on {len(test)} test videos: {recall(before):.1f} % before, "
+        f"{recall(after):.1f} % after; chance {chance:.1f} %. {time.perf_counter() - started:.0f} s in all."
+    )
+    print(f"The page: {page.relative_to(REPOSITORY)}")
+
+
+def say(title: str) -> None:
+    print(f"\n\033[1m{title}\033[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
+
+
+def run(*command) -> None:
+    """Run a command of this interpreter; show what it is, and stop the demo if it fails."""
+    command = [str(part) for part in command]
+    print("$ python " + " ".join(part.replace(f"{REPOSITORY}/", "") for part in command), flush=True)
+    subprocess.run([sys.executable, *command], check=True, cwd=REPOSITORY)
+
+
+def own_clips(folder: Path, captions: Path | None, output: Path) -> Path:
+    """
+    A folder that `load_retrieval_dataset` reads: `folder` itself if it has metadata, else one with the captions that
+    lie in `captions.jsonl` in it or in `annotations/` beside it (lines with `file` or `file_name`, and `captions`).
+    """
+    if not folder.is_dir():
+        sys.exit(f"{folder} is no folder; give one with video files and metadata.jsonl.")
+    if captions is None and any(folder.rglob("metadata.*")):
+        return folder.resolve()
+    candidates = (
+        [captions]
+        if captions
+        else [folder / "captions.jsonl", folder.parent / "annotations" / "captions.jsonl"]
+    )
+    captions = next((file for file in candidates if file.is_file()), None)
+    if captions is None:
+        sys.exit(
+            f"{folder} has no metadata.jsonl and no captions.jsonl, so nothing says what its videos show. Write "
+            'metadata.jsonl with lines like {"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}.'
+        )
+    output.mkdir()
+    with (output / "metadata.jsonl").open("w") as metadata:
+        for row in map(json.loads, captions.read_text().splitlines()):
+            name = Path(row.get("file_name") or row["file"]).name
+            row = {
+                "file_name": str((folder / name).resolve()),
+                "video_id": row.get("video_id", name),
+                "captions": row["captions"],
+                "split": row.get("split", "train"),
+            }
+            metadata.write(json.dumps(row) + "\n")
+    return output
+
+
+def make_model(captions: list[str], folder: Path) -> None:
+    """Save a CLIP-ViP of about half a million random weights, with a tokenizer made of the captions' words."""
+    tokenizer = make_tokenizer(captions)
+    size = len(tokenizer)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    config = CLIPViPConfig(
+        projection_dim=64,
+        logit_scale_init_value=3.0,
+        text_config={**small, "num_hidden_layers": 2, "vocab_size": size, "pad_token_id": size - 1, **ends},
+        vision_config={**small, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8, "num_frames": 6},
+    )
+    torch.manual_seed(0)
+    model = CLIPViPModel(config)
+    embeddings = model.vision_model.embeddings
+    with torch.no_grad():  # start with places and times that differ, as a trained CLIP has them
+        embeddings.temporal_embedding.normal_(std=0.6)
+        embeddings.position_embedding.weight.normal_(std=0.6)
+    model.save_pretrained(folder)
+    video_processor = CLIPViPVideoProcessor(size={"height": 32, "width": 32}, num_frames=6)
+    CLIPViPProcessor(video_processor, tokenizer, max_length=min(77, 24)).save_pretrained(folder)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {size} words and word parts, in {folder}"
+    )
+
+
+def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """CLIP's byte-pair encoding, learnt from the captions; the end token has the largest id, as the model needs."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]
+    entries = dict.fromkeys(
+        [*learnt["vocab"], *(symbol + "</w>" for symbol in pre_tokenizers.ByteLevel.alphabet())]
+    )
+    vocabulary = {entry: index for index, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=[tuple(pair) for pair in learnt["merges"]], model_max_length=77
+    )
+
+
+def evaluate(model: Path, data: Path, output: Path) -> dict:
+    """Scores of the test split by the evaluation command, which prints the protocol and the table."""
+    run(
+        *(
+            "-m",
+            "hf_videolang.cli",
+            "evaluate",
+            "--model",
+            model,
+            "--dataset",
+            "videofolder",
+            "--data-dir",
+            data,
+        ),
+        *("--split", "test", "--output-dir", output),
+    )
+    return json.loads((output / "results.json").read_text())["scores"]
+
+
+def recall(scores: dict) -> float:
+    """Text-to-video R@1 in per cent, no post-processing."""
+    return 100 * scores["raw"]["text_to_video"]["R1"]
+
+
+def search(folder: Path, queries: list[str], videos: list[str]) -> dict[str, list[tuple[str, float]]]:
+    """The three most probable videos of each query."""
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    inputs = processor(videos=videos, text=queries, return_tensors="pt")
+    with torch.inference_mode():
+        probabilities = model(**inputs).logits_per_text.softmax(dim=-1)
+    top = probabilities.topk(min(3, len(videos)))
+    return {
+        query: [(videos[i], p) for i, p in zip(row.tolist(), values.tolist(), strict=True)]
+        for query, row, values in zip(queries, top.indices, top.values, strict=True)
+    }
+
+
+if __name__ == "__main__":
+    main()
