@@ -83,7 +83,7 @@ def parse_recipe(
         )
         what = f"the option {name}" if name.startswith("-") else f"{name!r}, which belongs to no option"
         raise RecipeError(f"the command line has {what}; it is unknown{close}.{_REMEDY}")
-    given |= {key: getattr(parsed, key) for key in known if _is_given(key, words)}
+    given |= {key: getattr(parsed, key) for key in sorted(known) if _is_given(key, words)}
     _check_required(dataclass_types, given, source)
     return *parser.build(parsed), given
 

@@ -157,6 +157,11 @@ class RetrievalTrainer(Trainer):
             )
         return loader
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if self.state.global_step >= self.state.max_steps:
+            return [], None  # resumed after the last update; the Trainer would do one more
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = dict(inputs)
         self.num_broken_videos += inputs.pop("num_broken_videos").sum()

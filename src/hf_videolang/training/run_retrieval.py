@@ -119,6 +119,11 @@ def choose_checkpoint(training_args: RetrievalTrainingArguments) -> str | None:
 
 def choose_selection(arguments: RetrievalArguments, training_args: RetrievalTrainingArguments) -> None:
     """Validation chooses the checkpoint; "test" does what the authors did, "none" keeps the last one."""
+    if arguments.select_on in arguments.train_split.split("+"):
+        raise RecipeError(
+            f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: a checkpoint cannot be "
+            "chosen by videos that it was trained on. Set select_on to none, or to test as the authors did."
+        )
     if arguments.select_on == "test":
         training_args.metric_for_best_model = "text_to_video_R1_DSL"
     if arguments.select_on == "none":
