@@ -24,11 +24,10 @@ from transformers import AutoModel, AutoProcessor, CLIPTokenizer
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPProcessor, CLIPViPVideoProcessor
 from hf_videolang.data.moving_shapes import write_moving_shapes
-from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
+from hf_videolang.data.retrieval_datasets import available_splits, load_retrieval_dataset
 from hf_videolang.training.recipe_arguments import RECIPES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-OUTPUT = REPOSITORY / "demo_output"
 PROCESSES = 2
 RECIPE = {  # what differs from my_videos.yaml: a tiny model that has learnt nothing yet
     "learning_rate": 1.0e-3,
@@ -52,60 +51,66 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder with your own clips and their captions")
     parser.add_argument("--captions", type=Path, help="their captions, if they do not lie in that folder")
+    parser.add_argument(
+        "--output", type=Path, default=REPOSITORY / "demo_output", help="made anew; default: demo_output"
+    )
     arguments = parser.parse_args()
-    started = time.perf_counter()
-    shutil.rmtree(OUTPUT, ignore_errors=True)
-    OUTPUT.mkdir()
+    started, output = time.perf_counter(), arguments.output.absolute()
+    if output.exists() and not (output / "initial" / "config.json").is_file():
+        sys.exit(f"{output} exists and is not what an earlier demo left; choose another --output.")
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
 
     say("1. Data")
     if arguments.data:
-        data, epochs = own_clips(arguments.data, arguments.captions, OUTPUT / "data"), 30
+        data, epochs = own_clips(arguments.data, arguments.captions, output / "data"), 30
     else:
         data, epochs = (
-            write_moving_shapes(OUTPUT / "data", num_train=480, num_test=48, seed=7, num_frames=16),
+            write_moving_shapes(output / "data", num_train=480, num_test=48, seed=7, num_frames=16),
             50,
         )
+    split = "test" if "test" in available_splits("videofolder", data) else "validation"
     train, _ = load_retrieval_dataset("videofolder", data, "train")
-    test, _ = load_retrieval_dataset("videofolder", data, "test")
-    print(f"{len(train)} videos to train on, {len(test)} to test on, in {data}")
+    test, _ = load_retrieval_dataset("videofolder", data, split)
+    print(f"{len(train)} videos to train on, {len(test)} ({split}) to test on, in {data}")
     print(f"for example {test[0]['video_id']}: {test[0]['captions'][0]!r}")
 
     say("2. A tiny CLIP-ViP with random weights")
-    make_model([caption for row in train for caption in row["captions"]], OUTPUT / "initial")
+    make_model([caption for row in train for caption in row["captions"]], output / "initial")
 
     say("3. Before: retrieval on the test videos")
-    before = evaluate(OUTPUT / "initial", data, OUTPUT / "before")
+    before = evaluate(output / "initial", data, split, output / "before")
 
     say(f"4. Fine-tuning on {PROCESSES} processes")
     recipe = yaml.safe_load((RECIPES / "my_videos.yaml").read_text()) | RECIPE
     recipe |= {"num_train_epochs": epochs, "per_device_train_batch_size": min(24, len(train) // PROCESSES)}
-    recipe |= {"model": str(OUTPUT / "initial"), "data_dir": str(data), "output_dir": str(OUTPUT / "model")}
-    (OUTPUT / "recipe.yaml").write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
+    recipe |= {"model": str(output / "initial"), "data_dir": str(data), "output_dir": str(output / "model")}
+    (output / "recipe.yaml").write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
     run(
         *("-m", "accelerate.commands.launch", "--config_file", RECIPES / "accelerate" / "cpu.yaml"),
-        *("--num_processes", PROCESSES, "-m", "hf_videolang.training.run_retrieval", OUTPUT / "recipe.yaml"),
+        *("--num_processes", PROCESSES, "-m", "hf_videolang.training.run_retrieval", output / "recipe.yaml"),
     )
 
     say("5. After: the same test videos, never trained on")
-    after = evaluate(OUTPUT / "model", data, OUTPUT / "after")
+    after = evaluate(output / "model", data, split, output / "after")
 
     say("6. The saved folder, loaded by AutoModel, answers queries")
-    queries = [row["captions"][0] for row in test.select(range(0, len(test), -(-len(test) // 3)))][:3]
-    answers = search(OUTPUT / "model", queries, [row["video"]["path"] for row in test])
+    queries = [test[i * len(test) // 3]["captions"][0] for i in range(3)]
+    answers = search(output / "model", queries, [row["video"]["path"] for row in test])
     for query, found in answers.items():
         print(f"\n{query!r}")
         for path, probability in found:
             print(f"  {probability:6.1%}  {Path(path).name}")
 
-    history = json.loads((OUTPUT / "model" / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((output / "model" / "trainer_state.json").read_text())["log_history"]
     captions = {row["video"]["path"]: row["captions"] for row in test}
-    page = write_page(OUTPUT, history, before, after, answers, captions)
+    page = write_page(output, history, before, after, answers, captions)
     chance = 100 / len(test)
     print(
         f"\nText-to-video R@1 on {len(test)} test videos: {recall(before):.1f} % before, "
         f"{recall(after):.1f} % after; chance {chance:.1f} %. {time.perf_counter() - started:.0f} s in all."
     )
-    print(f"The page: {page.relative_to(REPOSITORY)}")
+    print(f"The page: {page}")
 
 
 def say(title: str) -> None:
@@ -116,7 +121,8 @@ def run(*command) -> None:
     """Run a command of this interpreter; show what it is, and stop the demo if it fails."""
     command = [str(part) for part in command]
     print("$ python " + " ".join(part.replace(f"{REPOSITORY}/", "") for part in command), flush=True)
-    subprocess.run([sys.executable, *command], check=True, cwd=REPOSITORY)
+    if code := subprocess.run([sys.executable, *command], check=False, cwd=REPOSITORY).returncode:
+        sys.exit(f"The command above failed with exit code {code}.")
 
 
 def own_clips(folder: Path, captions: Path | None, output: Path) -> Path:
@@ -173,7 +179,7 @@ def make_model(captions: list[str], folder: Path) -> None:
         embeddings.position_embedding.weight.normal_(std=0.6)
     model.save_pretrained(folder)
     video_processor = CLIPViPVideoProcessor(size={"height": 32, "width": 32}, num_frames=6)
-    CLIPViPProcessor(video_processor, tokenizer, max_length=min(77, 24)).save_pretrained(folder)
+    CLIPViPProcessor(video_processor, tokenizer, max_length=24).save_pretrained(folder)
     print(
         f"{sum(p.numel() for p in model.parameters()):,} parameters, {size} words and word parts, in {folder}"
     )
@@ -203,8 +209,8 @@ def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
     )
 
 
-def evaluate(model: Path, data: Path, output: Path) -> dict:
-    """Scores of the test split by the evaluation command, which prints the protocol and the table."""
+def evaluate(model: Path, data: Path, split: str, output: Path) -> dict:
+    """Scores of the split by the evaluation command, which prints the protocol and the table."""
     run(
         *(
             "-m",
@@ -217,7 +223,7 @@ def evaluate(model: Path, data: Path, output: Path) -> dict:
             "--data-dir",
             data,
         ),
-        *("--split", "test", "--output-dir", output),
+        *("--split", split, "--output-dir", output),
     )
     return json.loads((output / "results.json").read_text())["scores"]
 

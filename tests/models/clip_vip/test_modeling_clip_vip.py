@@ -60,13 +60,13 @@ def test_padded_clips_equal_clips_alone(fusion, attention):
     model = tiny_model(frame_fusion=fusion)
     model.set_attn_implementation(attention)
     pixels = tiny_inputs(batch=3, frames=6)["pixel_values_videos"]
-    mask = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    mask = torch.tensor([[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1]])
     with torch.no_grad():
         together = model(pixel_values_videos=pixels, video_attention_mask=mask).video_embeds
         pixels[mask == 0] = 1e3  # what stands in the padding is of no account
         again = model(pixel_values_videos=pixels, video_attention_mask=mask).video_embeds
-        for index, length in enumerate(mask.sum(1).tolist()):
-            alone = model(pixel_values_videos=pixels[index : index + 1, :length]).video_embeds[0]
+        for index, real in enumerate(mask.bool()):
+            alone = model(pixel_values_videos=pixels[index : index + 1, real]).video_embeds[0]
             torch.testing.assert_close(together[index], alone, **CLOSE)
             torch.testing.assert_close(again[index], alone, **CLOSE)
 
@@ -368,6 +368,11 @@ def test_resized_vocabulary_keeps_what_was_known():
         ({"pixel_values_videos": torch.zeros(1, 4, 3, 48, 48)}, r"\(1, 4, 3, 48, 48\).*3, 32, 32"),
         ({"pixel_values_videos": torch.zeros(2, 3, 32, 32)}, r"\(2, 3, 32, 32\).*image\[:, None\]"),
         ({"pixel_values_videos": torch.zeros(2, 4, 1, 32, 32)}, r"\(2, 4, 1, 32, 32\)"),
+        ({"pixel_values_videos": torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8)}, r"torch\.uint8.*processor"),
+        (
+            {"pixel_values_videos": torch.zeros(2, 4, 3, 32, 32), "video_attention_mask": torch.ones(2, 5)},
+            r"\(2, 5\).*\(2, 4\)",
+        ),
         ({"input_ids": torch.zeros(1, 78, dtype=torch.long)}, "78 tokens.*77.*max_length=77"),
         ({}, "give text, video or both"),
         ({"input_ids": torch.zeros(2, 5, dtype=torch.long), "return_loss": True}, "as many texts as videos"),

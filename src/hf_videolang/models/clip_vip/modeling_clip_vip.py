@@ -384,9 +384,12 @@ class CLIPViPSequenceTransformer(nn.Module):
                 f"The clip has {frames} frames but the sequence transformer has positions for {longest}; "
                 f"sample at most {longest} frames."
             )
-        positions = torch.arange(frames, device=frame_features.device)
+        if video_attention_mask is None:
+            positions, mask = torch.arange(frames, device=frame_features.device), None
+        else:  # padding counts for nothing, wherever it stands
+            positions = (video_attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+            mask = video_attention_mask.bool()[:, None, None]
         hidden_states = frame_features + self.frame_position_embedding(positions)
-        mask = None if video_attention_mask is None else video_attention_mask.bool()[:, None, None]
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask)
         return frame_features + hidden_states
@@ -534,7 +537,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embedding
 
-    def _check_input(self, pixels: torch.Tensor | None):
+    def _check_input(self, pixels: torch.Tensor | None, mask: torch.Tensor | None):
         config = self.config
         frame = (config.num_channels, config.image_size, config.image_size)
         if pixels is None or pixels.ndim != 5 or tuple(pixels.shape[2:]) != frame or pixels.shape[1] < 1:
@@ -543,6 +546,15 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
                 f"pixel_values_videos is {given}; expected [batch, frames, {', '.join(map(str, frame))}]. "
                 "The processor saved with the model makes it from files, frames or images; a single image is a "
                 "video of one frame: image[:, None]."
+            )
+        if not pixels.is_floating_point():
+            raise ValueError(
+                f"pixel_values_videos has dtype {pixels.dtype}; expected normalised floating-point pixels, as the "
+                "processor saved with the model makes them."
+            )
+        if mask is not None and mask.shape != pixels.shape[:2]:
+            raise ValueError(
+                f"video_attention_mask is {tuple(mask.shape)}; expected [batch, frames] = {tuple(pixels.shape[:2])}."
             )
 
     @capture_outputs(tie_last_hidden_states=False)
@@ -571,7 +583,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         Raises:
             ValueError: the input has another shape than the model expects.
         """
-        self._check_input(pixel_values_videos)
+        self._check_input(pixel_values_videos, video_attention_mask)
         clip_shape = pixel_values_videos.shape[:2]
         if self.config.frame_fusion in PER_FRAME_FUSIONS:
             pixel_values_videos, video_attention_mask = pixel_values_videos.flatten(0, 1)[:, None], None
