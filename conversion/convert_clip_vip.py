@@ -124,7 +124,7 @@ def convert(
         processor.save_pretrained(folder)
         check_reloads(folder, model_config, processor, digests)
         (folder / "conversion_report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        write_model_card(folder, push_to_hub, **_card_sections(report, output_dir.name))
+        write_model_card(folder, push_to_hub, **_card_sections(report, output_dir.name, config))
     if push_to_hub is not None:
         _push(output_dir, push_to_hub)
     return report
@@ -231,6 +231,7 @@ def _processor(
         )
         return video_processor, notes
     fitting = _tokenizer(tokenizer or CLIP_TOKENIZER, vocabulary_size)
+    fitting.model_max_length = positions
     return CLIPViPProcessor(video_processor, fitting, max_length=max_length), notes
 
 
@@ -253,12 +254,14 @@ def _tokenizer(name: str | Path, vocabulary_size: int) -> CLIPTokenizer:
     return tokenizer
 
 
-def _card_sections(report: dict[str, Any], folder_name: str) -> dict[str, str]:
+def _card_sections(report: dict[str, Any], folder_name: str, config: str | Path | None) -> dict[str, str]:
     source, counts = report["source"], report["counts"]
+    with_config = "" if config is None else f"--config {Path(config).name} "
     sections = {
         "provenance": f"Converted from `{source['file']}` (sha256 `{source['sha256']}`, {source['flavour']}), "
         f"{counts['parameters']:,} parameters, with `python conversion/convert_clip_vip.py --checkpoint {source['file']} "
-        f"--output-dir {folder_name}`. The conversion is strict; `conversion_report.json` accounts for every tensor."
+        f"{with_config}--output-dir {folder_name}`. The conversion is strict; `conversion_report.json` accounts for every "
+        "tensor."
     }
     if report["created"]:
         sections["training"] = (

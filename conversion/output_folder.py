@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ LOADING_NOTES = ("_name_or_path", "transformers_version", "_commit_hash")
 def check_is_free(output_dir: Path) -> None:
     """
     Raises:
-        ConversionError: `output_dir` is a file, or a folder with something in it.
+        ConversionError: `output_dir` is a file, a folder with something in it, or below a file.
     """
+    nearest = next(parent for parent in output_dir.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise ConversionError(f"{output_dir} cannot be made: {nearest} is a file; give another folder.")
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConversionError(
             f"{output_dir} exists and is not an empty folder; remove it or give another one."
@@ -34,14 +37,21 @@ def check_is_free(output_dir: Path) -> None:
 def new_folder(output_dir: Path) -> Iterator[Path]:
     """A folder to write into. It gets its name when the block ends; if the block fails, nothing remains of it."""
     output_dir = output_dir.absolute()
+    new_parents = [parent for parent in output_dir.parents if not parent.exists()]
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
-        folder = Path(temporary) / output_dir.name
-        folder.mkdir()
-        yield folder
-        if output_dir.exists():
-            output_dir.rmdir()  # empty; not every system renames onto an existing folder
-        os.rename(folder, output_dir)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
+            folder = Path(temporary) / output_dir.name
+            folder.mkdir()
+            yield folder
+            if output_dir.exists():
+                output_dir.rmdir()  # empty; not every system renames onto an existing folder
+            os.rename(folder, output_dir)
+    except BaseException:
+        with suppress(OSError):  # somebody else has put something into one
+            for parent in new_parents:
+                parent.rmdir()
+        raise
 
 
 def sha256(path: Path) -> str:

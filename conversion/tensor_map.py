@@ -50,7 +50,7 @@ def map_tensors(
         what: how messages call the checkpoint.
 
     Raises:
-        ConversionError: a key is missing, left over, or of the wrong shape or type; all of them are listed.
+        ConversionError: a key is missing, left over, of the wrong shape or type, or not finite; all of them are listed.
     """
     result = TensorMap()
     missing, unfit = [], []
@@ -79,12 +79,19 @@ def map_tensors(
                 f"expected {list(shape)}" if found == tensor.shape else f"{name} needs {list(shape)} of it"
             )
             unfit.append(f"{key} has shape {list(tensor.shape)}, {expected}")
+        elif not _is_finite(result.tensors[name]):
+            unfit.append(f"{key} holds NaN or infinity (as float32), expected finite numbers")
     leftover = [key for key in source if key not in result.renamed]
     result.dropped = {key: reason for key in leftover if (reason := drop_reason(key))}
     unexpected = [key for key in leftover if key not in result.dropped]
     if missing or unexpected or unfit:
         raise ConversionError(_disagreement(what, dict.fromkeys(missing), unexpected, dict.fromkeys(unfit)))
     return result
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # NaN and infinity reach the extremes; torch.isfinite would copy the tensor twice.
+    return all(bool(extreme.isfinite()) for extreme in tensor.to(torch.float32).aminmax())
 
 
 def _disagreement(what: str, missing: Iterable[str], unexpected: list[str], unfit: Iterable[str]) -> str:

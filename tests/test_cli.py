@@ -45,3 +45,17 @@ def test_a_mistyped_word_exits_with_two_and_says_so(words, message, capsys):
 def test_no_command_shows_usage(capsys):
     code, out, _ = run(capsys)
     assert code == 2 and "commands:" in out
+
+
+def test_a_reader_that_leaves_first_meets_no_traceback():
+    """As in `hf-videolang --help | head -c 0`, with the pipe closed for certain before anything is written."""
+    script = "import sys; sys.stdin.read(); from hf_videolang.cli import main; sys.exit(main(['--help']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)

@@ -64,7 +64,10 @@ def _register_what_is_ready(imported: str) -> None:
     the middle of its own import (ours needs transformers' Auto classes): then its turn comes when that one is done.
     """
     for auto_name, auto_module, config, our_module, our_name in CLASSES:
-        auto_module, our_module = f"transformers.models.auto.{auto_module}", f"hf_videolang.models.{our_module}"
+        auto_module, our_module = (
+            f"transformers.models.auto.{auto_module}",
+            f"hf_videolang.models.{our_module}",
+        )
         if imported not in (auto_module, our_module) or not hasattr(sys.modules.get(auto_module), auto_name):
             continue
         if our_module in sys.modules and not hasattr(sys.modules[our_module], our_name):

@@ -17,8 +17,21 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 USER = "tester"
 TIME = "2026-01-01T00:00:00.000Z"
+
+
+def metadata_errors(card: str) -> list[str]:
+    """What the Hub refuses in the metadata of a card: lists of strings (or one string) that hold something else."""
+    metadata = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
+    errors = []
+    for key in ("tags", "datasets", "language", "metrics", "base_model"):
+        value = metadata.get(key, [])
+        if not isinstance(value, str | list) or not all(isinstance(item, str) for item in value):
+            errors.append(f'"{key}" must be a string or a list of strings, not {json.dumps(value)}')
+    return errors
 
 
 class Repository:
@@ -137,7 +150,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, reply)
 
     def validate_yaml(self) -> None:
-        self.answer(200, {"errors": [], "warnings": []})
+        errors = metadata_errors(json.loads(self.body)["content"])
+        answer = {"errors": [{"message": error} for error in errors], "warnings": []}
+        self.answer(400 if errors else 200, answer)
 
     def info(self, repo_id: str, revision: str | None) -> None:
         if found := self.snapshot(repo_id, revision):

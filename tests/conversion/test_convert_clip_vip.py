@@ -380,6 +380,16 @@ WRONG_KEYS = {
         {"text_projection.weight": torch.ones(64, 64, dtype=torch.int64)},
         r"unfit: clipmodel\.text_projection\.weight holds torch\.int64",
     ),
+    "not finite": (
+        None,
+        {
+            "text_projection.weight": torch.eye(64).div(0),  # NaN beside infinity
+            "visual_projection.weight": torch.eye(64).half() * torch.tensor(float("-inf")),
+            "vision_model.pre_layrnorm.bias": torch.full((64,), 1e300, dtype=torch.float64),
+        },
+        r"(?s)unfit: clipmodel\.vision_model\.pre_layrnorm\.bias holds NaN or infinity.*"
+        r"visual_projection\.weight holds NaN or infinity.*text_projection\.weight holds NaN or infinity",
+    ),
 }
 
 
@@ -389,6 +399,22 @@ def test_a_wrong_key_is_named_and_nothing_is_left_behind(tmp_path, wrapper, toke
     tensors = {name: tensor for name, tensor in wrapper.items() if name != f"clipmodel.{removed}"}
     tensors |= {f"clipmodel.{name}": tensor for name, tensor in (added or {}).items()}
     assert_refused(tmp_path, message, tensors, tokenizer=tokenizer)
+
+
+def test_the_parents_of_the_folder(tmp_path, wrapper, tokenizer, monkeypatch):
+    """A file among them is refused at once; those that were made for a failed conversion go again."""
+    checkpoint = write_checkpoint(wrapper, tmp_path / "checkpoint.pt")
+    with pytest.raises(ConversionError, match=r"checkpoint\.pt is a file"):
+        convert(checkpoint, checkpoint / "deep" / "converted", tokenizer=tokenizer)
+    before = sorted(tmp_path.iterdir())
+
+    def fails(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(convert_clip_vip, "write_safetensors", fails)
+    with pytest.raises(OSError, match="no space left"):
+        convert(checkpoint, tmp_path / "new" / "newer" / "converted", tokenizer=tokenizer)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_clean_folder(shapes, run_here):
     code, printed, _ = run_here(shapes)
     assert code == 0
     assert "16 video files, no problems" in printed
-    assert "videofolder, test: 4 videos, one caption a video" in printed
+    assert "(videofolder), test: 4 videos, one caption a video" in printed
 
 
 def test_every_kind_of_problem(folder, run_here):
@@ -114,6 +114,26 @@ def test_every_kind_of_problem(folder, run_here):
     assert code == 1
     assert "missing_video: 1 (the file that an annotation names is not there)" in printed
     assert "1.mp4" in printed and "duplicate_id" not in printed and "6 problems" in printed
+
+
+def test_a_folder_without_metadata_is_checked_all_the_same(folder, run_here):
+    (folder / "metadata.jsonl").unlink()
+    code, printed, _ = run_here(folder)
+    assert code == 1 and "4 video files, 1 problem\n" in printed and "no_metadata: 1" in printed
+    assert run_here(folder, "--ignore", "no_metadata")[0] == 0
+    assert run_here(folder, "--split", "test")[0] == 2
+    (folder / "1.mp4").write_bytes((folder / "1.mp4").read_bytes()[:900])
+    (folder / "3.mp4").write_bytes((folder / "2.mp4").read_bytes())
+    code, printed, _ = run_here(folder, "--json")
+    found = {
+        (p["kind"], p["split"], p["path"] and os.path.basename(p["path"]))
+        for p in json.loads(printed)["problems"]
+    }
+    assert code == 1 and found == {
+        ("no_metadata", None, None),
+        ("undecodable_video", None, "1.mp4"),
+        ("duplicate_file", None, "2.mp4"),
+    }
 
 
 def test_ignored_problems_do_not_count(folder, run_here):
@@ -175,6 +195,12 @@ def test_published_sizes(folder, run_here):
 def test_wrong_usage(tmp_path, arguments, message, run_here):
     code, printed, errors = run_here(*(argument.replace("EMPTY", str(tmp_path)) for argument in arguments))
     assert (code, printed) == (2, "") and message in errors
+
+
+def test_annotations_that_are_no_text_are_one_line(tmp_path, run_here):
+    (tmp_path / "msrvtt_test.jsonl").write_text('\n{"clip_id": "video3", "text": [1, null]}\n')
+    code, printed, errors = run_here("msrvtt-1ka", "--data-dir", tmp_path, "--split", "test")
+    assert (code, printed) == (2, "") and "msrvtt_test.jsonl, line 2: " in errors
 
 
 def test_a_crash_costs_one_file():

@@ -96,6 +96,26 @@ def test_9k_list(folder, name, content):
         ids(folder, "msrvtt-9k", "train")
 
 
+def test_a_list_with_one_row_a_sentence_names_a_clip_once(folder):
+    (folder / "MSRVTT_train.9k.csv").write_text("video_id,sentence\nvideo7009,a\nvideo0,b\nvideo7009,c\n")
+    clips, _ = read_clips("msrvtt-9k", folder, "train+validation")
+    assert [(clip.video_id, clip.captions) for clip in clips] == [
+        ("video0", ["b"]),
+        ("video7009", ["a", "c"]),
+    ]
+
+
+def test_files_of_other_data_sets_are_left_alone(folder):
+    """Names that any data set may have are not taken for lists of MSR-VTT."""
+    for name in ("train.jsonl", "test.jsonl", "train_ids.csv", "retrieval_test.csv"):
+        (folder / name).write_text("something else")
+    (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="no file with the list '1ka_test'"):
+        read_clips("msrvtt-1ka", folder)
+    write_1ka(folder / "msrvtt_test.csv")
+    assert ids(folder, "msrvtt-9k", "train") == [*TRAIN, "video7010"]
+
+
 def test_full_and_7k(folder):
     assert ids(folder, "msrvtt-full", "train") == TRAIN
     assert ids(folder, "msrvtt-full", "validation") == VALIDATION
@@ -168,8 +188,18 @@ def test_authors_jsonl_alone(folder):
     (folder / "msrvtt_test1ka.json").unlink()
 
     (folder / "msrvtt_test1ka.jsonl").write_text('{"clip_name": "video9999", "text": "one"}\n')
-    with pytest.raises(ValueError, match=r"record 1: .*clip_name.* expected .* clip_id and text"):
+    with pytest.raises(
+        ValueError, match=r"test1ka\.jsonl, line 1: .*clip_name.* expected .* clip_id and text"
+    ):
         load_retrieval_dataset("msrvtt-1ka", folder)
+    for wrong in (
+        {"clip_id": "video3", "text": [1, None]},
+        {"clip_id": 3, "text": "one"},
+        ["clip_id", "text"],
+    ):
+        (folder / "msrvtt_test1ka.jsonl").write_text("\ufeff\n" + json.dumps(wrong))  # a BOM, a blank line
+        with pytest.raises(ValueError, match=r"msrvtt_test1ka\.jsonl, line 2: .*expected"):
+            read_clips("msrvtt-1ka", folder)
     (folder / "msrvtt_test1ka.jsonl").write_text("video9999\n")
     with pytest.raises(ValueError, match="not valid JSONL"):
         load_retrieval_dataset("msrvtt-1ka", folder)
@@ -270,15 +300,17 @@ def test_published_lists(tmp_path):
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the hand-captioned clips are in ../shared/data")
-def test_real_clips_in_the_layout_of_msrvtt():
-    folder = SHARED / "data" / "video"
-    with open(folder / "annotations" / "captions.jsonl") as lines:
+def test_real_clips_in_the_layout_of_msrvtt(tmp_path):
+    annotations = SHARED / "data" / "video" / "annotations"
+    (tmp_path / "MSRVTT_data.json").symlink_to(annotations / "msrvtt_style.json")
+    (tmp_path / "clips").symlink_to(SHARED / "data" / "video" / "clips")
+    with open(annotations / "captions.jsonl") as lines:
         expected = {row["video_id"]: row for row in map(json.loads, lines)}
     for split in ("train+validation", "test"):
-        dataset, _ = load_retrieval_dataset("msrvtt-full", folder, split)
+        dataset, _ = load_retrieval_dataset("msrvtt-full", tmp_path, split)
         assert set(dataset["video_id"]) == {
             v for v, row in expected.items() if row["split"] == split.split("+")[0]
         }
         for row in dataset:
             assert row["captions"] == expected[row["video_id"]]["captions"]
-            assert row["video"]["path"] == str(folder / expected[row["video_id"]]["file"])
+            assert row["video"]["path"] == str(tmp_path / expected[row["video_id"]]["file"])

@@ -64,7 +64,7 @@ def test_the_three_formats(folder, write):
         "sub/a": {"video": {"bytes": None, "path": str(folder / "sub/a.mp4")}, "video_id": "sub/a", "captions": ["one"]},
     }  # fmt: skip
     assert str(protocol).startswith(
-        "videofolder, train+validation: 2 videos, 3 captions, each a query of its own (mine/"
+        "mine (videofolder), train+validation: 2 videos, 3 captions, each a query of its own (mine/"
     )
     again, _ = load_retrieval_dataset("videofolder", folder, "train+validation")
     assert again[:] == dataset[:]
@@ -153,6 +153,29 @@ def test_segments(tmp_path):
         # segments of one video stay on one side of the held-out part
         assert {len(read_clips(str(tmp_path), split=split)[0]) for split in ("train", "validation")} == {1, 2}
         next(tmp_path.glob("metadata.*")).unlink()
+
+
+def test_files_that_differ_in_their_suffix_alone(folder):
+    touch(folder, "b.mov")
+    rows = [*ROWS, {"file_name": "b.mov", "captions": ["other"]}]
+    write_jsonl(folder, rows)
+    dataset, _ = load_retrieval_dataset(str(folder))
+    assert dict(zip(dataset["video_id"], dataset["captions"])) == {
+        "b.webm": ["two", "deux"],
+        "b.mov": ["other"],
+        "sub/a": ["one"],
+    }
+    write_jsonl(folder, [{**row, "start": start, "end": start + 1} for row in rows[::2] for start in (0, 1)])
+    clips = [clip for found in read_video_folder(folder).splits.values() for clip in found]
+    assert {clip.video_id for clip in clips} == {"b.webm#t=0,1", "b.webm#t=1,2", "b.mov#t=0,1", "b.mov#t=1,2"}
+
+
+def test_jsonl_as_other_programs_write_it(folder):
+    """With a byte order mark, with \\r\\n, with a line separator inside a sentence."""
+    lines = [json.dumps({**row, "captions": ["a\u2028b"]}, ensure_ascii=False) for row in ROWS]
+    (folder / "metadata.jsonl").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    dataset, _ = load_retrieval_dataset(str(folder))
+    assert sorted(dataset["video_id"]) == ["b", "sub/a"] and dataset["captions"][0] == ["a\u2028b"]
 
 
 def test_own_ids_and_files_elsewhere(folder, tmp_path):

@@ -1,11 +1,14 @@
 """Cards of a user's own models: what the saved folder says stands in the card, and nothing else."""
 
 import pytest
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from transformers import Trainer, TrainingArguments
 
 from hf_videolang.hub.model_card import build_model_card, write_model_card, write_training_card
 from hf_videolang.models.clip_vip.configuration_clip_vip import CLIPViPConfig
+from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
+from tests.common.hub_stand_in import metadata_errors
 from tests.common.tiny import tiny_config, tiny_model, tiny_processor
 
 VIDEO_PROCESSOR = {
@@ -118,3 +121,27 @@ def test_training_writes_its_settings_into_the_card(tmp_path):
     assert "Fine-tuned from `org/clip-vip-b16` on my kitchen" in card.text
     assert "- learning_rate: 2.5e-06" in card.text and "- seed: 7" in card.text
     assert 'from_pretrained("me/run")' in card.text
+    assert "Compute" not in card.text  # it has not trained
+
+
+def test_records_without_a_hub_data_set_and_a_local_start_are_named_but_not_linked(tmp_path):
+    """`builder_name` of records made in memory is None, and a path is no `base_model`."""
+    tiny_model().save_pretrained(tmp_path / "start")
+    model = CLIPViPModel.from_pretrained(tmp_path / "start")
+    arguments = TrainingArguments(str(tmp_path / "run"), report_to="none", use_cpu=True)
+    records = Dataset.from_dict({"video_id": ["one"], "captions": [["a red square"]]})
+    trainer = CardTrainer(model, arguments, train_dataset=records, processing_class=tiny_processor())
+    trainer.state.log_history = [{"train_runtime": 150.0}]
+    trainer.save_model()
+    trainer.create_model_card(dataset="kitchen (videofolder)")
+    card = ModelCard.load(tmp_path / "run" / "README.md")
+    assert metadata_errors(card.content) == [] and not {"datasets", "base_model"} & card.data.to_dict().keys()
+    assert "Fine-tuned from `start` (a local folder) on kitchen (videofolder) with" in card.text
+    assert "Compute: 1 × CPU, 2.5 minutes" in card.text and str(tmp_path) not in card.content
+
+
+def test_the_stand_in_refuses_what_the_hub_refuses():
+    assert metadata_errors("---\ndatasets:\n- null\ntags: [1]\nlanguage: en\n---\n# Mine\n") == [
+        '"tags" must be a string or a list of strings, not [1]',
+        '"datasets" must be a string or a list of strings, not [null]',
+    ]

@@ -1,9 +1,13 @@
 """The committed cards of the authors' checkpoints: rendered from their facts, valid, and their snippets run."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +15,19 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
+from conversion import convert_clip_vip as conversion
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.hub.release_cards import release_cards
+from hf_videolang.metrics.retrieval.retrieval import CITATION
 from tests.common.tiny import tiny_model, tiny_processor
+from tests.conversion.random_checkpoints import (
+    B16,
+    B32,
+    random_tensors,
+    wrapper_keys,
+    write_checkpoint,
+    write_tokenizer,
+)
 from tests.parity.cases import REPOSITORY, SHARED
 
 FOLDER = REPOSITORY / "model_cards"
@@ -95,6 +109,58 @@ def test_reported_numbers_are_those_of_the_specification():
         for post, row in results.items()
     }
     assert len(found) == 16 and facts == found
+
+
+# Frames and tokens of the released configurations (SPEC §4).
+RELEASED = {
+    "clip-vip-b32": (12, 70),
+    "clip-vip-b16": (12, 70),
+    "clip-vip-b32-msrvtt": (12, 50),
+    "clip-vip-b16-msrvtt": (12, 50),
+    "clip-vip-b32-didemo": (12, 50),
+    "clip-vip-b16-didemo": (12, 70),
+    "clip-vip-b32-lsmdc": (12, 50),
+    "clip-vip-b16-lsmdc": (12, 50),
+    "clip-vip-b32-activitynet": (32, 70),
+    "clip-vip-b16-activitynet": (32, 70),
+}
+
+
+def table(card: str) -> list[str]:
+    section = card.partition("## Input and output")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.parametrize("name", sorted(COMMITTED))
+def test_the_command_of_a_card_makes_what_the_card_promises(name, tmp_path, monkeypatch):
+    """On a checkpoint whose towers are narrow and shallow, and otherwise as released."""
+    script, *words = shlex.split(re.search(r"`python (conversion/\S+ [^`]*)`", COMMITTED[name])[1])
+    assert script == str(Path(conversion.__file__).relative_to(REPOSITORY))
+    released = B16 if "b16" in name else B32
+    size = replace(released, vision_width=64, text_width=64, vision_layers=1, text_layers=1, vocabulary=514)
+    frames, tokens = RELEASED[name]
+    additional = {"type": "ViP", "temporal_size": 12, "if_use_temporal_embed": 1, "add_cls_num": 3}
+    original = {
+        "train_num_frms": frames,
+        "test_num_frms": frames,
+        "max_txt_len": tokens,
+        "input_res": [224, 224],
+    }
+    (tmp_path / "ORIGINAL.json").write_text(
+        json.dumps({**original, "clip_vision_additional_config": additional})
+    )
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(random_tensors(wrapper_keys(size)), Path(words[words.index("--checkpoint") + 1]))
+    write_tokenizer(tmp_path / "tokenizer", size.vocabulary)
+    assert conversion.main([*words, "--tokenizer", "tokenizer"]) == 0
+    written = (tmp_path / name / "README.md").read_text()
+    assert table(written) == table(COMMITTED[name]) and len(table(written)) == 8
+    assert f"`python {script} {' '.join(words)}`" in written
+
+
+def test_the_metric_cites_the_paper_as_the_cards_do():
+    title = re.search(r"title\s*= \{(.*)\},", COMMITTED["clip-vip-b16"])[1]
+    assert title.replace("{", "").replace("}", "") in CITATION
 
 
 def snippets(card: str) -> list[str]:

@@ -119,6 +119,56 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
     assert "1 of 5 annotated videos have no file: test0002" in capsys.readouterr().err
 
 
+def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):
+    """torch rebuilds a worker's exception from one string."""
+    shutil.copytree(tiny_run / "videos" / "test", tmp_path / "videos")
+    broken = tmp_path / "videos" / "test0002.mp4"
+    broken.write_bytes(b"no video")
+    what = ("--model", tiny_run / "model", "--dataset", tmp_path / "videos", "--split", "train+validation")
+    lines = []
+    for workers in (0, 2):
+        assert evaluate(*what, "--num-workers", workers) == 1
+        lines.append(capsys.readouterr().err.splitlines()[-1])
+    assert lines[0] == lines[1] and lines[0].startswith(f"hf-videolang evaluate: cannot decode {broken}: ")
+    assert "--on-broken-video skip" in lines[0] and "hf-videolang data check" in lines[0]
+
+
+def test_a_querybank_that_knows_scored_videos_is_refused(tiny_run, capsys):
+    what = ("--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--split", "test+validation")
+    assert evaluate(*what, "--querybank", "train+validation") == 1
+    error = capsys.readouterr().err
+    assert "--querybank train+validation holds 2 of the 7 videos that are scored" in error
+    assert "clip/s" not in error  # nothing was encoded
+
+
+def test_a_matrix_is_not_entered_into_the_card_of_another_model(tiny_run, evaluated, capsys):
+    card = (evaluated / "model" / "README.md").read_text()
+    matrix = ("--similarity", evaluated / "similarity.safetensors", "--write-card", "--model")
+    assert evaluate(*matrix, tiny_run / "model") == 1
+    assert (
+        f"computed with {evaluated / 'model'}, not with --model {tiny_run / 'model'}"
+        in capsys.readouterr().err
+    )
+    assert not (tiny_run / "model" / "README.md").exists()
+    assert (
+        evaluate(*matrix, evaluated / ".." / evaluated.name / "model") == 0
+    )  # the same folder, spelt otherwise
+    assert (evaluated / "model" / "README.md").read_text() == card
+
+
+def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "model", tmp_path / "model")
+    for name in ("fa", "fb"):
+        (tmp_path / name).symlink_to(tiny_run / "videos")
+        what = ("--model", tmp_path / "model", "--dataset", tmp_path / name)
+        assert evaluate(*what, "--num-workers", 0, "--num-frames", 1, "--write-card") == 0
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert {entry.dataset_type for entry in card.data.eval_results} == {
+        "fa (videofolder)",
+        "fb (videofolder)",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -128,6 +178,10 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
         (["--model", "m", "--dataset", "msrvtt-1ka", "--querybank", "test"], "the split that is scored"),
         (["--model", "m", "--dataset", "msrvtt-9999", "--data-dir", "."], "Unknown data set"),
         (["--similarity", "x", "--write-card"], "--write-card needs --model"),
+        (
+            ["--model", "m", "--dataset", "d", "--querybank", "train", "--querybank-size", "0"],
+            "at least 1 video",
+        ),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(options, told, capsys):

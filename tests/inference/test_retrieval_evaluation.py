@@ -129,7 +129,7 @@ def test_real_model_in_batches_equals_each_pair_alone(tiny_run):
             )
     line = protocol_line(protocol, input_protocol(processor))
     for fact in (
-        "videofolder, test: 5 videos, 10 captions",
+        "videos (videofolder), test: 5 videos, 10 captions",
         "frames: 4",
         "uniform",
         "32x32",

@@ -1,6 +1,7 @@
 """The real commands: two processes, a run that is killed, what is left in the folder, and refusals."""
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
@@ -137,7 +139,8 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     )
     assert main(words(tiny_run, tmp_path, *selecting, *shorter)) == 0
     printed = capsys.readouterr().out
-    assert "videofolder, validation: 2 videos" in printed and "videofolder, test: 5 videos" in printed
+    assert "videos (videofolder), validation: 2 videos" in printed
+    assert "videos (videofolder), test: 5 videos" in printed
     assert "selected on: validation" in printed and "raw      DSL" in printed
 
     model, processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
@@ -165,6 +168,11 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     card = (tmp_path / "README.md").read_text()
     assert (
         "videofolder" in card and "DSL" in card and "median rank" in card and str(tmp_path.parent) not in card
+    )
+    assert "Fine-tuned from `model` (a local folder) on videos (videofolder) with `hf_videolang`." in card
+    assert (
+        "Compute: 1 × CPU, " in card
+        and not {"datasets", "base_model"} & ModelCard(card).data.to_dict().keys()
     )
 
     assert main(words(tiny_run, tmp_path)) == 2
@@ -198,6 +206,10 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
         (("--max_length", "78"), "max_length is 78; expected 2 to 77"),
         (("--train_split", "trane"), "trane"),
         (("--train_split", "train+validation", "--select_on", "validation"), "trained on"),
+        (("--loss", "foo"), "loss is 'foo'; expected one of contrastive,"),
+        (("--loss_options", '{"margins": 1}'), "do not fit the loss 'contrastive'"),
+        (("--per_device_train_batch_size", "64"), "22 videos to train on, fewer than one global batch of 64"),
+        (("--data_dir", "no/such/videos"), "no/such/videos"),
     ],
 )
 def test_refusals_before_anything_is_trained(tiny_run, tmp_path, capsys, more, told):
@@ -205,3 +217,32 @@ def test_refusals_before_anything_is_trained(tiny_run, tmp_path, capsys, more, t
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and told in last
     assert not (tmp_path / "config.json").exists()
+
+
+def test_wrong_input_is_told_once_by_two_processes(tiny_run, tmp_path):
+    process = start(MODULE, *words(tiny_run, tmp_path, "--loss", "foo"), processes=2)
+    output = process.communicate(timeout=240)[0]
+    assert process.returncode != 0 and output.count("error: loss is 'foo'") == 1
+    assert "run_retrieval.py" not in output  # no traceback through it
+
+
+def test_a_folder_without_test_split_is_trained_on_with_a_note(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run / "videos" / "train", tmp_path / "videos")
+    folder = ("--data_dir", tmp_path / "videos", "--max_steps", "1")
+    assert main(words(tiny_run, tmp_path / "out", *folder, "--test", "true")) == 0
+    assert "note: the data set has no test split" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "eval_results.json").read_text())["evaluations"] == []
+    assert main(words(tiny_run, tmp_path / "other", *folder, "--select_on", "test")) == 2
+    assert "has no split test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_broken_video_is_one_line(tiny_run, tmp_path, capsys, workers):
+    shutil.copytree(tiny_run / "videos" / "train", tmp_path / "videos")
+    for file in (tmp_path / "videos").glob("*.mp4"):
+        file.write_bytes(b"no video")
+    folder = ("--data_dir", tmp_path / "videos", "--dataloader_num_workers", workers)
+    assert main(words(tiny_run, tmp_path / "out", *folder)) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: cannot decode {tmp_path / 'videos'}") and ".mp4: " in last
+    assert "on_broken_video: replace" in last and "hf-videolang data check" in last

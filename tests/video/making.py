@@ -37,7 +37,9 @@ def write_video(
     """
     pictures = [picture(i) for i in range(pictures)] if isinstance(pictures, int) else pictures
     with av.open(str(path), "w", options=container_options or {}) as container:
-        options = {"qp": "0", **(options or {})} if codec == "libx264rgb" else options or {}
+        # lossless, and no other key frames
+        lossless = {"qp": "0", "sc_threshold": "0"} if codec == "libx264rgb" else {}
+        options = {**lossless, **(options or {})}
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pixel_format

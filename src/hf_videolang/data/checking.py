@@ -1,4 +1,7 @@
-"""`hf-videolang data check`: what is missing, broken or doubled in a data set, before a GPU is rented."""
+"""`hf-videolang data check`: what is missing, broken or doubled in a data set, before a GPU is rented.
+
+A folder of videos without metadata is one problem, no_metadata; its videos are checked all the same.
+"""
 
 import argparse
 import hashlib
@@ -20,8 +23,10 @@ from hf_videolang.video import VideoDecodingError, decode_video, probe_video
 
 from .records import VIDEO_EXTENSIONS, Clip, RetrievalProtocol, name_some
 from .retrieval_datasets import BENCHMARKS, available_splits, read_clips, unnamed_videos
+from .video_folder import MissingMetadataError
 
 PROBLEMS = {
+    "no_metadata": "a folder of videos that no file describes",
     "missing_video": "the file that an annotation names is not there",
     "undecodable_video": "the file does not decode",
     "duplicate_id": "one id comes more than once",
@@ -62,7 +67,8 @@ class DataReport:
 
     def __str__(self) -> str:
         lines = [str(protocol) for protocol in self.splits]
-        lines.append(f"{self.num_files} video files, {len(self.problems) or 'no'} problems")
+        counts = ((self.num_files, "video file"), (len(self.problems), "problem"))
+        lines.append(", ".join(f"{count or 'no'} {what}{'s' * (count != 1)}" for count, what in counts))
         for kind, meaning in PROBLEMS.items():
             found = [problem for problem in self.problems if problem.kind == kind]
             if found:
@@ -81,7 +87,7 @@ def check_data(
     decode_all: bool = False,
     num_workers: int | None = None,
 ) -> DataReport:
-    """Check annotations and videos of a data set, or of one of its splits.
+    """Check annotations and videos of a data set, or of one of its splits; of a bare folder, all videos in it.
 
     Args:
         name, data_dir, split: as for `load_retrieval_dataset`; `split=None` checks every split.
@@ -92,18 +98,25 @@ def check_data(
     Raises:
         ValueError, FileNotFoundError: the annotation itself cannot be read.
     """
-    parts = split.split("+") if split else available_splits(name, data_dir)
-    read = {part: read_clips(name, data_dir, part) for part in parts}
-    clips = {part: found for part, (found, _) in read.items()}
-    protocols = [protocol for _, protocol in read.values()]
+    protocols: list[RetrievalProtocol] = []
+    try:
+        parts = split.split("+") if split else available_splits(name, data_dir)
+        read = {part: read_clips(name, data_dir, part) for part in parts}
+    except MissingMetadataError as error:
+        if split or not error.videos:
+            raise
+        clips = {"": [Clip(path.name, path, []) for path in error.videos]}
+        problems = [Problem("no_metadata", str(error))]
+    else:
+        clips = {part: found for part, (found, _) in read.items()}
+        protocols = [protocol for _, protocol in read.values()]
+        problems = [*_wrong_counts(protocols), *_annotation_problems(clips)]
+        unnamed = [] if split else unnamed_videos(name, data_dir)
+        problems += [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
     paths = sorted(
         {clip.path for found in clips.values() for clip in found if clip.path and clip.path.is_file()}
     )
-
-    problems = [*_wrong_counts(protocols), *_annotation_problems(clips), *_duplicate_files(clips, paths)]
-    if split is None:
-        unnamed = unnamed_videos(name, data_dir)
-        problems += [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
+    problems += _duplicate_files(clips, paths)
     problems += _decoding_problems(
         clips, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
     )
@@ -160,7 +173,7 @@ def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Ite
             yield Problem(
                 "duplicate_file",
                 "same bytes as " + name_some([str(p) for p in same[1:]]),
-                where,
+                where or None,
                 None,
                 str(same[0]),
             )
@@ -180,7 +193,7 @@ def _decoding_problems(
             progress.update()
             if error is not None:
                 split, clip = users[path][segments[error[0]]]
-                yield Problem("undecodable_video", error[1], split, clip.video_id, str(path))
+                yield Problem("undecodable_video", error[1], split or None, clip.video_id, str(path))
 
 
 def decoding_error(task: tuple[Path, list[Segment]], decode_all: bool) -> tuple[int, str] | None:
@@ -247,7 +260,9 @@ def _processes(count: int) -> ProcessPoolExecutor:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `hf-videolang data check`."""
     names = ", ".join(BENCHMARKS)
-    parser.add_argument("data", help=f"path of a video folder, or a benchmark: {names}")
+    parser.add_argument(
+        "data", help=f"path of a video folder, with or without metadata, or a benchmark: {names}"
+    )
     parser.add_argument("--data-dir", help="folder with the videos and annotation files of the benchmark")
     parser.add_argument("--split", help='check only this split, or several: "train+validation"')
     parser.add_argument(

@@ -43,7 +43,7 @@ class RetrievalProtocol:
     """The facts that every printed number must carry.
 
     Attributes:
-        name: name of the protocol, e.g. "msrvtt-1ka", or "videofolder".
+        name: name of the protocol, e.g. "msrvtt-1ka", or "my_folder (videofolder)".
         split: "train", "validation", "test" or several joined by "+".
         num_videos, num_captions: what was read.
         published_videos, published_captions: sizes in the literature; None where there are none.

@@ -63,7 +63,8 @@ def read_clips(
         assert data_dir is not None  # or video_folder would have raised
         return _join([BENCHMARKS[name](name, data_dir, part) for part in parts])
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
-    return _join([_folder_split(splits[part], part, source) for part in parts])
+    name = f"{folder.name} (videofolder)"
+    return _join([_folder_split(splits[part], name, part, source) for part in parts])
 
 
 def available_splits(name: str, data_dir: str | Path | None = None) -> list[str]:
@@ -98,9 +99,11 @@ def video_folder(name: str, data_dir: str | Path | None = None) -> Path | None:
     )
 
 
-def _folder_split(clips: list[Clip], split: str, source: str) -> tuple[list[Clip], RetrievalProtocol]:
+def _folder_split(
+    clips: list[Clip], name: str, split: str, source: str
+) -> tuple[list[Clip], RetrievalProtocol]:
     captions = sum(len(clip.captions) for clip in clips)
-    return clips, RetrievalProtocol("videofolder", split, len(clips), captions, None, None, source)
+    return clips, RetrievalProtocol(name, split, len(clips), captions, None, None, source)
 
 
 def _join(parts: list[tuple[list[Clip], RetrievalProtocol]]) -> tuple[list[Clip], RetrievalProtocol]:

@@ -8,6 +8,7 @@ import csv
 import json
 import logging
 import math
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,14 @@ SPLIT_NAMES = {
 EXAMPLE = '{"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}'
 
 
+class MissingMetadataError(FileNotFoundError):
+    """No metadata file in a folder; `videos` are those that lie there all the same."""
+
+    def __init__(self, message: str, videos: list[Path]):
+        super().__init__(message)
+        self.videos = videos
+
+
 class VideoFolder(NamedTuple):
     """Clips by split, the metadata files that they came from, and the videos that no row names."""
 
@@ -46,7 +55,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     (`hold_out_validation`). Rows for one file (and segment) are one clip with all their captions.
 
     Raises:
-        FileNotFoundError: no folder, or no metadata file in it.
+        FileNotFoundError: no folder, or (`MissingMetadataError`) no metadata file in it.
         ValueError: a metadata file that cannot be read, wrong columns, a wrong value in a row, or rows with and
             without a split.
     """
@@ -55,9 +64,10 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     metadata = [file for file in files if file.name in METADATA_NAMES]
     videos = [file for file in files if file.suffix.lower() in VIDEO_EXTENSIONS]
     if not metadata:
-        raise FileNotFoundError(
+        raise MissingMetadataError(
             f"No {' or '.join(METADATA_NAMES)} in {folder} or below ({len(videos) or 'no'} videos there). "
-            f"Write metadata.jsonl with one line a video, such as {EXAMPLE}"
+            f"Write metadata.jsonl with one line a video, such as {EXAMPLE}",
+            videos,
         )
     places = Counter(file.parent for file in metadata)
     if max(places.values()) > 1:
@@ -81,6 +91,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
             f"{folder}: some rows have a split and others have none ({without}). Give every row one."
         )
 
+    _keep_suffixes([clip for found in splits.values() for clip in found.values()])
     clips = {split or "train": _name_segments(list(found.values())) for split, found in splits.items()}
     if "train" in clips and "validation" not in clips:
         clips["train"], held_out = hold_out_validation(clips["train"])
@@ -98,7 +109,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     """Rows of one metadata file whose columns are as expected."""
     if file.suffix == ".jsonl":
         rows = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
             try:
                 if line.strip():
                     rows.append(dict(json.loads(line)))
@@ -159,6 +170,17 @@ def _seconds(row: dict[str, Any], key: str) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{key} is {value!r}; expected seconds.") from None
+
+
+def _keep_suffixes(clips: list[Clip]) -> None:
+    """Files that differ in their suffix alone have it in their ids: "v.mov" and "v.mp4"."""
+    parts = [os.path.splitext(str(clip.path)) for clip in clips]
+    suffixes = defaultdict(set)
+    for clip, (stem, suffix) in zip(clips, parts):
+        suffixes[clip.video_id, stem].add(suffix)
+    for clip, (stem, suffix) in zip(clips, parts):
+        if len(suffixes[clip.video_id, stem]) > 1:
+            clip.video_id += suffix
 
 
 def _name_segments(clips: list[Clip]) -> list[Clip]:

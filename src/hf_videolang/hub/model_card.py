@@ -1,9 +1,11 @@
 """The card of a saved model, written from its own config and processor: what the folder says is what the card says."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -31,6 +33,7 @@ def build_model_card(
     summary: str | None = None,
     provenance: str = "Not stated.",
     training: str = "Not stated.",
+    compute: str | None = None,
     reported: str | None = None,
     licence: str = "Not stated for these weights. The code is licensed under Apache-2.0.",
     **metadata: Any,
@@ -41,8 +44,8 @@ def build_model_card(
         processor: the content of `processor_config.json`, without `max_length` if only a video processor was saved;
             `None` if nothing was.
         repo_id: repository id, as it stands in the card's snippets.
-        title, summary, provenance, training, reported, licence: Markdown of the sections that config and processor
-            cannot fill. `reported` is for published numbers; measured ones enter through `write_evaluation`.
+        title, summary, provenance, training, compute, reported, licence: Markdown of the sections that config and
+            processor cannot fill. `reported` is for published numbers; measured ones enter through `write_evaluation`.
         metadata: keys of `ModelCardData`, e.g. `license="mit"`, `base_model="org/clip-vip-b16"`.
 
     Raises:
@@ -72,6 +75,7 @@ def build_model_card(
         summary=summary or SUMMARIES[config.vision_config.frame_fusion],
         provenance=provenance,
         training=training,
+        compute=compute,
         reported=reported,
         measured=measured_results(data.eval_results),
         licence=licence,
@@ -120,16 +124,33 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
 
     summary = TrainingSummary.from_trainer(trainer, **kwargs)
     tags = [summary.tags] if isinstance(summary.tags, str) else summary.tags
-    base_model = summary.finetuned_from or None
-    origin = f"Fine-tuned from `{base_model}`" if base_model else "Trained"
+    dataset_tags = [summary.dataset_tags] if isinstance(summary.dataset_tags, str) else summary.dataset_tags
+    start = summary.finetuned_from or trainer.model.name_or_path
+    local = os.path.isdir(start)  # of which a reader can use the name, not the path
+    origin = "Trained"
+    if start:
+        origin = (
+            f"Fine-tuned from `{Path(start).resolve().name if local else start}`{' (a local folder)' * local}"
+        )
     where = f" on {summary.dataset}" if isinstance(summary.dataset, str) else ""
     return write_model_card(
         trainer.args.output_dir,
         trainer.hub_model_id or trainer.args.hub_model_id,
         provenance=f"{origin}{where} with `hf_videolang`.",
         training=summary.to_model_card().partition("## Training procedure")[2].strip(),
+        compute=_compute(trainer),
         license=summary.license,
-        base_model=base_model,
-        datasets=summary.dataset_tags,
+        base_model=None if local else start or None,
+        datasets=[tag for tag in dataset_tags or [] if tag] or None,  # no tag: records from no Hub data set
         tags=tags,
     )
+
+
+def _compute(trainer) -> str | None:
+    """Processes, device and time, if it has trained."""
+    runtimes = [line["train_runtime"] for line in trainer.state.log_history if "train_runtime" in line]
+    if not runtimes:
+        return None
+    device = trainer.args.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    return f"{trainer.args.world_size} × {name}, {runtimes[-1] / 60:.1f} minutes since the last start or resumption."

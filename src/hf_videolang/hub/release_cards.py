@@ -4,6 +4,7 @@ Cards of the authors' released checkpoints, from the facts in a YAML file.
     python -m hf_videolang.hub.release_cards model_cards/clip_vip.yaml     # writes model_cards/clip-vip-*.md
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ ORIGINAL = "https://github.com/microsoft/XPretrain/tree/main/CLIP-ViP"
 PRETRAINING = (
     "Post-pre-trained from CLIP (`{clip}`) on HD-VILA-100M: videos with their subtitles and generated captions of the "
     "middle frame, loss (d) of the paper, AdamW, learning rate 5e-6, weight decay 0.05, 12 frames, {pretraining_batch} "
-    "videos a GPU, 1024 in all on 32 V100, 5 epochs in the released configuration (the paper says 3)."
+    "videos a GPU, 1024 in all, 5 epochs in the released configuration (the paper says 3)."
 )
 FINETUNING = (
     "Fine-tuned on {name} from `{base_model}` with the released configuration ({epochs} epochs) and the "
@@ -46,6 +47,7 @@ def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
             source=f"pretrain_clipvip_base_{model['patch_size']}.pt",
             processor=_processor(num_frames=12, max_length=70),
             training=PRETRAINING.format(**model),
+            compute="32 V100, for a time that is not stated here.",
             reported=_reported(zero_shot, facts["evidence"]),
             base_model=model["clip"],
             datasets=["hd-vila-100m"],
@@ -72,14 +74,18 @@ def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
     return cards
 
 
-def _card(facts: dict, model: dict, repo_id: str, *, source: str, **sections: Any) -> ModelCard:
+def _card(
+    facts: dict, model: dict, repo_id: str, *, source: str, processor: dict[str, Any], **sections: Any
+) -> ModelCard:
     file = source if source.endswith(".pt") else "CHECKPOINT.pt"
     name = f"`{source}`" if source.endswith(".pt") else source
     provenance = (
         f"Converted from {name} of the [original release]({ORIGINAL}), {model['parameters']} parameters, with "
-        f"`python conversion/convert_clip_vip.py --checkpoint {file} --output-dir {repo_id.split('/')[-1]}`. The "
-        "conversion is strict: every tensor of the file is used or listed as dropped, and `conversion_report.json` "
-        "carries the file's sha256.\n\nThe implementation is tested against the original code on small models with "
+        f"`python conversion/convert_clip_vip.py --checkpoint {file} --config ORIGINAL.json --output-dir "
+        f"{repo_id.split('/')[-1]}`. `ORIGINAL.json` is the training configuration of the release: it sets the "
+        f"{processor['video_processor']['num_frames']} frames and {processor['max_length']} tokens, which the "
+        "checkpoint does not know. The conversion is strict: every tensor of the file is used or listed as dropped, "
+        "and `conversion_report.json` carries the file's sha256.\n\nThe implementation is tested against the original code on small models with "
         "random weights, hidden states and losses within the tolerance that each reference case states (float32, "
         "CPU). **To be checked before publishing:** the numbers below on the converted file."
     )
@@ -87,6 +93,7 @@ def _card(facts: dict, model: dict, repo_id: str, *, source: str, **sections: An
         provenance += f"\n\n{model['warning']}"
     return build_model_card(
         CLIPViPConfig(vision_config={"patch_size": model["patch_size"]}),
+        processor,
         repo_id=repo_id,
         provenance=provenance,
         licence=facts["licence"],
@@ -98,10 +105,8 @@ def _card(facts: dict, model: dict, repo_id: str, *, source: str, **sections: An
 
 
 def _processor(num_frames: int, max_length: int) -> dict[str, Any]:
-    return {
-        "video_processor": CLIPViPVideoProcessor(num_frames=num_frames).to_dict(),
-        "max_length": max_length,
-    }
+    saved = CLIPViPVideoProcessor(num_frames=num_frames).to_json_string()
+    return {"video_processor": json.loads(saved), "max_length": max_length}
 
 
 def _reported(rows: list[list], evidence: dict[str, str]) -> str:

@@ -99,8 +99,13 @@ def main(args: Namespace) -> int:
             cpu=args.cpu or not torch.accelerator.is_available(), mixed_precision=args.mixed_precision
         )
         evaluation = _read(Path(args.similarity)) if args.similarity else _encode(args, accelerator)
-    except (ValueError, OSError, VideoDecodingError) as error:
+        _check_model(args, evaluation)
+    except (ValueError, OSError) as error:
         print(f"hf-videolang evaluate: {error}", file=sys.stderr)
+        return 1
+    except VideoDecodingError as error:
+        remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
+        print(f"hf-videolang evaluate: {error}; {remedy}.", file=sys.stderr)
         return 1
     if not accelerator.is_main_process:
         return 0
@@ -166,10 +171,22 @@ def _check_usage(args: Namespace) -> None:
         raise ValueError(
             f"--querybank is {args.querybank}, the split that is scored; take another, e.g. train."
         )
+    if args.querybank_size < 1:
+        raise ValueError(f"--querybank-size is {args.querybank_size}; expected at least 1 video.")
+
+
+def _check_model(args: Namespace, evaluation: "_Evaluation") -> None:
+    """A saved matrix must not become the result of another model."""
+    if args.model and Path(args.model).resolve() != Path(evaluation.model).resolve():
+        raise ValueError(
+            f"{args.similarity} was computed with {evaluation.model}, not with --model {args.model}; name that model, or "
+            "leave --model out."
+        )
 
 
 def _encode(args: Namespace, accelerator: Accelerator) -> _Evaluation:
     dataset, protocol = load_retrieval_dataset(args.dataset, args.data_dir, args.split)
+    bank_records = _querybank(args, set(dataset["video_id"])) if args.querybank else None
     model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
     model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
 
@@ -191,13 +208,23 @@ def _encode(args: Namespace, accelerator: Accelerator) -> _Evaluation:
     if embeddings.num_broken_videos:
         settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
     tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
-    if args.querybank:
-        records, _ = load_retrieval_dataset(args.dataset, args.data_dir, args.querybank)
-        rows = torch.linspace(0, len(records) - 1, min(args.querybank_size, len(records))).round().long()
-        bank = encode(records.select(rows.tolist()), f"querybank, {args.querybank}")
+    if bank_records is not None:
+        bank = encode(bank_records, f"querybank, {args.querybank}")
         tensors["text_bank"] = bank.text_embeds @ embeddings.video_embeds.T
         tensors["video_bank"] = bank.video_embeds @ embeddings.text_embeds.T
     return _Evaluation(args.model, protocol, settings, tensors)
+
+
+def _querybank(args: Namespace, scored: set[str]) -> Any:
+    """Records of the bank, which must not know the queries that are scored."""
+    records, _ = load_retrieval_dataset(args.dataset, args.data_dir, args.querybank)
+    if shared := scored.intersection(records["video_id"]):
+        raise ValueError(
+            f"--querybank {args.querybank} holds {len(shared)} of the {len(scored)} videos that are scored, e.g. "
+            f"{min(shared)}; take a split without them, e.g. train."
+        )
+    rows = torch.linspace(0, len(records) - 1, min(args.querybank_size, len(records))).round().long()
+    return records.select(rows.tolist())
 
 
 def _with_progress(loader: Any, title: str, num_videos: int, accelerator: Accelerator) -> Iterator[Any]:

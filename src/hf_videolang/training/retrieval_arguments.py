@@ -38,7 +38,7 @@ class RetrievalArguments:
         "split that is evaluated during training and chooses the checkpoint, by text-to-video R@1. 'test' is what the "
         "authors did (by R@1 after DSL): it reports the best of many looks at the test set. 'none': the last one",
     )
-    test: bool = _option(True, "evaluate the chosen checkpoint on the test split, if there is one")
+    test: bool = _option(True, "evaluate the chosen checkpoint on the test split; without one a note says so")
     num_frames: int | None = _option(
         None, "frames of a clip; the model's own when not given. Saved with the model"
     )

@@ -123,8 +123,14 @@ class RetrievalTrainer(Trainer):
             collator = RetrievalCollator(
                 processor, train_dataset, training=True, on_broken_video=args.on_broken_video, seed=args.seed
             )
+            batch = args.train_batch_size * args.world_size
+            if args.dataloader_drop_last and len(train_dataset) < batch:
+                raise ValueError(
+                    f"{len(train_dataset)} videos to train on, fewer than one global batch of {batch} "
+                    f"({args.train_batch_size} x {args.world_size} processes); lower per_device_train_batch_size."
+                )
             if args.max_steps <= 0:
-                batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+                batch *= args.gradient_accumulation_steps
                 args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / batch)
         super().__init__(
             model=model,
@@ -146,16 +152,6 @@ class RetrievalTrainer(Trainer):
             self.accelerator.state.fsdp_plugin.ignored_modules = [whole.to(self.args.device)]
 
     # ---- training ----
-
-    def get_train_dataloader(self) -> DataLoader:
-        loader = super().get_train_dataloader()
-        if not len(loader):
-            batch = self._train_batch_size * self.args.world_size
-            raise ValueError(
-                f"{len(self.train_dataset)} videos to train on, fewer than one global batch of {batch} "
-                f"({self._train_batch_size} x {self.args.world_size} processes); lower per_device_train_batch_size."
-            )
-        return loader
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         if self.state.global_step >= self.state.max_steps:

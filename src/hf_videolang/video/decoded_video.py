@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if (
-    TYPE_CHECKING
-):  # the helper process (decoding_helper.py) has no use for torch and starts ten times faster without
+if TYPE_CHECKING:  # the helper process has no use for torch, and starts ten times faster without
     import torch
 
 
@@ -20,7 +19,9 @@ class VideoDecodingError(RuntimeError):
         timestamp: seconds of the last frame that decoded; None if there was none.
     """
 
-    def __init__(self, path: str, reason: str, timestamp: float | None = None):
+    def __init__(self, path: str, reason: str | None = None, timestamp: float | None = None):
+        if reason is None:
+            path, reason, timestamp = _read_traceback(path)
         super().__init__(path, reason, timestamp)  # all of them, so that the error survives pickling
         self.path = path
         self.reason = reason
@@ -29,6 +30,17 @@ class VideoDecodingError(RuntimeError):
     def __str__(self) -> str:
         reached = "" if self.timestamp is None else f" (decoded up to {self.timestamp:.3f} s)"
         return f"cannot decode {self.path}: {self.reason}{reached}"
+
+
+def _read_traceback(text: str) -> tuple[str, str, float | None]:
+    """Path, reason and timestamp: a DataLoader rebuilds the error of its worker from the printed traceback alone."""
+    message = text.rpartition("VideoDecodingError: ")[2].strip()
+    pattern = r"cannot decode (.*?): (.*?)(?: \(decoded up to (\S+) s\))?"
+    match = re.fullmatch(pattern, message, re.DOTALL)
+    if match is None:
+        raise TypeError("VideoDecodingError needs a path and a reason")
+    path, reason, timestamp = match.groups()
+    return path, reason, None if timestamp is None else float(timestamp)
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,8 @@ class VideoInfo:
         frames_per_second: average over the stream; None for a single frame.
         duration: seconds from the first frame to the end of the last.
         width, height: pixels of the upright picture.
-        rotation: degrees counter-clockwise by which the stored picture is turned: 0, 90, 180 or 270.
+        rotation: degrees counter-clockwise by which the stored picture is turned: 0, 90, 180 or 270. All that is read
+            of a display matrix; a mirroring in it counts as the angle that FFmpeg makes of it.
         codec: FFmpeg's name, e.g. "h264".
         stream_index: position among all streams of the file.
     """

@@ -1,14 +1,14 @@
 """Decoding in a helper process, because only a process can be stopped when a decoder hangs in C code.
 
-A helper starts in 0.15 s with PyAV (3 s with torchcodec, which loads torch), holds 50 MB and serves one video after
-the other; pictures come over a pipe. A decoder that crashes costs only the helper, and becomes an error as well.
+A helper starts in 0.15 s and holds 60 MB with PyAV (3 s and 700 MB with torchcodec, which loads torch), and serves one
+video after the other; pictures come over a pipe. A decoder that crashes costs only the helper, and is an error as well.
 """
 
 import atexit
-import faulthandler
 import importlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -100,7 +100,7 @@ class HelperStream:
         with suppress(BrokenPipeError):  # of a helper that died; the missing answer will tell
             _send(self._process.stdin, request)
 
-    def _answer(self, limit: float) -> tuple[dict, bytearray]:
+    def _answer(self, limit: float) -> tuple[dict, memoryview]:
         try:
             answer, content = _receive(self._process.stdout, limit)
         except TimeoutError:
@@ -158,17 +158,18 @@ def serve() -> None:
         except Exception:
             _send(answers, {"failed": traceback.format_exc()})
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _end_if_orphaned(limit: float) -> None:
-    # Whoever started this helper stops it in time; if it was killed itself, a C thread does so later.
-    faulthandler.dump_traceback_later(limit + START_LIMIT, exit=True)
+    # Whoever started this helper stops it in time; if it was killed itself, the alarm does so later.
+    signal.setitimer(signal.ITIMER_REAL, limit + START_LIMIT)
 
 
 def _take_helper() -> subprocess.Popen:
     while _idle:
         process = _idle.pop()
+        # None only for a living one that this process started, and not one that this was forked from
         if process.poll() is None:
             return process
     folder = os.path.dirname(os.path.abspath(__file__))
@@ -202,15 +203,14 @@ def _send(pipe: Any, message: dict, content: Any = b"") -> None:
             rest = rest[pipe.write(rest) :]
 
 
-def _receive(pipe: Any, limit: float | None = None) -> tuple[dict, bytearray]:
+def _receive(pipe: Any, limit: float | None = None) -> tuple[dict, memoryview]:
     """The next message; TimeoutError when nothing comes for `limit` seconds, EOFError when the pipe was closed."""
     text_length, content_length = struct.unpack("<QQ", _read(pipe, 16, limit))
-    return json.loads(_read(pipe, text_length, limit)), _read(pipe, content_length, limit)
+    return json.loads(bytes(_read(pipe, text_length, limit))), _read(pipe, content_length, limit)
 
 
-def _read(pipe: Any, length: int, limit: float | None) -> bytearray:
-    content = bytearray(length)
-    rest = memoryview(content)
+def _read(pipe: Any, length: int, limit: float | None) -> memoryview:
+    content = rest = np.empty(length, np.uint8).data
     while rest:
         if not wait([pipe], limit):
             raise TimeoutError
@@ -225,14 +225,3 @@ def _read(pipe: Any, length: int, limit: float | None) -> bytearray:
 def _stop_idle_helpers() -> None:
     while _idle:
         _stop(_idle.pop())
-
-
-def _forget_helpers() -> None:
-    # A forked process shares the pipes of its parent's helpers, and must not use them.
-    for process in _idle:
-        process.returncode = 0
-    _idle.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)

@@ -23,10 +23,9 @@ class PyAVStream(VideoStream):
     """
 
     def __init__(self, path: str, name: str, num_threads: int = 1):
-        import av
-
+        self._av = _import_av()
         self.name = name
-        self.failures = (av.FFmpegError, OSError, ValueError, RuntimeError)
+        self.failures = (self._av.FFmpegError, OSError, ValueError, RuntimeError)
         self._path, self._num_threads = path, num_threads
         self._container: Any = None
         self._layout: tuple | None = None
@@ -59,10 +58,8 @@ class PyAVStream(VideoStream):
         return ticks * self._base[0] / self._base[1]  # as torchcodec computes them, to the last bit
 
     def _open(self) -> None:
-        import av
-
         self.close()
-        self._container = av.open(self._path, metadata_errors="ignore")
+        self._container = self._av.open(self._path, metadata_errors="ignore")
         self._stream = self._container.streams.best("video")
         if self._stream is None:
             raise VideoDecodingError(self.name, "it has no video stream")
@@ -82,7 +79,7 @@ class PyAVStream(VideoStream):
     def _picture(self, frame: Any) -> np.ndarray:
         layout = (frame.width, frame.height, frame.format.name)
         if layout != self._layout:
-            self._graph, self._layout = _rgb_graph(frame), layout
+            self._graph, self._layout = self._rgb_graph(frame), layout
         self._graph.vpush(frame)
         return np.rot90(self._graph.vpull().to_ndarray(), self.info.rotation // 90)
 
@@ -91,20 +88,24 @@ class PyAVStream(VideoStream):
         if self._container is not None:
             self._container.close()
 
+    def _rgb_graph(self, frame: Any) -> Any:
+        """FFmpeg's own conversion to RGB, the same as torchcodec's to the last bit.
 
-def _rgb_graph(frame: Any) -> Any:
-    """FFmpeg's own conversion to RGB, the same as torchcodec's to the last bit.
+        `VideoFrame.to_ndarray` differs from it in where it takes colour samples to lie, which shows in 10-bit,
+        interlaced and odd-sized pictures.
+        """
+        graph = self._av.filter.Graph()
+        if hasattr(graph, "threads"):  # PyAV 18; before, the conversion starts a thread per core
+            graph.threads = 1
+        size = {"width": frame.width, "height": frame.height}
+        source = graph.add_buffer(**size, format=frame.format, time_base=frame.time_base)
+        graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
+        return graph
 
-    `VideoFrame.to_ndarray` differs from it in how it places colour samples: in 10-bit, interlaced and odd-sized
-    pictures.
-    """
-    import av.filter
 
-    graph = av.filter.Graph()
-    if hasattr(graph, "threads"):  # PyAV 18; before, the conversion starts a thread per core
-        graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-    )
-    graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
-    return graph
+def _import_av() -> Any:
+    try:  # transformers asks for packages that remote code imports outside of `try`, even in functions
+        import av
+    except ImportError as error:
+        raise ImportError("decoding with PyAV needs `pip install av`, which brings FFmpeg.") from error
+    return av

@@ -26,12 +26,11 @@ class TorchCodecStream(VideoStream):
     failures = (RuntimeError, ValueError, OSError)
 
     def __init__(self, path: str, name: str, num_threads: int = 1):
-        from torchcodec.decoders import ColorConverter
-
+        self._decoders = _import_decoders()
         self.name = name
         self._path, self._num_threads = path, num_threads
         with self._named_failures():
-            self._converter = ColorConverter(device="cpu")
+            self._converter = self._decoders.ColorConverter(device="cpu")
             self._open()
             index, facts = self._stream.scan(), self._stream.metadata
             untimed = lacks_presentation_times(path)
@@ -44,12 +43,9 @@ class TorchCodecStream(VideoStream):
             self.info = self._facts(frame, facts.codec, self._stream.index)
 
     def _open(self) -> None:
-        from torchcodec.decoders import Demuxer
-
-        self._demuxer: Any = Demuxer(self._path)
-        stream: Any = self._demuxer.streams[0]  # of a base class, to a type checker
-        self._stream = stream
-        self._decoder: Any = stream.make_decoder(device="cpu", num_ffmpeg_threads=self._num_threads)
+        self._demuxer = self._decoders.Demuxer(self._path)
+        self._stream = self._demuxer.streams[0]
+        self._decoder = self._stream.make_decoder(device="cpu", num_ffmpeg_threads=self._num_threads)
 
     def _decode(self) -> Iterator[tuple[float, Any]]:
         for packet in self._demuxer:
@@ -68,6 +64,20 @@ class TorchCodecStream(VideoStream):
     def close(self) -> None:
         self._frames = iter(())
         self._demuxer = self._stream = self._decoder = None
+
+
+def _import_decoders() -> Any:
+    try:  # transformers asks for packages that remote code imports outside of `try`, even in functions
+        import torchcodec.decoders
+    except ImportError as error:
+        raise ImportError(
+            f"decoding with torchcodec needs `pip install 'torchcodec>=0.17'`: {error}"
+        ) from error
+    if not hasattr(torchcodec.decoders, "Demuxer"):
+        raise ImportError(
+            f"torchcodec {torchcodec.__version__} is too old; `pip install 'torchcodec>=0.17'`."
+        )
+    return torchcodec.decoders
 
 
 @cache

@@ -48,21 +48,27 @@ def flatten_videos(videos: Any) -> list:
         )
     if isinstance(videos, PIL.Image.Image):
         raise ValueError("a picture is no video; pass it to the processor as `images`, or frames as a list.")
-    is_source = isinstance(videos, (str, Path, bytes, Mapping))
+    is_source = isinstance(videos, (str, Path, bytes, bytearray, memoryview, Mapping))
     if is_source or hasattr(videos, "read") or _is_torchcodec(videos) or _is_pyav(videos):
         return [videos]
     raise TypeError(f"{type(videos).__name__} is no video; expected {EXPECTED_VIDEO}.")
 
 
 def images_as_videos(images: Any) -> list[list]:
-    """Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame."""
+    """
+    Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame.
+
+    Raises:
+        ValueError: an empty list, or a file or URL that cannot be read as a picture; names it.
+        TypeError: anything that is no picture.
+    """
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         images = list(images)
     elif not isinstance(images, (list, tuple)):
         images = [images]
     if not len(images):
         raise ValueError("`images` is an empty list.")
-    images = [load_image(str(image)) if isinstance(image, (str, Path)) else image for image in images]
+    images = [_load_picture(str(image)) if isinstance(image, (str, Path)) else image for image in images]
     for image in images:
         if not _is_picture(image):
             shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
@@ -71,6 +77,16 @@ def images_as_videos(images: Any) -> list[list]:
                 "[height, width, channels] or [channels, height, width]."
             )
     return [[image] for image in images]
+
+
+def _load_picture(source: str) -> PIL.Image.Image:
+    is_path = not source.startswith(("http://", "https://", "data:image/"))
+    if is_path and not Path(source).is_file():
+        raise ValueError(f"picture {source[:200]!r}: there is no such file.")
+    try:
+        return load_image(source)
+    except Exception as error:  # no picture, no answer, a refusal: each has its own kind of error
+        raise ValueError(f"picture {source[:200]!r} cannot be read: {error}") from error
 
 
 def holds_frames(video: Any) -> bool:
@@ -89,7 +105,12 @@ def select_frames(
         sample: gives the positions of the frames to keep; `None` keeps all.
         given: what the user says about the video, fields of `VideoMetadata`. If `frames_indices` says that the
             frames were themselves sampled, the frame rate is that of the sampled ones.
+
+    Raises:
+        ValueError: a video of 0 frames, or `given` does not fit it.
     """
+    if not len(video):
+        raise ValueError(f"the video has 0 frames (shape {tuple(video.shape)}); expected at least one.")
     known = VideoMetadata(**given) if given is not None else VideoMetadata(total_num_frames=len(video))
     frames_per_second = None if known.fps is None else known.sampled_fps
     origin = range(len(video)) if known.frames_indices is None else known.frames_indices
@@ -122,7 +143,7 @@ def read_frames(
 
     Raises:
         VideoDecodingError: the video cannot be read.
-        ValueError: a dictionary without a video.
+        ValueError: a dictionary without a video, or an empty path.
     """
     if _is_torchcodec(video):
         return _read_torchcodec(video, sample)
@@ -134,6 +155,8 @@ def read_frames(
             raise ValueError(f"a dictionary with the keys {sorted(video)} holds neither 'path' nor 'bytes'.")
     elif _is_pyav(video):
         source = _source_of_container(video)
+    if isinstance(source, str) and not source:
+        raise ValueError("the path of the video is an empty string; expected a file or a URL.")
     frames_per_second = probe_video(source).frames_per_second if needs_frame_rate else None
 
     def select(total_frames: int) -> Sequence[int]:

@@ -368,7 +368,10 @@ def test_resized_vocabulary_keeps_what_was_known():
         ({"pixel_values_videos": torch.zeros(1, 4, 3, 48, 48)}, r"\(1, 4, 3, 48, 48\).*3, 32, 32"),
         ({"pixel_values_videos": torch.zeros(2, 3, 32, 32)}, r"\(2, 3, 32, 32\).*image\[:, None\]"),
         ({"pixel_values_videos": torch.zeros(2, 4, 1, 32, 32)}, r"\(2, 4, 1, 32, 32\)"),
-        ({"pixel_values_videos": torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8)}, r"torch\.uint8.*processor"),
+        (
+            {"pixel_values_videos": torch.zeros(2, 4, 3, 32, 32, dtype=torch.uint8)},
+            r"torch\.uint8.*processor",
+        ),
         (
             {"pixel_values_videos": torch.zeros(2, 4, 3, 32, 32), "video_attention_mask": torch.ones(2, 5)},
             r"\(2, 5\).*\(2, 4\)",

@@ -11,9 +11,11 @@ from transformers import AutoProcessor, AutoVideoProcessor
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+from hf_videolang.video import VideoDecodingError
 from tests.common.tiny import IMAGE_SIZE, NUM_FRAMES, tiny_processor, tiny_tokenizer
 
 BEGIN, END = 512, 513
+REFUSED = "http://127.0.0.1:9/a.png"  # the port "discard", where nobody listens
 
 
 def frames(count=6, seed=0):
@@ -41,6 +43,14 @@ def test_the_padding_token_of_the_tokenizer_does_not_matter():
     tokenizer.pad_token = "a"
     processor = CLIPViPProcessor(CLIPViPVideoProcessor(), tokenizer, max_length=6)
     assert processor(text="b")["input_ids"].tolist() == [[*literal_ids("b"), END, END, END]]
+
+
+def test_max_length_fits_the_text_tower():
+    for wrong in (1, 0, 78):
+        with pytest.raises(ValueError, match=f"max_length is {wrong}; expected 2 to 77"):
+            CLIPViPProcessor(CLIPViPVideoProcessor(), tiny_tokenizer(), max_length=wrong)
+    longer = CLIPViPProcessor(CLIPViPVideoProcessor(), tiny_tokenizer(248), max_length=200)
+    assert longer(text="a")["input_ids"].shape == (1, 200)
 
 
 def test_long_text_keeps_its_end_token():
@@ -162,6 +172,11 @@ def test_as_sentence_transformers_calls_it():
         ({"videos": 3}, TypeError, "int is no video"),
         ({"images": []}, ValueError, "empty list"),
         ({"images": 3}, TypeError, "int is no picture"),
+        ({"images": "gone/a.png"}, ValueError, "picture 'gone/a.png': there is no such file"),
+        ({"images": __file__}, ValueError, "picture '.*test_processing_clip_vip.py' cannot be read"),
+        ({"images": REFUSED}, ValueError, f"picture '{REFUSED}' cannot be read"),
+        ({"videos": REFUSED}, VideoDecodingError, REFUSED),
+        ({"videos": frames(), "num_frames": 2, "fps": 1.0}, ValueError, "pass one"),
         ({"images": np.zeros((2, 2, 8, 8, 3))}, TypeError, r"shape \(2, 2, 8, 8, 3\) is no picture"),
         ({"images": frames(1)[0], "videos": frames()}, ValueError, "in two calls"),
     ],

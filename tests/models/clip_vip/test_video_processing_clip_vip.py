@@ -94,6 +94,8 @@ SOURCES = {
     "str": str,
     "Path": lambda path: path,
     "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "memoryview": lambda path: memoryview(path.read_bytes()),
     "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
     "dictionary with a path": lambda path: {"path": str(path), "bytes": None},
     "dictionary with bytes": lambda path: {"path": None, "bytes": path.read_bytes()},
@@ -359,6 +361,8 @@ def bad_inputs():
         "not a number": (np.full((4, 8, 8, 3), np.nan), ValueError, "expected 0..255 for integers"),
         "negative integers": (np.full((4, 8, 8, 3), -1), ValueError, "from -1 to -1"),
         "dictionary": ({"file": "a.mp4"}, ValueError, "neither 'path' nor 'bytes'"),
+        "empty path": ("", ValueError, "the path of the video is an empty string"),
+        "empty path in a dictionary": ({"path": ""}, ValueError, "the path of the video is an empty string"),
     }
 
 
@@ -367,6 +371,11 @@ def test_bad_inputs_are_named(processor, kind):
     given, error, message = bad_inputs()[kind]
     with pytest.raises(error, match=message):
         pixels_of(processor, given)
+
+
+def test_no_frames_to_keep(processor):
+    with pytest.raises(ValueError, match=r"the video has 0 frames \(shape \(0, 8, 8, 3\)\)"):
+        pixels_of(processor, np.zeros((0, 8, 8, 3), np.uint8), do_sample_frames=False)
 
 
 def test_what_does_not_decode_is_named(processor, tmp_path):
@@ -387,6 +396,7 @@ def test_what_does_not_decode_is_named(processor, tmp_path):
         ({"fps": 2}, ValueError, "frame rate of the video is unknown"),
         ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata"),
         ({"num_frames": 0}, ValueError, "num_frames is 0"),
+        ({"num_frames": 3, "fps": 2.0}, ValueError, "num_frames=3 and fps=2.0 .* pass one"),
         ({"num_frames": "4"}, Exception, "num_frames"),
         ({"sampling": "middle"}, Exception, "sampling"),
         ({"sample_jitter": True}, Exception, "sample_jitter"),

@@ -20,21 +20,12 @@ OFFICIAL_VALIDATION = {f"video{number}" for number in range(6513, 7010)}
 
 # File names, lower case, by which each list is known; the first that is there is read.
 LISTS = {
-    "1ka_test": (
-        "*jsfusion_test*.csv",
-        "msrvtt_test.csv",
-        "*test*1k*a*.json*",
-        "test.jsonl",
-        "msrvtt_test.jsonl",
-        "retrieval_test.csv",
-    ),
+    "1ka_test": ("*jsfusion_test*.csv", "msrvtt_test.csv", "*test*1k*a*.json*", "msrvtt_test.jsonl"),
     "9k_train": (
         "*train*9k*.csv",
         "train_list_jsfusion.txt",
         "*train*9k*.json*",
-        "train.jsonl",
         "msrvtt_train.jsonl",
-        "train_ids.csv",
     ),
     "miech_train": ("train_list_miech.txt",),
     "miech_test": ("test_list_miech.txt",),
@@ -42,8 +33,8 @@ LISTS = {
     "full_validation": ("val_list_full.txt",),
     "full_test": ("test_list_full.txt",),
 }
-# One of the first three has all sentences; the official download has the two others together.
-SENTENCES = ("msrvtt_data.json", "msr_vtt.json", "msrvtt_style.json")
+# One of the first two has all sentences; the official download has the two others together.
+SENTENCES = ("msrvtt_data.json", "msr_vtt.json")
 SENTENCES_IN_TWO = ("train_val_videodatainfo.json", "test_videodatainfo.json")
 
 
@@ -169,7 +160,7 @@ class _Annotations:
         if "sentence" in columns:
             for row in rows:
                 self._listed.setdefault(row["video_id"], []).append(row["sentence"])
-        return [row["video_id"] for row in rows]
+        return list(dict.fromkeys(row["video_id"] for row in rows))  # one row a sentence, in some lists
 
     def _read_sentences(self) -> dict[str, list[str]]:
         """Sentences by video id from the MSR-VTT json: one file, or train_val_ and test_videodatainfo.json."""

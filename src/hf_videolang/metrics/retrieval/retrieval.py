@@ -24,7 +24,7 @@ Returns:
 
 CITATION = """
 @inproceedings{xue2023clipvip,
-  title={CLIP-ViP: Adapting Pre-trained Image-Text Model to Video-Language Alignment},
+  title={CLIP-ViP: Adapting Pre-trained Image-Text Model to Video-Language Representation Alignment},
   author={Xue, Hongwei and Sun, Yuchong and Liu, Bei and Fu, Jianlong and Song, Ruihua and Li, Houqiang and Luo, Jiebo},
   booktitle={ICLR}, year={2023}}
 """
@@ -38,7 +38,7 @@ class Retrieval(evaluate.Metric):
             citation=CITATION,
             features=datasets.Features(
                 {
-                    "predictions": datasets.Sequence(datasets.Value("float32")),
+                    "predictions": datasets.Sequence(datasets.Value("float64")),
                     "references": datasets.Value("int64"),
                 }
             ),

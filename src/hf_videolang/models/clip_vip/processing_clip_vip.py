@@ -23,9 +23,13 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         tokenizer (`CLIPTokenizer`): its padding token is set to its end token, with which CLIP-ViP pads.
         max_length (`int`, defaults to 77): tokens of a text, begin and end included. Longer texts are cut and keep
             their end token; with `truncation=False` they are an error. Published checkpoints use 70 (pre-training,
-            ActivityNet) or 50 (SPEC §4); 77 is the most that the text tower can take.
+            ActivityNet) or 50 (SPEC §4); 77 is the most that the text tower can take,
+            or the tokenizer's `model_max_length` where that is more.
         padding (`str` or `bool`, defaults to `"max_length"`): shorter texts are padded to `max_length`, or with
             `"longest"` to the longest of the batch, which is faster and gives the same embeddings.
+
+    Raises:
+        ValueError: `max_length` is below 2 or above the positions of the text tower.
 
     ```python
     inputs = processor(videos=["kitchen.mp4"], text=["a chef slices onions", "a dog on a beach"])
@@ -47,6 +51,11 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         **kwargs,
     ):
         super().__init__(video_processor, tokenizer, **kwargs)
+        limit = max(77, self.tokenizer.model_max_length)
+        if not 2 <= max_length <= limit:  # begin and end, and the positions that there are
+            raise ValueError(
+                f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower."
+            )
         self.max_length = max_length
         self.padding = padding
         self.tokenizer.pad_token = self.tokenizer.eos_token

@@ -62,7 +62,8 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
     Args:
         num_frames (`int`, defaults to 12): frames of a clip; clips with fewer repeat some.
-        fps (`float`, *optional*): frames to take per second of video, instead of `num_frames`.
+        fps (`float`, *optional*): frames to take per second of video, instead of `num_frames`; a call names one of
+            the two.
         size (defaults to a square of 224 pixels), resample (defaults to bicubic): the resize; the aspect ratio is not
             kept. CLIP's own rule is `size={"shortest_edge": 224}, do_center_crop=True, antialias=True`.
         do_center_crop (`bool`, defaults to `False`), crop_size: crop after the resize.
@@ -97,6 +98,13 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     sample_jitter = None
     valid_kwargs = CLIPViPVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "video_attention_mask"]
+
+    def preprocess(self, videos, **kwargs) -> BatchFeature:
+        if kwargs.get("num_frames") is not None and kwargs.get("fps") is not None:
+            raise ValueError(
+                f"num_frames={kwargs['num_frames']} and fps={kwargs['fps']} both say how many frames to take; pass one."
+            )
+        return super().preprocess(videos, **kwargs)
 
     def sample_frames(
         self,
