@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from hf_videolang.data import load_retrieval_dataset
 from hf_videolang.data.collators import RetrievalCollator
-from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.data.moving_shapes import write_moving_shapes, write_video
 from hf_videolang.video import VideoDecodingError, decode_video
 from tests.common.tiny import NUM_FRAMES, tiny_processor
 
@@ -211,3 +211,12 @@ def test_unknown_policy(processor, dataset):
         ValueError, match="on_broken_video is 'ignore'; expected 'raise', 'skip' or 'replace'"
     ):
         RetrievalCollator(processor, dataset, training=True, on_broken_video="ignore")
+
+
+def test_pictures_four_pixels_wide_are_no_channels(processor, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), dtype=np.uint8)
+    path = str(write_video(tmp_path / "small.mp4", list(pixels)))
+    row = {"video": {"path": path, "bytes": None}, "video_id": "small", "captions": ["a few pixels"]}
+    batch = RetrievalCollator(processor, Dataset.from_list([row]), training=False)([row])
+    expected = processor(videos=[path], text=["a few pixels"])
+    assert torch.equal(batch["pixel_values_videos"], expected["pixel_values_videos"])

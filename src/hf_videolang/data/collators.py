@@ -112,7 +112,8 @@ class RetrievalCollator:
 
         captions = [self._captions(record, generator) for record, generator in kept]
         texts = [text for chosen in captions for text in chosen.values()]
-        batch = dict(self.processor(videos=clips, text=texts, do_sample_frames=False, return_tensors="pt"))
+        options = {"do_sample_frames": False, "input_data_format": "channels_first"}
+        batch = dict(self.processor(videos=clips, text=texts, videos_kwargs=options, return_tensors="pt"))
         if not self.training:
             rows = [self._rows[record["video_id"]] for record, _ in kept]
             batch["video_index"] = torch.tensor(rows)

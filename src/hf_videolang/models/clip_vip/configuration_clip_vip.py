@@ -79,8 +79,9 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
         num_frames (`int`, defaults to 12): rows of the temporal embedding (`temporal_size` of the original). Other
             frame counts work: the embedding is interpolated for the call, the parameter keeps its size.
         num_proxy_tokens (`int`, defaults to 4): proxy tokens in all, the class token included (`add_cls_num + 1`).
+            Set to 1 whenever `frame_fusion` is not `"proxy"`.
         use_temporal_embedding (`bool`, defaults to `True`): `False` removes the parameter and the addition
-            (`if_use_temporal_embed`).
+            (`if_use_temporal_embed`). Set to `False` where frames pass the tower one by one.
         frame_fusion (`str`, defaults to `"proxy"`): how frames become one video embedding. `"proxy"` is CLIP-ViP;
             the others are the comparators of the paper's ablation (SPEC §7): `"mean_pooling"` (plain CLIP per frame,
             mean of unit vectors), `"sequence_transformer"` (CLIP4Clip's transformer over frame features) and
