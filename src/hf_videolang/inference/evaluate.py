@@ -107,6 +107,8 @@ def main(args: Namespace) -> int:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
         print(f"hf-videolang evaluate: {error}; {remedy}.", file=sys.stderr)
         return 1
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # the rest needs no other process, and none should abort in a thread of its group
     if not accelerator.is_main_process:
         return 0
     tensors, protocol = evaluation.tensors, evaluation.protocol

@@ -140,6 +140,8 @@ def train_and_evaluate(
     trainer.create_model_card(dataset=trained_on)
     if training_args.push_to_hub:
         trainer.push_to_hub(dataset=trained_on)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # a process that just ends may abort in a thread of its process group
 
 
 def choose_checkpoint(training_args: RetrievalTrainingArguments) -> str | None:
