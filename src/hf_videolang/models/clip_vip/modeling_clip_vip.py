@@ -384,11 +384,13 @@ class CLIPViPSequenceTransformer(nn.Module):
                 f"The clip has {frames} frames but the sequence transformer has positions for {longest}; "
                 f"sample at most {longest} frames."
             )
-        if video_attention_mask is None:
-            positions, mask = torch.arange(frames, device=frame_features.device), None
-        else:  # padding counts for nothing, wherever it stands
-            positions = (video_attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-            mask = video_attention_mask.bool()[:, None, None]
+        positions, mask = torch.arange(frames, device=frame_features.device), None
+        if video_attention_mask is not None:
+            mask = (
+                video_attention_mask.bool()
+            )  # padding may stand anywhere: real frames are counted on their own
+            positions = torch.where(mask, mask.cumsum(dim=1) - 1, positions)
+            mask = mask[:, None, None]
         hidden_states = frame_features + self.frame_position_embedding(positions)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask)
