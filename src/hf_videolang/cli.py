@@ -9,7 +9,14 @@ from importlib import import_module
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
     "data check": ("hf_videolang.data.checking", "find missing, broken and duplicated videos and captions"),
+    "data prepare": ("hf_videolang.data.preparation", "re-encode a folder of videos as the authors did"),
+    "data shard": ("hf_videolang.data.sharding", "pack a data set as WebDataset tar shards"),
     "evaluate": ("hf_videolang.inference.evaluate", "score a model in a benchmark's protocol"),
+    "caption": ("hf_videolang.inference.captioning", "caption the middle frame of every video"),
+    "language-gap": (
+        "hf_videolang.inference.language_gap",
+        "how far apart two collections of texts lie (NMI)",
+    ),
 }
 
 

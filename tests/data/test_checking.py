@@ -13,6 +13,7 @@ from hf_videolang.data.checking import _in_processes, check_data
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from tests.data.crashing import dies_or_not
 from tests.parity.cases import SHARED
+from tests.video.making import write_frames
 
 
 def run(*arguments):
@@ -166,6 +167,33 @@ def test_segments_are_decoded(folder):
         [*rows(), {"file_name": "3.mp4", "captions": ["late"], "split": "test", "start": 50, "end": 60}],
     )
     assert problems(folder) == {"undecodable_video": ["3#t=50,60"]}
+
+
+def test_folders_of_pictures(tmp_path):
+    """Their number against the annotation, equal ones, broken ones, and one that no row names."""
+    for name, count in (("a", 5), ("b", 6), ("c", 5), ("d", 5), ("e", 5), ("nobody", 3)):
+        write_frames(tmp_path / "frames" / name, count)
+    rows = [{"clip_id": name, "text": name, "num_frame": 5} for name in "abcde"]
+    (tmp_path / "val1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "frames" / "e" / "Thumbs.db").write_text("no frame")  # e still equals a
+    (tmp_path / "frames" / "c" / "c_002.png").write_bytes(b"broken")
+    (tmp_path / "frames" / "d" / "d_004.png").unlink()
+    (tmp_path / "frames" / "d" / "d_000.png").unlink()  # found once, as not decoding
+    words = ("activitynet", "--data-dir", tmp_path, "--split", "test", "--ignore", "wrong_count", "--json")
+    result = run(*words, "--num-workers", 1)
+    found = {
+        (p["kind"], p["video_id"] or os.path.basename(p["path"]))
+        for p in json.loads(result.stdout)["problems"]
+    }
+    assert result.returncode == 1 and found == {
+        ("wrong_frame_count", "b"), ("undecodable_video", "c"), ("undecodable_video", "d"), ("duplicate_file", "a")
+    }  # fmt: skip
+    assert "6 pictures, the annotation says 5" in result.stdout
+
+    rows = [{"file_name": f"frames/{name}", "caption": name, "split": "test"} for name in "be"]
+    write_rows(tmp_path, rows)
+    found = problems(tmp_path)
+    assert sorted(found.pop("unnamed_video")) == ["a", "c", "d", "nobody"] and found == {}
 
 
 def test_published_sizes(folder, run_here):

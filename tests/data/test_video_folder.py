@@ -7,6 +7,7 @@ import pytest
 
 from hf_videolang.data import load_retrieval_dataset, read_clips
 from hf_videolang.data.video_folder import read_video_folder
+from tests.video.making import write_frames
 
 ROWS = [
     {"file_name": "b.webm", "captions": ["two", "deux"]},
@@ -191,6 +192,29 @@ def test_own_ids_and_files_elsewhere(folder, tmp_path):
         "17": str(folder / "b.webm"),
         str(tmp_path / "elsewhere" / "c"): str(tmp_path / "elsewhere" / "c.mp4"),
     }
+
+
+def test_folders_of_pictures(folder):
+    """A folder is a video like a file; its name has no extension that could be taken off."""
+    for name in ("c", "deep/scene_00.01.5"):
+        write_frames(folder / name, 3, ".jpg")
+    touch(folder, "c/cover.txt")
+    rows = [
+        {"file_name": "c/", "caption": "one"},
+        {"file_name": "deep/scene_00.01.5", "caption": "two"},
+        *ROWS,
+    ]
+    write_jsonl(folder, [{"file_name": row["file_name"], "caption": row.get("caption", "x")} for row in rows])
+    dataset, _ = load_retrieval_dataset(str(folder))
+    found = {row["video_id"]: row["video"]["path"] for row in dataset}
+    assert found == {
+        "c": str(folder / "c"),
+        "deep/scene_00.01.5": str(folder / "deep" / "scene_00.01.5"),
+        "b": str(folder / "b.webm"),
+        "sub/a": str(folder / "sub" / "a.mp4"),
+    }
+    write_jsonl(folder, ROWS)
+    assert read_video_folder(folder).unnamed == [folder / "c", folder / "deep" / "scene_00.01.5"]
 
 
 def test_blank_captions_are_left_out_with_a_warning(folder, caplog):

@@ -17,8 +17,10 @@ from huggingface_hub import ModelCard
 
 from conversion import convert_clip_vip as conversion
 from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.data.retrieval_datasets import BENCHMARKS
 from hf_videolang.hub.release_cards import release_cards
 from hf_videolang.metrics.retrieval.retrieval import CITATION
+from hf_videolang.training.recipe_arguments import RECIPES
 from tests.common.tiny import tiny_model, tiny_processor
 from tests.conversion.random_checkpoints import (
     B16,
@@ -109,6 +111,22 @@ def test_reported_numbers_are_those_of_the_specification():
         for post, row in results.items()
     }
     assert len(found) == 16 and facts == found
+
+
+@pytest.mark.parametrize("name", sorted(COMMITTED))
+def test_recipe_and_protocol_that_a_card_names(name):
+    _, _, size, *task = name.split("-")
+    [command] = re.findall(r"`(hf-videolang evaluate [^`]*)`", COMMITTED[name])
+    dataset = {"msrvtt": "msrvtt-1ka"}.get(task[0], task[0]) if task else "msrvtt-1ka"
+    expected = (
+        f"hf-videolang evaluate --model {FACTS['organisation']}/{name} --dataset {dataset} --data-dir DIR"
+    )
+    assert command == expected and dataset in BENCHMARKS
+    recipes = re.findall(r"recipe `(\w+)\.yaml`", COMMITTED[name])
+    assert recipes == [f"{part}_clip_vip_{size}" for part in task]
+    for recipe in recipes:
+        given = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
+        assert (given["num_frames"], given["max_length"]) == RELEASED[name] and given["dataset"] == dataset
 
 
 # Frames and tokens of the released configurations (SPEC §4).

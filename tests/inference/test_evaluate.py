@@ -1,15 +1,20 @@
 """`hf-videolang evaluate`: the printed table, saved files, card, refusals, and several processes."""
 
+import errno
 import json
+import os
 import shutil
+import time
 
+import psutil
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from hf_videolang.cli import main
-from tests.training.tiny_run import run
+from hf_videolang.data.part_store import PartStore
+from tests.training.tiny_run import run, start
 
 
 def evaluate(*words) -> int:
@@ -69,7 +74,11 @@ def test_files_and_card(evaluated):
     entered = [entry for entry in card.data.eval_results if entry.metric_name == "R@1 (raw)"]
     value = 100 * results["scores"]["raw"]["text_to_video"]["R1"]
     assert entered[0].metric_value == pytest.approx(value) and entered[0].dataset_args["frames"] == 3
-    assert not list(evaluated.glob("*.partial"))
+    assert sorted(file.name for file in evaluated.iterdir()) == [
+        "model",
+        "results.json",
+        "similarity.safetensors",
+    ]
 
 
 def test_saved_matrix_is_scored_again_without_the_model(evaluated, capsys):
@@ -97,9 +106,75 @@ def test_two_processes_score_every_item_once(tiny_run, evaluated, tmp_path):
     assert output.count("text to video R1") == 1
     one, two = load_file(evaluated / "similarity.safetensors"), load_file(tmp_path / "similarity.safetensors")
     assert torch.equal(one["labels"], two["labels"])
-    torch.testing.assert_close(one["similarity"], two["similarity"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(one["similarity"], two["similarity"], atol=1e-6, rtol=0)  # other batches
     scores = [json.loads((folder / "results.json").read_text())["scores"] for folder in (evaluated, tmp_path)]
     assert scores[0]["raw"] == scores[1]["raw"] and scores[0]["DSL"] == scores[1]["DSL"]
+
+
+def test_killed_on_two_processes_it_continues_on_one_to_the_same_bits(
+    tiny_run, tmp_path, monkeypatch, capsys
+):
+    what = ["--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--num-workers", 0, "--cpu"]
+    what += ["--split", "train", "--batch-size", 1, "--querybank", "test"]
+    assert evaluate(*what, "--output-dir", tmp_path / "unbroken") == 0
+    out = tmp_path / "out"
+    killed = start("hf_videolang.cli", "evaluate", *what, "--output-dir", out, processes=2)
+    deadline = time.monotonic() + 120
+    while (
+        killed.poll() is None
+        and len(list(out.glob("embeddings/[!.]*.parquet"))) < 4
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
+        process.kill()
+    killed.communicate()
+    there = {path.name for path in out.glob("embeddings/[!.]*.parquet")}
+    assert 4 <= len(there) < 22 and not (out / "results.json").exists()
+
+    capsys.readouterr()
+    assert evaluate(*what, "--output-dir", out, "--num-frames", 2) == 2
+    assert "frames: 4 there, 2 now" in capsys.readouterr().err
+    assert evaluate(*(2 if word == 1 else word for word in what), "--output-dir", out) == 2
+    assert "batch_size: 1 there, 2 now" in capsys.readouterr().err
+
+    written, write = [], PartStore.write
+    monkeypatch.setattr(
+        PartStore, "write", lambda *args: written.append(f"{args[1]}.parquet") or write(*args)
+    )
+    assert evaluate(*what, "--output-dir", out) == 0
+    assert len(written) == 22 - len(there) + 5 and not there & set(written[: 22 - len(there)])
+    assert (out / "results.json").read_bytes() == (tmp_path / "unbroken" / "results.json").read_bytes()
+    one, two = (load_file(folder / "similarity.safetensors") for folder in (tmp_path / "unbroken", out))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert sorted(os.listdir(out)) == ["results.json", "similarity.safetensors"]
+
+
+def test_a_full_disk_is_told_and_what_is_encoded_stays(tiny_run, tmp_path, monkeypatch, capsys):
+    what = [
+        "--model",
+        tiny_run / "model",
+        "--dataset",
+        tiny_run / "videos",
+        "--num-workers",
+        0,
+        "--batch-size",
+        1,
+    ]
+    write = PartStore.write
+
+    def full_after_two(store, name, columns):
+        if len(store.names()) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(store, name, columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartStore, "write", full_after_two)
+        assert evaluate(*what, "--output-dir", tmp_path) == 1
+    assert (
+        "No space left on device" in capsys.readouterr().err and len(list(tmp_path.glob("*/*.parquet"))) == 2
+    )
+    assert evaluate(*what, "--output-dir", tmp_path) == 0
 
 
 def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
@@ -115,7 +190,7 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
     assert "left out: 1 videos that do not decode" in capsys.readouterr().out
     assert load_file(tmp_path / "similarity.safetensors")["similarity"].shape == (8, 4)
     (tmp_path / "videos" / "test0002.mp4").unlink()
-    assert evaluate(*what) == 1
+    assert evaluate(*what) == 2
     assert "1 of 5 annotated videos have no file: test0002" in capsys.readouterr().err
 
 
@@ -135,7 +210,7 @@ def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):
 
 def test_a_querybank_that_knows_scored_videos_is_refused(tiny_run, capsys):
     what = ("--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--split", "test+validation")
-    assert evaluate(*what, "--querybank", "train+validation") == 1
+    assert evaluate(*what, "--querybank", "train+validation") == 2
     error = capsys.readouterr().err
     assert "--querybank train+validation holds 2 of the 7 videos that are scored" in error
     assert "clip/s" not in error  # nothing was encoded
@@ -144,7 +219,7 @@ def test_a_querybank_that_knows_scored_videos_is_refused(tiny_run, capsys):
 def test_a_matrix_is_not_entered_into_the_card_of_another_model(tiny_run, evaluated, capsys):
     card = (evaluated / "model" / "README.md").read_text()
     matrix = ("--similarity", evaluated / "similarity.safetensors", "--write-card", "--model")
-    assert evaluate(*matrix, tiny_run / "model") == 1
+    assert evaluate(*matrix, tiny_run / "model") == 2
     assert (
         f"computed with {evaluated / 'model'}, not with --model {tiny_run / 'model'}"
         in capsys.readouterr().err
@@ -185,15 +260,15 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
     ],
 )
 def test_wrong_usage_is_told_in_one_line(options, told, capsys):
-    assert evaluate(*options) == 1
+    assert evaluate(*options) == 2
     error = capsys.readouterr().err
     assert told in error and error.startswith("hf-videolang evaluate: ") and error.count("\n") == 1
 
 
 def test_a_foreign_matrix_is_refused(tmp_path, capsys):
     save_file({"similarity": torch.eye(3)}, tmp_path / "foreign.safetensors")
-    assert evaluate("--similarity", tmp_path / "foreign.safetensors") == 1
+    assert evaluate("--similarity", tmp_path / "foreign.safetensors") == 2
     assert "expected a similarity.safetensors" in capsys.readouterr().err
     (tmp_path / "text.safetensors").write_text("no tensors")
-    assert evaluate("--similarity", tmp_path / "text.safetensors") == 1
+    assert evaluate("--similarity", tmp_path / "text.safetensors") == 2
     assert "not a safetensors file" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """run_retrieval under fsdp2.yaml without a GPU: Accelerate shards on GPUs only, so the CPU is passed off as one."""
 
-import sys
-
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
@@ -18,6 +16,7 @@ def initialise_as_gpu(self, cpu=False, **kwargs):
 PartialState.__init__ = initialise_as_gpu  # type: ignore[method-assign]
 
 if __name__ == "__main__":
+    from hf_videolang.training.command import end_process
     from hf_videolang.training.run_retrieval import main
 
-    sys.exit(main())
+    end_process(main())

@@ -14,8 +14,9 @@ from hf_videolang.inference.retrieval_evaluation import (
     score_similarity,
 )
 from hf_videolang.losses import contrastive_loss
+from hf_videolang.training.contrastive_arguments import CHECKPOINTING
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at
-from hf_videolang.training.retrieval_arguments import CHECKPOINTING, RetrievalTrainingArguments
+from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer, choose_loss
 
 QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}

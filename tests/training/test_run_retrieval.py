@@ -1,12 +1,11 @@
 """The real commands: two processes, a run that is killed, what is left in the folder, and refusals."""
 
 import json
+import resource
 import shutil
 import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -17,9 +16,10 @@ from transformers import AutoModel, AutoProcessor
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.training.checkpoints import last_complete_checkpoint
+from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.training.run_retrieval import main
 from tests.common.hub_stand_in import HubStandIn
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import free_port, kill, run, start, wait_for_checkpoint
 
 MODULE = "hf_videolang.training.run_retrieval"
 
@@ -38,24 +38,6 @@ def unbroken(tiny_run, tmp_path_factory):
     return folder
 
 
-def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"no complete checkpoint in {folder}"
-        try:
-            return last_complete_checkpoint(folder, num_processes)
-        except FileNotFoundError:
-            time.sleep(0.005)
-
-
-def kill(process) -> None:
-    """kill -9 of the launcher and its workers, which torchrun puts into sessions of their own."""
-    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
-        victim.kill()
-    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
-
-
 def test_killed_run_goes_on_to_the_same_bits(tiny_run, unbroken, tmp_path):
     long = ("--num_train_epochs", "30", "--max_steps", "11", "--dataloader_num_workers", "1")
     process = start(MODULE, *words(tiny_run, tmp_path, *long))
@@ -66,39 +48,125 @@ def test_killed_run_goes_on_to_the_same_bits(tiny_run, unbroken, tmp_path):
     for _ in range(2):  # the second time, as if killed after the last update: nothing is left to do
         assert main(words(tiny_run, tmp_path, *long, "--resume_from_checkpoint", "true")) == 0
         assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == 11
-        expected, got = load_file(unbroken / "model.safetensors"), load_file(tmp_path / "model.safetensors")
-        for name, tensor in expected.items():
-            assert torch.equal(got[name], tensor), name
+        _assert_same_bits(tmp_path, unbroken)
 
 
-def test_two_processes_go_on_as_one_with_the_joint_batch(tiny_run, unbroken, tmp_path):
-    """From a checkpoint in the middle of the second epoch, in the order of one process; then pushed by the Trainer."""
-    half = ("--per_device_train_batch_size", "4", "--resume_from_checkpoint", unbroken / "checkpoint-3")
+CACHED = ("--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "3")
+
+
+@pytest.fixture(scope="module")
+def two_processes(tiny_run, unbroken, tmp_path_factory):
+    """On from the middle of the second epoch, each process 4 of the 8 videos in chunks of 3 and 1; then pushed."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    start_from = ("--resume_from_checkpoint", unbroken / "checkpoint-3")
     push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")
     with HubStandIn() as hub:
-        hub_variables = hub.environment(tmp_path / "home")
-        run(MODULE, *words(tiny_run, tmp_path / "out", *half, *push), processes=2, variables=hub_variables)
-        pushed = hub.files("org/tiny")
+        hub_variables = hub.environment(folder / "home")
+        command = words(tiny_run, folder / "out", *CACHED, *start_from, *push)
+        run(MODULE, *command, processes=2, variables=hub_variables)
+        return folder / "out", hub.files("org/tiny")
+
+
+def test_two_processes_go_on_as_one_with_the_joint_batch(unbroken, two_processes):
+    folder, pushed = two_processes
     assert len(_logged(unbroken, "loss")) == 11
-    assert _logged(tmp_path / "out", "loss") == pytest.approx(_logged(unbroken, "loss"), abs=2e-4)
-    _assert_equal_weights(tmp_path / "out", unbroken)
-    assert pushed["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
-    assert {
-        "config.json",
-        "processor_config.json",
-        "tokenizer.json",
-        "README.md",
-        "eval_results.json",
-    } <= set(pushed)
+    assert _logged(folder, "loss") == pytest.approx(_logged(unbroken, "loss"), abs=2e-4)
+    _assert_equal_weights(folder, unbroken)
+    assert pushed["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    files = {"config.json", "processor_config.json", "tokenizer.json", "README.md", "eval_results.json"}
+    assert files <= set(pushed)
     assert not any(name.startswith("checkpoint") for name in pushed)
 
 
+def test_two_killed_processes_go_on_to_the_same_bits(tiny_run, unbroken, two_processes, tmp_path):
+    command = words(tiny_run, tmp_path, *CACHED, "--dataloader_num_workers", "1")
+    process = start(MODULE, *command, "--resume_from_checkpoint", unbroken / "checkpoint-3", processes=2)
+    wait_for_checkpoint(tmp_path, process, 2)
+    kill(process)
+    assert last_complete_checkpoint(tmp_path, 2).name in ("checkpoint-6", "checkpoint-9")
+    run(MODULE, *command, "--resume_from_checkpoint", "true", processes=2)
+    _assert_same_bits(tmp_path, two_processes[0])
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "final"])
+def test_killed_while_saving(tiny_run, unbroken, tmp_path, moment):
+    """Weights and optimiser of checkpoint-6 are written, or half of the final weights: the run goes on before that."""
+    process = start("tests.training.killed_while_saving", moment, *words(tiny_run, tmp_path))
+    output = process.communicate(timeout=240)[0]
+    assert process.returncode == -signal.SIGKILL, output
+    half = tmp_path / ("checkpoint-6/optimizer.pt" if moment == "checkpoint" else "model.safetensors")
+    assert half.exists() and not (tmp_path / "trainer_state.json").exists()
+    before = "checkpoint-3" if moment == "checkpoint" else "checkpoint-11"
+    assert last_complete_checkpoint(tmp_path).name == before
+    assert main(words(tiny_run, tmp_path, "--resume_from_checkpoint", "true")) == 0
+    _assert_same_bits(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize(
+    "limit", [100_000, 1_000_000]
+)  # bytes a file: not the weights; the weights, not the optimiser
+def test_full_disk(tiny_run, unbroken, tmp_path, capsys, monkeypatch, limit):
+    save = ContrastiveTrainer._save_checkpoint
+    free = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_on_full_disk(trainer, *arguments):
+        if trainer.state.global_step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, free[1]))
+        save(trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ContrastiveTrainer, "_save_checkpoint", save_on_full_disk)
+        try:
+            assert main(words(tiny_run, tmp_path)) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, free)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: cannot write to the output folder: ") and "save_total_limit" in told
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
+    if limit == 1_000_000:
+        assert main(words(tiny_run, tmp_path, "--resume_from_checkpoint", "true")) == 0
+        _assert_same_bits(tmp_path, unbroken)
+
+
 def test_fsdp2_equals_one_process(tiny_run, unbroken, tmp_path):
-    half = ("--per_device_train_batch_size", "4")
-    run("tests.training.fsdp2_on_cpu", *words(tiny_run, tmp_path, *half), processes=2, config="fsdp2")
+    """With the gradient cache and recomputed activations."""
+    options = (*CACHED, "--checkpoint_activations", "true")
+    run("tests.training.fsdp2_on_cpu", *words(tiny_run, tmp_path, *options), processes=2, config="fsdp2")
     assert (tmp_path / "checkpoint-3" / "pytorch_model_fsdp.bin").exists()  # it was sharded
     assert _logged(tmp_path, "loss") == pytest.approx(_logged(unbroken, "loss"), abs=2e-4)
     _assert_equal_weights(tmp_path, unbroken)
+
+
+def test_two_machines_and_compiled_model_equal_one_process(tiny_run, unbroken, tmp_path):
+    """multi_node.yaml, started once on each machine, here with one process of the CPU each."""
+    port = free_port()
+    options = ("--per_device_train_batch_size", "4", "--use_cpu", "true")
+    compiled = ("--torch_compile", "true", "--torch_compile_backend", "aot_eager")  # inductor needs a minute
+    machines = [
+        start(
+            MODULE,
+            *words(tiny_run, tmp_path, *options, *compiled),
+            processes=2,
+            config="multi_node",
+            launcher=(f"--machine_rank={rank}", "--main_process_ip=127.0.0.1", f"--main_process_port={port}"),
+        )
+        for rank in range(2)
+    ]
+    for machine in machines:
+        output = machine.communicate(timeout=240)[0]
+        assert machine.returncode == 0, output
+    expected = _logged(unbroken, "loss")[:1]
+    assert _logged(tmp_path, "loss")[:1] == pytest.approx(expected, abs=2e-4)
+    assert (
+        load_file(tmp_path / "model.safetensors").keys() == load_file(unbroken / "model.safetensors").keys()
+    )
+
+
+def _assert_same_bits(one: Path, other: Path) -> None:
+    expected, got = (load_file(folder / "model.safetensors") for folder in (other, one))
+    assert expected.keys() == got.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), name
 
 
 def _assert_equal_weights(one: Path, other: Path) -> None:

@@ -1,11 +1,17 @@
 """What the tests of training and evaluation share: a tiny model folder, real videos, and the real commands."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
+
 from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.recipe_arguments import RECIPES
 from tests.common.tiny import tiny_model, tiny_processor
 
@@ -46,16 +52,28 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
-def start(*words, processes: int = 1, config: str = "cpu", variables: dict | None = None) -> subprocess.Popen:
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(
+    *words,
+    processes: int = 1,
+    config: str = "cpu",
+    launcher: tuple[str, ...] = ("--main_process_port=0",),  # a free port
+    variables: dict | None = None,
+) -> subprocess.Popen:
     """
-    `python -m WORDS`, with several processes `accelerate launch --config_file CONFIG.yaml -m WORDS`; with further
-    environment variables, else without the Hub.
+    `python -m WORDS`, with several processes `accelerate launch --config_file CONFIG.yaml LAUNCHER -m WORDS`; with
+    further environment variables, else without the Hub.
     """
     command = [sys.executable, "-m"]
     if processes > 1:
         file = RECIPES / "accelerate" / f"{config}.yaml"
         command += ["accelerate.commands.launch", f"--config_file={file}", f"--num_processes={processes}"]
-        command += ["--main_process_port=0", "-m"]  # a free port
+        command += [*launcher, "-m"]
     return subprocess.Popen(
         [*command, *map(str, words)],
         cwd=REPOSITORY,
@@ -72,3 +90,22 @@ def run(*words, **options) -> str:
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     return output
+
+
+def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
+    """The first complete checkpoint of a run that is going on."""
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no complete checkpoint in {folder}"
+        try:
+            return last_complete_checkpoint(folder, num_processes)
+        except FileNotFoundError:
+            time.sleep(0.005)
+
+
+def kill(process) -> None:
+    """kill -9 of the launcher and its workers, which torchrun puts into sessions of their own."""
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"

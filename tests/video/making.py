@@ -1,4 +1,4 @@
-"""Small real video files whose every frame is known to the last bit."""
+"""Small real videos, files and folders of pictures, whose every frame is known to the last bit."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -6,12 +6,22 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 
 def picture(number: int, width: int = 64, height: int = 48) -> np.ndarray:
     """RGB noise in blocks of 8 pixels that belongs to this number only, uint8 `[height, width, 3]`."""
     blocks = np.random.default_rng(number).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
     return blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
+
+
+def write_frames(folder: Path, pictures: Sequence[np.ndarray] | int, extension: str = ".png") -> Path:
+    """Pictures, or that many numbered ones, as `<folder>/<its name>_000.png` and so on; lossless as PNG."""
+    pictures = [picture(i) for i in range(pictures)] if isinstance(pictures, int) else pictures
+    folder.mkdir(parents=True)
+    for number, rgb in enumerate(pictures):
+        Image.fromarray(rgb).save(folder / f"{folder.name}_{number:03d}{extension}")
+    return folder
 
 
 def write_video(

@@ -20,8 +20,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hf_videolang.video import VideoDecodingError, decode_video, probe_video
+from hf_videolang.video.frame_folder import is_picture_of_a_frame, list_pictures
 
-from .records import VIDEO_EXTENSIONS, Clip, RetrievalProtocol, name_some
+from .records import EXPECTED_VIDEO, Clip, RetrievalProtocol, name_some
 from .retrieval_datasets import BENCHMARKS, available_splits, read_clips, unnamed_videos
 from .video_folder import MissingMetadataError
 
@@ -29,6 +30,7 @@ PROBLEMS = {
     "no_metadata": "a folder of videos that no file describes",
     "missing_video": "the file that an annotation names is not there",
     "undecodable_video": "the file does not decode",
+    "wrong_frame_count": "a folder has not as many pictures as its annotation says",
     "duplicate_id": "one id comes more than once",
     "duplicate_file": "files of identical bytes",
     "duplicate_caption": "one caption comes more than once for a video",
@@ -114,8 +116,9 @@ def check_data(
         unnamed = [] if split else unnamed_videos(name, data_dir)
         problems += [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
     paths = sorted(
-        {clip.path for found in clips.values() for clip in found if clip.path and clip.path.is_file()}
+        {clip.path for found in clips.values() for clip in found if clip.path and clip.path.exists()}
     )
+    problems += _wrong_frame_counts(clips)
     problems += _duplicate_files(clips, paths)
     problems += _decoding_problems(
         clips, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
@@ -137,9 +140,9 @@ def _annotation_problems(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
         for clip in found:
             places[clip.video_id].append(split)
             where = {"split": split, "video_id": clip.video_id}
-            if clip.path is None or not clip.path.is_file():
-                expected = clip.path or f"{clip.video_id} with one of {', '.join(VIDEO_EXTENSIONS)}"
-                yield Problem("missing_video", f"no file {expected}", **where)
+            if clip.path is None or not clip.path.exists():
+                detail = f"no file {clip.path}" if clip.path else f"expected {EXPECTED_VIDEO}"
+                yield Problem("missing_video", detail, **where)
             texts = [caption.strip() for caption in clip.captions]
             if not any(texts):
                 yield Problem("no_caption", f"captions: {clip.captions}", **where)
@@ -155,18 +158,36 @@ def _annotation_problems(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
             )
 
 
+def _wrong_frame_counts(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
+    for split, found in clips.items():
+        for clip in found:
+            if clip.num_frames is None or clip.path is None or not clip.path.is_dir():
+                continue
+            try:
+                count = len(list_pictures(str(clip.path)))
+            except VideoDecodingError:
+                continue  # found again, and told, where it is decoded
+            if count != clip.num_frames:
+                detail = f"{count} pictures, the annotation says {clip.num_frames}"
+                yield Problem("wrong_frame_count", detail, split, clip.video_id, str(clip.path))
+
+
 def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Iterator[Problem]:
-    """Groups of files with the same SHA-256; only files of one size are read."""
+    """Groups of videos with the same SHA-256; only those of one size are read."""
     splits = defaultdict(set)
     for split, found in clips.items():
         for clip in found:
             splits[clip.path].add(split)
     by_size, by_hash = defaultdict(list), defaultdict(list)
     for path in paths:
-        by_size[path.stat().st_size].append(path)
+        files = _files_of(path)
+        by_size[len(files), files[0].stat().st_size if files else 0].append(path)
     for path in [path for same in by_size.values() if len(same) > 1 for path in same]:
-        with open(path, "rb") as file:
-            by_hash[hashlib.file_digest(file, "sha256").digest()].append(path)
+        digest = hashlib.sha256()
+        for name in _files_of(path):
+            with open(name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        by_hash[digest.digest()].append(path)
     for same in by_hash.values():
         if len(same) > 1:
             where = "+".join(sorted(set.union(*(splits[path] for path in same))))
@@ -177,6 +198,14 @@ def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Ite
                 None,
                 str(same[0]),
             )
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file itself, or the pictures of a folder, in their order and without what else lies there."""
+    if not path.is_dir():
+        return [path]
+    with os.scandir(path) as entries:
+        return sorted(Path(entry.path) for entry in entries if is_picture_of_a_frame(entry.name))
 
 
 def _decoding_problems(

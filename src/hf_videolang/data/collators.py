@@ -1,9 +1,10 @@
 """Records become batches, inside the DataLoader's workers: decode, sample frames, tokenise."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -16,9 +17,14 @@ from .records import is_blank
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from .frame_cache import FrameCache
+
 logger = logging.getLogger(__name__)
 
 MAX_REPLACEMENTS = 10  # as many tries as the original makes for one sample
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class RetrievalCollator:
@@ -39,6 +45,8 @@ class RetrievalCollator:
             batches); "replace" it by another video of `dataset` that is not in the batch. Skips and replacements are
             logged as warnings and counted in the batch.
         seed: see above.
+        frame_cache: keeps decoded frames for the next epoch. Batches are the same to the last bit with it and without,
+            but for one thing, in training: the draws of frames repeat themselves after `frame_cache.num_draws` epochs.
 
     A batch has what the processor returns for the videos (`pixel_values_videos`, and `video_attention_mask` where
     lengths differ) and the captions (`input_ids`, `attention_mask`), and
@@ -65,6 +73,7 @@ class RetrievalCollator:
         training: bool,
         on_broken_video: Literal["raise", "skip", "replace"] = "raise",
         seed: int = 42,
+        frame_cache: "FrameCache | None" = None,
     ):
         if on_broken_video not in ("raise", "skip", "replace"):
             raise ValueError(
@@ -75,6 +84,7 @@ class RetrievalCollator:
         self.training = training
         self.on_broken_video = on_broken_video
         self.seed = seed
+        self.frame_cache = frame_cache
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
         self._rows = {video_id: row for row, video_id in enumerate(dataset["video_id"])}
         self._first_caption = np.cumsum([0, *map(len, dataset["captions"])])
@@ -85,35 +95,27 @@ class RetrievalCollator:
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         in_batch = {record["video_id"] for record in records}
-        kept, clips, num_broken = [], [], 0
-        for record in records:
-            generator = self._generator(record)
-            try:
-                frames = self._decode(record, generator)
-            except VideoDecodingError as error:
-                if self.on_broken_video == "raise":
-                    raise
-                num_broken += 1
-                logger.warning(
-                    "%s a broken video: %s",
-                    "Skipped" if self.on_broken_video == "skip" else "Replaced",
-                    error,
-                )
-                if self.on_broken_video == "skip":
-                    continue
-                record, frames = self._replacement(in_batch, generator, error)
-                in_batch.add(record["video_id"])
-            kept.append((record, generator))
-            clips.append(frames)
-        if not kept:
-            raise ValueError(
-                f"All {len(records)} videos of a batch are broken; `hf-videolang data check` names them."
-            )
+        kept: list[tuple[dict[str, Any], np.random.Generator]] = []
+        num_broken = 0
 
+        def clips() -> Iterator[torch.Tensor]:
+            nonlocal num_broken
+            for record, generator, frames, is_broken in ahead(
+                partial(self._clip, in_batch=in_batch), records
+            ):
+                num_broken += is_broken
+                if frames is not None:
+                    kept.append((record, generator))
+                    yield frames
+            if not kept:
+                raise ValueError(
+                    f"All {len(records)} videos of a batch are broken; `hf-videolang data check` names them."
+                )
+
+        pixels = stack_clips(self.processor, clips(), limit=len(records))
         captions = [self._captions(record, generator) for record, generator in kept]
         texts = [text for chosen in captions for text in chosen.values()]
-        options = {"do_sample_frames": False, "input_data_format": "channels_first"}
-        batch = dict(self.processor(videos=clips, text=texts, videos_kwargs=options, return_tensors="pt"))
+        batch = {**self.processor(text=texts, return_tensors="pt"), **pixels}
         if not self.training:
             rows = [self._rows[record["video_id"]] for record, _ in kept]
             batch["video_index"] = torch.tensor(rows)
@@ -125,16 +127,47 @@ class RetrievalCollator:
         batch["num_broken_videos"] = torch.tensor([num_broken])
         return batch
 
-    def _generator(self, record: dict[str, Any]) -> np.random.Generator:
-        return np.random.default_rng([self.seed, int(self._epoch), crc32(record["video_id"].encode())])
+    def _generator(self, record: dict[str, Any], epoch: int | None = None) -> np.random.Generator:
+        epoch = int(self._epoch) if epoch is None else epoch
+        return np.random.default_rng([self.seed, epoch, crc32(record["video_id"].encode())])
+
+    def _clip(
+        self, record: dict[str, Any], in_batch: set[str]
+    ) -> tuple[dict[str, Any], np.random.Generator, torch.Tensor | None, bool]:
+        """A record or its replacement, its generator and frames (`None`: skipped), and whether it was broken."""
+        generator = self._generator(record)
+        try:
+            return record, generator, self._decode(record, generator), False
+        except VideoDecodingError as error:
+            if self.on_broken_video == "raise":
+                raise
+            done = "Skipped" if self.on_broken_video == "skip" else "Replaced"
+            logger.warning("%s a broken video: %s", done, error)
+            if self.on_broken_video == "skip":
+                return record, generator, None, True
+            record, frames = self._replacement(in_batch, generator, error)
+            in_batch.add(record["video_id"])
+            return record, generator, frames, True
 
     def _decode(self, record: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
         """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule."""
-        processor = self.processor.video_processor
+        processor, cache = self.processor.video_processor, self.frame_cache
         jitter = int(generator.integers(2**31)) if self.training and processor.num_frames > 1 else None
+        if jitter is not None and cache is not None and self._epoch >= cache.num_draws:
+            jitter = int(self._generator(record, int(self._epoch) % cache.num_draws).integers(2**31))
         sample = partial(processor.sample_frames, fps=processor.fps, sample_jitter=jitter)
         video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
-        return processor.fetch_videos(video, sample)[0]
+
+        def decode() -> torch.Tensor:
+            try:
+                return processor.fetch_videos(video, sample)[0]
+            except VideoDecodingError as error:
+                if video.get("bytes") is None:
+                    raise
+                name = video.get("path") or record["video_id"]  # bytes of a shard have none of their own
+                raise VideoDecodingError(name, error.reason, error.timestamp) from error
+
+        return decode() if cache is None else cache.frames(video, [processor.to_dict(), jitter], decode)
 
     def _replacement(
         self, in_batch: set[str], generator: np.random.Generator, error: VideoDecodingError
@@ -159,3 +192,53 @@ class RetrievalCollator:
             position = int(generator.choice(list(captions)))
             return {position: captions[position]}
         return captions
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in order, made in a thread while the caller is busy with those before: decoding is another process's."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        for future in [thread.submit(work, item) for item in items]:
+            yield future.result()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def stack_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> dict[str, torch.Tensor]:
+    """
+    What the processor makes of sampled clips, each as it comes, as the batch that it makes of all at once.
+
+    Args:
+        processor: its video processor turns frames into the model's input.
+        clips: uint8 `[frames, 3, height, width]`, at least one.
+        limit: there are no more clips than that.
+
+    Returns:
+        `pixel_values_videos` `[clips, frames, 3, size, size]` and, if the clips differ in their number of frames,
+        `video_attention_mask` `[clips, frames]`.
+
+    Raises:
+        ValueError: the clips differ in height or width after the resize.
+    """
+    options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
+    batch, lengths = torch.empty(0), []
+    for row, frames in enumerate(clips):
+        clip = processor.video_processor(videos=[frames], **options)["pixel_values_videos"][0]
+        if row == 0:
+            batch = clip.new_empty((limit, *clip.shape))
+        if clip.shape[1:] != batch.shape[2:]:
+            raise ValueError(
+                f"clips of heights and widths {tuple(batch.shape[-2:])} and {tuple(clip.shape[-2:])} do not fit one "
+                "batch; give the video processor a `size` with height and width."
+            )
+        if len(clip) > batch.shape[1]:
+            more = batch.new_zeros((limit, len(clip) - batch.shape[1], *clip.shape[1:]))
+            batch = torch.cat([batch, more], dim=1)
+        batch[row, : len(clip)] = clip
+        batch[row, len(clip) :] = 0
+        lengths.append(len(clip))
+    result = {"pixel_values_videos": batch[: len(lengths)]}
+    if len(set(lengths)) > 1:
+        places = torch.arange(batch.shape[1])
+        result["video_attention_mask"] = (places < torch.tensor(lengths)[:, None]).long()
+    return result

@@ -1,4 +1,4 @@
-"""The one record that every reader yields, and how video files are found.
+"""The one record that every reader yields, and how videos are found: files, or folders with their frames as pictures.
 
 A row of the `datasets.Dataset`: `video` (`Video(decode=False)`: `{"path", "bytes"}`, never decoded here), `video_id`,
 `captions` (list of str) and, where a data set has segments, `start` and `end` in seconds.
@@ -6,18 +6,26 @@ A row of the `datasets.Dataset`: `video` (`Video(decode=False)`: `{"path", "byte
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
-VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif")
+# The first are the usual ones; the rest is what people uploaded to Flickr, whence DiDeMo comes.
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".3gpp",
+                    ".3g2", ".mts", ".m2ts", ".asf", ".divx", ".qt")  # fmt: skip
+EXPECTED_VIDEO = (
+    f"a file of that id ({', '.join(VIDEO_EXTENSIONS[:6])} …) or a folder of that name with pictures "
+    "<name>_000.jpg, <name>_001.jpg, …"
+)
 
 
 @dataclass
@@ -26,9 +34,11 @@ class Clip:
 
     Attributes:
         video_id: name of the clip, unique in its split.
-        path: its file; None when no file of that name was found.
+        path: its file, or the folder with its frames; None when there is nothing of that name.
         captions: its sentences, in the order of the annotation.
         start, end: segment in seconds; None for the beginning and the end of the file.
+        fields: what else the annotation says; retrieval reads none of it, pre-training "subtitle".
+        num_frames: pictures that a frame folder must have; None where the annotation says nothing.
     """
 
     video_id: str
@@ -36,6 +46,8 @@ class Clip:
     captions: list[str]
     start: float | None = None
     end: float | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    num_frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class RetrievalProtocol:
         num_videos, num_captions: what was read.
         published_videos, published_captions: sizes in the literature; None where there are none.
         source: the files that the split was read from.
+        note: what else a number must say, e.g. that the sentences of a video were joined to a paragraph.
     """
 
     name: str
@@ -57,6 +70,7 @@ class RetrievalProtocol:
     published_videos: int | None
     published_captions: int | None
     source: str
+    note: str = ""
 
     def __str__(self) -> str:
         if self.num_captions == self.num_videos:
@@ -64,11 +78,15 @@ class RetrievalProtocol:
         else:
             captions = f"{self.num_captions} captions, each a query of its own"
         published = "" if self.published_videos in (None, self.num_videos) else f" of {self.published_videos}"
-        return f"{self.name}, {self.split}: {self.num_videos}{published} videos, {captions} ({self.source})"
+        note = self.note and f"; {self.note}"
+        return f"{self.name}, {self.split}: {self.num_videos}{published} videos, {captions} ({self.source}){note}"
 
 
 def list_files(folder: str | Path) -> list[Path]:
     """Every file below `folder`, sorted, links followed, hidden files and folders left out.
+
+    A folder that holds the frames of a video as pictures, and no video file, comes in their place: data sets of frames
+    have millions of them.
 
     Raises:
         FileNotFoundError: `folder` is not a folder.
@@ -80,20 +98,57 @@ def list_files(folder: str | Path) -> list[Path]:
     files = []
     for root, folders, names in os.walk(Path(folder).absolute(), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(root, name) for name in names if not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".")]
+        if any(map(is_picture_of_a_frame, names)) and not any(map(_has_video_extension, names)):
+            files.append(Path(root))
+            names = [name for name in names if not is_picture_of_a_frame(name)]
+        files += [Path(root, name) for name in names]
     return sorted(files)
 
 
-def find_videos(video_ids: Sequence[str], files: Iterable[Path]) -> list[Path | None]:
-    """The file of each id: the id with one of `VIDEO_EXTENSIONS`; None where there is none.
+def is_video(path: Path) -> bool:
+    """Whether an entry of `list_files` is a video: a file with one of `VIDEO_EXTENSIONS`, or a folder of frames."""
+    return _has_video_extension(path.name) or path.is_dir()
+
+
+def _has_video_extension(name: str) -> bool:
+    extension = os.path.splitext(name)[1].lower()
+    return extension in VIDEO_EXTENSIONS or extension == "."  # with which some names of DiDeMo end
+
+
+def video_name(text: str) -> str:
+    """The last component of a path or id, without a video's extension."""
+    name = text.rpartition("/")[2]
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in VIDEO_EXTENSIONS else name
+
+
+def segment_id(video_id: str, start: float | None, end: float | None) -> str:
+    """The id of a part of a video, "<video id>#t=1.5,4"; without seconds that of the video."""
+    if start is None and end is None:
+        return video_id
+    return f"{video_id}#t={start or 0:g}" + ("" if end is None else f",{end:g}")
+
+
+def find_videos(
+    video_ids: Sequence[str], files: Iterable[Path], name_of: Callable[[str], str] = video_name
+) -> list[Path | None]:
+    """The file, or the folder of frames, of each id: `name_of` its name is the id; None where there is none.
+
+    An id with folders, "film/scene", is found only where the path of the file ends with them.
 
     Raises:
         ValueError: two files claim one of the ids.
     """
     found: dict[str, list[Path]] = {video_id: [] for video_id in video_ids}
+    wanted = defaultdict(list)
+    for video_id in found:
+        wanted[video_id.rpartition("/")[2]].append(video_id)
     for file in files:
-        if file.suffix.lower() in VIDEO_EXTENSIONS and file.stem in found:
-            found[file.stem].append(file)
+        name = name_of(file.name)
+        for video_id in wanted.get(name, ()):
+            if (file.parent / name).as_posix().endswith(f"/{video_id}") and is_video(file):
+                found[video_id].append(file)
     for video_id, paths in found.items():
         if len(paths) > 1:
             raise ValueError(
@@ -127,11 +182,11 @@ def clips_to_dataset(clips: Sequence[Clip]) -> "Dataset":
     remedy = "`hf-videolang data check` lists every such clip."
     if not clips:
         raise ValueError("There are no clips in this split: expected at least one video with a caption.")
-    missing = [clip.video_id for clip in clips if clip.path is None or not clip.path.is_file()]
+    missing = [clip.video_id for clip in clips if clip.path is None or not clip.path.exists()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(clips)} annotated videos have no file: {name_some(missing)}. "
-            f"Expected <video id> with one of {', '.join(VIDEO_EXTENSIONS)}, or the file that the metadata names. {remedy}"
+            f"Expected {EXPECTED_VIDEO}, or what the metadata names. {remedy}"
         )
     twice = [name for name, count in Counter(clip.video_id for clip in clips).items() if count > 1]
     if twice:

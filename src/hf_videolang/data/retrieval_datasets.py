@@ -4,7 +4,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .benchmarks.msrvtt import PROTOCOLS, SPLITS, read_msrvtt
+from .benchmarks.activitynet import ACTIVITYNET
+from .benchmarks.annotated_benchmark import AnnotatedBenchmark
+from .benchmarks.didemo import DIDEMO
+from .benchmarks.lsmdc import LSMDC
+from .benchmarks.msrvtt import MSRVTT, PROTOCOLS
+from .benchmarks.vatex import VATEX, VATEX_FULL
+from .benchmarks.youcook2 import YOUCOOK2
 from .records import Clip, RetrievalProtocol, clips_to_dataset, name_some
 from .video_folder import read_video_folder
 
@@ -13,8 +19,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Every benchmark by name: how to read one split of it.
-BENCHMARKS = dict.fromkeys(PROTOCOLS, read_msrvtt)
+# Every benchmark by name: its `splits`, and how to `read` one of them.
+BENCHMARKS: dict[str, MSRVTT | AnnotatedBenchmark] = {name: MSRVTT(name) for name in PROTOCOLS}
+BENCHMARKS |= {
+    benchmark.name: benchmark for benchmark in (DIDEMO, LSMDC, ACTIVITYNET, VATEX, VATEX_FULL, YOUCOOK2)
+}
 
 
 def load_retrieval_dataset(
@@ -23,8 +32,8 @@ def load_retrieval_dataset(
     """Records of one split, and the facts that a number measured on it must carry.
 
     Args:
-        name: a benchmark ("msrvtt-1ka", "msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full"), "videofolder", or
-            itself the path of a video folder.
+        name: a benchmark ("msrvtt-1ka", "msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full", "didemo", "lsmdc",
+            "activitynet", "vatex", "vatex-full", "youcook2"), "videofolder", or itself the path of a video folder.
         data_dir: where videos and annotation files lie, in any sub-folders; not needed when `name` is a path.
         split: "train", "validation", "test", or several joined by "+". train and validation never share a video, so
             a published training list is "train+validation". Default: "test"; for a video folder without one, all.
@@ -49,7 +58,7 @@ def read_clips(
     """As `load_retrieval_dataset`, but unchecked: absent videos, blank captions and ids that come twice stay in."""
     folder = video_folder(name, data_dir)
     if folder is None:
-        existing, default = list(SPLITS), "test"
+        existing, default = list(BENCHMARKS[name].splits), "test"
     else:
         splits, metadata, _ = read_video_folder(folder)
         existing, default = list(splits), "test" if "test" in splits else "+".join(splits)
@@ -61,7 +70,7 @@ def read_clips(
         )
     if folder is None:
         assert data_dir is not None  # or video_folder would have raised
-        return _join([BENCHMARKS[name](name, data_dir, part) for part in parts])
+        return _join([BENCHMARKS[name].read(data_dir, part) for part in parts])
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
     name = f"{folder.name} (videofolder)"
     return _join([_folder_split(splits[part], name, part, source) for part in parts])
@@ -70,7 +79,7 @@ def read_clips(
 def available_splits(name: str, data_dir: str | Path | None = None) -> list[str]:
     """Splits that `load_retrieval_dataset` knows, a held-out validation split included."""
     folder = video_folder(name, data_dir)
-    return list(SPLITS) if folder is None else list(read_video_folder(folder).splits)
+    return list(BENCHMARKS[name].splits) if folder is None else list(read_video_folder(folder).splits)
 
 
 def unnamed_videos(name: str, data_dir: str | Path | None = None) -> list[Path]:
@@ -118,4 +127,5 @@ def _join(parts: list[tuple[list[Clip], RetrievalProtocol]]) -> tuple[list[Clip]
         published_videos=sum(fact.published_videos or 0 for fact in facts) if published else None,
         published_captions=sum(fact.published_captions or 0 for fact in facts) if published else None,
         source=", ".join(dict.fromkeys(fact.source for fact in facts)),
+        note=facts[0].note,
     )

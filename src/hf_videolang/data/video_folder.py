@@ -1,7 +1,9 @@
 """A user's own videos: the `videofolder` layout with a metadata file.
 
 `metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder, with `file_name` (relative to
-the metadata file) and `caption`, `captions` or `text`; optional `video_id`, `split`, `start` and `end` (seconds).
+the metadata file; a video, or a folder with its frames as pictures) and `caption`, `captions` or `text`; optional
+`video_id`, `split`, `start` and `end` (seconds). Further columns are kept as they are; with a `subtitle`, which
+pre-training reads, captions may be absent.
 """
 
 import csv
@@ -14,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .held_out import HELD_OUT_SHARE, hold_out_validation
-from .records import VIDEO_EXTENSIONS, Clip, list_files, name_some
+from .records import Clip, is_video, list_files, name_some, segment_id
 
 logger = logging.getLogger(__name__)
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("captions", "caption", "text")
+KNOWN_COLUMNS = ("file_name", *CAPTION_COLUMNS, "video_id", "split", "start", "end")
 SPLIT_NAMES = {
     "training": "train",
     "valid": "validation",
@@ -62,7 +65,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     folder = Path(folder).absolute()
     files = list_files(folder)
     metadata = [file for file in files if file.name in METADATA_NAMES]
-    videos = [file for file in files if file.suffix.lower() in VIDEO_EXTENSIONS]
+    videos = [file for file in files if is_video(file)]
     if not metadata:
         raise MissingMetadataError(
             f"No {' or '.join(METADATA_NAMES)} in {folder} or below ({len(videos) or 'no'} videos there). "
@@ -131,7 +134,8 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     if not rows:
         raise ValueError(f"{file} has no rows. Write one a video, such as {EXAMPLE}")
     columns = sorted({str(column) for row in rows for column in row})
-    if "file_name" not in columns or len(set(CAPTION_COLUMNS) & set(columns)) != 1:
+    num_captions = len(set(CAPTION_COLUMNS) & set(columns))
+    if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
         raise ValueError(
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
             "(optional: video_id, split, start, end)."
@@ -142,7 +146,9 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 def _read_row(row: dict[str, Any], place: Path, folder: Path) -> tuple[Clip, str]:
     """The clip of one row, and its split ("" where nothing says)."""
     if not isinstance(row.get("file_name"), str) or not row["file_name"]:
-        raise ValueError(f"file_name is {row.get('file_name')!r}; expected the name of a video file.")
+        raise ValueError(
+            f"file_name is {row.get('file_name')!r}; expected the name of a video file or of a folder of pictures."
+        )
     path = place / row["file_name"]
     name = path.relative_to(folder) if path.is_relative_to(folder) else path
     captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
@@ -158,8 +164,10 @@ def _read_row(row: dict[str, Any], place: Path, folder: Path) -> tuple[Clip, str
     else:
         split = next((part for part in name.parts[:-1] if part.lower() in SPLIT_NAMES), "")
     start, end = _seconds(row, "start"), _seconds(row, "end")
-    video_id = str(row.get("video_id") or name.with_suffix("").as_posix())
-    return Clip(video_id, path, list(captions), start, end), SPLIT_NAMES.get(split.lower(), split)
+    plain = name if path.is_dir() else name.with_suffix("")
+    video_id = str(row.get("video_id") or plain.as_posix())
+    fields = {key: value for key, value in row.items() if key and key not in KNOWN_COLUMNS}
+    return Clip(video_id, path, list(captions), start, end, fields), SPLIT_NAMES.get(split.lower(), split)
 
 
 def _seconds(row: dict[str, Any], key: str) -> float | None:
@@ -187,6 +195,6 @@ def _name_segments(clips: list[Clip]) -> list[Clip]:
     """Segments of one video get ids of their own: "<video id>#t=1.5,4"."""
     times = Counter((clip.path, clip.video_id) for clip in clips)
     for clip in clips:
-        if times[clip.path, clip.video_id] > 1 and (clip.start, clip.end) != (None, None):
-            clip.video_id += f"#t={clip.start or 0:g}" + ("" if clip.end is None else f",{clip.end:g}")
+        if times[clip.path, clip.video_id] > 1:
+            clip.video_id = segment_id(clip.video_id, clip.start, clip.end)
     return clips

@@ -27,8 +27,10 @@ FINETUNING = (
     "Fine-tuned on {name} from `{base_model}` with the released configuration ({epochs} epochs) and the "
     "learnable-temperature contrastive loss, AdamW, learning rate 1e-6, weight decay 0.2, gradient clipping at 1.0, "
     "{num_frames} frames, {max_length} tokens, a global batch of 128{note}. The authors select the best step on the test "
-    "set, after DSL; results below inherit that choice."
+    "set, after DSL; results below inherit that choice. The recipe `{recipe}.yaml` of `hf_videolang` has this "
+    "configuration, but selects on validation videos{validation}."
 )
+MEASURING = "The same protocol: `hf-videolang evaluate --model {repo_id} --dataset {dataset} --data-dir DIR`."
 
 
 def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
@@ -48,15 +50,17 @@ def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
             processor=_processor(num_frames=12, max_length=70),
             training=PRETRAINING.format(**model),
             compute="32 V100, for a time that is not stated here.",
-            reported=_reported(zero_shot, facts["evidence"]),
+            reported=_reported(zero_shot, facts["evidence"], base_model, "msrvtt-1ka"),
             base_model=model["clip"],
             datasets=["hd-vila-100m"],
         )
         for dataset, task in facts["finetuned"].items():
             chosen = {**task, "epochs": task["epochs"][size], "max_length": task["max_length"][size]}
             chosen["note"] = f", {task['note'][size]}" if size in task.get("note", {}) else ""
+            chosen["recipe"] = f"{dataset}_clip_vip_{size}"
+            chosen["validation"] = f", {task['validation']}" if "validation" in task else ""
             rows = [[task["protocol"], post, *values] for post, values in task["results"][size].items()]
-            reported = _reported(rows, facts["evidence"])
+            reported = _reported(rows, facts["evidence"], f"{base_model}-{dataset}", task["dataset"])
             if also := task.get("also", {}).get(size):
                 reported += f"\n\n{also}"
             cards[f"clip-vip-{size}-{dataset}"] = _card(
@@ -109,12 +113,13 @@ def _processor(num_frames: int, max_length: int) -> dict[str, Any]:
     return {"video_processor": json.loads(saved), "max_length": max_length}
 
 
-def _reported(rows: list[list], evidence: dict[str, str]) -> str:
-    """Published text-to-video recalls, each row with what it rests on."""
+def _reported(rows: list[list], evidence: dict[str, str], repo_id: str, dataset: str) -> str:
+    """Published text-to-video recalls, each row with what it rests on, and the command that measures them."""
     table = ["| protocol | post-processing | R@1 | R@5 | R@10 | rests on |", "|---|---|---:|---:|---:|---|"]
     for protocol, post_processing, *recalls, source in rows:
         numbers = " | ".join(f"{recall:.1f}" for recall in recalls)
         table.append(f"| {protocol} | {post_processing} | {numbers} | {evidence[source]} |")
+    table += ["", MEASURING.format(repo_id=repo_id, dataset=dataset)]
     return "Text to video, in percent, **not reproduced here**.\n\n" + "\n".join(table)
 
 

@@ -5,8 +5,13 @@ Score a model in a benchmark's protocol, or score a saved similarity matrix agai
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train
   hf-videolang evaluate --similarity results/similarity.safetensors --ties pessimistic
 
-On several processes: accelerate launch -m hf_videolang.cli evaluate ...
+On several processes: accelerate launch -m hf_videolang.cli evaluate ... (--output-dir on a disk that all nodes see)
 Prints the protocol, then recalls in per cent and ranks, raw and post-processed, in separate columns.
+
+With --output-dir, encoded batches are kept there, in `embeddings` and `embeddings_querybank`: the same command after a
+kill encodes only what is missing, on however many processes, and ends with the same numbers. These folders go when the
+results are there; until then another model, processor, data set, batch size, precision or kind of device is refused.
+Without --output-dir nothing is kept.
 """
 
 import json
@@ -14,6 +19,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,11 +31,14 @@ from tqdm import tqdm
 
 from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
+from hf_videolang.data.whole_files import whole_file
 from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
+from .embedding_parts import EmbeddingParts
 from .load_model import load_model_and_processor
+from .model_version import model_version
 from .retrieval_evaluation import (
     PairEmbeddings,
     encode_pairs,
@@ -39,6 +48,8 @@ from .retrieval_evaluation import (
     score_similarity,
     score_table,
 )
+
+SCORED, BANK = "embeddings", "embeddings_querybank"  # what is encoded, and the folders of its parts
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -88,29 +99,52 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     run.add_argument("--cpu", action="store_true", help="do not use a GPU")
     out = parser.add_argument_group("results")
-    out.add_argument("--output-dir", type=Path, help="gets similarity.safetensors and results.json")
+    out.add_argument(
+        "--output-dir",
+        type=Path,
+        help="gets similarity.safetensors and results.json; a killed run continues there (without it: from the start)",
+    )
     out.add_argument("--write-card", action="store_true", help="enter the results into the model's card")
 
 
 def main(args: Namespace) -> int:
+    """Returns 0; 2 if options, model or data cannot be used; 1 if a video is broken or something cannot be written."""
     try:
         _check_usage(args)
         accelerator = Accelerator(
             cpu=args.cpu or not torch.accelerator.is_available(), mixed_precision=args.mixed_precision
         )
-        evaluation = _read(Path(args.similarity)) if args.similarity else _encode(args, accelerator)
-        _check_model(args, evaluation)
+        if args.similarity:
+            saved = _read(Path(args.similarity))
+            _check_model(args, saved)
+            measure, kept = (lambda: saved), {}
+        else:
+            plan = _plan(args, accelerator)
+            measure, kept = partial(_encode, args, plan, accelerator), plan.parts
     except (ValueError, OSError) as error:
-        print(f"hf-videolang evaluate: {error}", file=sys.stderr)
-        return 1
+        return _fail(2, str(error))
+    try:
+        evaluation = measure()
+        accelerator.wait_for_everyone()
+        accelerator.end_training()  # the rest needs no other process, and none should abort in a thread of its group
+        if accelerator.is_main_process:
+            _report(args, evaluation)
+            for parts in kept.values():
+                parts.remove()
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
-        print(f"hf-videolang evaluate: {error}; {remedy}.", file=sys.stderr)
-        return 1
-    accelerator.wait_for_everyone()
-    accelerator.end_training()  # the rest needs no other process, and none should abort in a thread of its group
-    if not accelerator.is_main_process:
-        return 0
+        return _fail(1, f"{error}; {remedy}.")
+    except OSError as error:
+        return _fail(1, f"{error}. Batches kept in --output-dir stay; give the same command again.")
+    return 0
+
+
+def _fail(code: int, reason: str) -> int:
+    print(f"hf-videolang evaluate: {reason}", file=sys.stderr)
+    return code
+
+
+def _report(args: Namespace, evaluation: "_Evaluation") -> None:
     tensors, protocol = evaluation.tensors, evaluation.protocol
     settings = {**evaluation.settings, "ties": args.ties, "post-processing": _post_processing(tensors)}
     scores = score_similarity(
@@ -135,7 +169,6 @@ def main(args: Namespace) -> int:
         write_evaluation(
             args.model, dataset=protocol.name, split=protocol.split, scores=scores, protocol=settings
         )
-    return 0
 
 
 @dataclass(frozen=True)
@@ -186,35 +219,83 @@ def _check_model(args: Namespace, evaluation: "_Evaluation") -> None:
         )
 
 
-def _encode(args: Namespace, accelerator: Accelerator) -> _Evaluation:
-    dataset, protocol = load_retrieval_dataset(args.dataset, args.data_dir, args.split)
-    bank_records = _querybank(args, set(dataset["video_id"])) if args.querybank else None
-    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
-    model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that input of the user can be wrong for, before the first video.
 
-    def encode(records: Any, title: str) -> PairEmbeddings:
+    Attributes:
+        records: what is to be encoded, `"embeddings"` and perhaps `"embeddings_querybank"`.
+        parts: what of it is kept on the disk; empty without an output folder.
+    """
+
+    protocol: RetrievalProtocol
+    model: Any
+    processor: Any
+    records: dict[str, Any]
+    parts: dict[str, EmbeddingParts]
+
+
+def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
+    dataset, protocol = load_retrieval_dataset(args.dataset, args.data_dir, args.split)
+    records = {SCORED: dataset}
+    if args.querybank:
+        records[BANK] = _querybank(args, set(dataset["video_id"]))
+    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
+    parts = {}
+    if args.output_dir:
+        provenance = {
+            **model_version(args.model, model.config),
+            **input_protocol(processor),
+            "dataset": protocol.name,
+            "split": protocol.split,
+            "mixed precision": accelerator.mixed_precision,
+            "device": accelerator.device.type,
+        }
+        for title, chosen in records.items():
+            parts[title] = EmbeddingParts(
+                args.output_dir / title,
+                chosen,
+                args.batch_size,
+                accelerator,
+                {**provenance, "split": args.querybank if title == BANK else protocol.split},
+                skipping=args.on_broken_video == "skip",
+            )
+    return _Plan(protocol, model, processor, records, parts)
+
+
+def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluation:
+    model = accelerator.prepare_model(plan.model.eval(), evaluation_mode=True)
+
+    def encode(title: str) -> PairEmbeddings:
+        records, parts = plan.records[title], plan.parts.get(title)
         loader = evaluation_loader(
             records,
-            processor,
+            plan.processor,
             accelerator,
             batch_size=args.batch_size,
             num_workers=args.num_workers,
             on_broken_video=args.on_broken_video,
+            first_rows=parts.missing if parts else None,
         )
+        done = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
         return encode_pairs(
-            model, _with_progress(loader, title, len(records), accelerator), records, accelerator
+            model,
+            _with_progress(loader, title.replace("_", " of the "), done, len(records), accelerator),
+            records,
+            accelerator,
+            parts,
         )
 
-    embeddings = encode(dataset, f"{protocol.name}, {protocol.split}")
-    settings = input_protocol(processor)
+    embeddings = encode(SCORED)
+    settings = input_protocol(plan.processor)
     if embeddings.num_broken_videos:
         settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
     tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
-    if bank_records is not None:
-        bank = encode(bank_records, f"querybank, {args.querybank}")
+    if BANK in plan.records:
+        bank = encode(BANK)
         tensors["text_bank"] = bank.text_embeds @ embeddings.video_embeds.T
         tensors["video_bank"] = bank.video_embeds @ embeddings.text_embeds.T
-    return _Evaluation(args.model, protocol, settings, tensors)
+    return _Evaluation(args.model, plan.protocol, settings, tensors)
 
 
 def _querybank(args: Namespace, scored: set[str]) -> Any:
@@ -229,12 +310,13 @@ def _querybank(args: Namespace, scored: set[str]) -> Any:
     return records.select(rows.tolist())
 
 
-def _with_progress(loader: Any, title: str, num_videos: int, accelerator: Accelerator) -> Iterator[Any]:
-    with tqdm(total=num_videos, desc=title, unit="clip", disable=not accelerator.is_main_process) as bar:
+def _with_progress(loader: Any, title: str, done: int, total: int, accelerator: Accelerator) -> Iterator[Any]:
+    with tqdm(
+        total=total, initial=done, desc=title, unit="clip", disable=not accelerator.is_main_process
+    ) as bar:
         for batch in loader:
             yield batch
-            done = len(batch["video_index"]) * accelerator.num_processes
-            bar.update(min(done, num_videos - bar.n))  # the last batches hold some rows twice
+            bar.update(min(len(batch["video_index"]) * accelerator.num_processes, total - bar.n))
 
 
 def _post_processing(tensors: dict[str, torch.Tensor]) -> str:
@@ -246,7 +328,6 @@ def _post_processing(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> None:
-    """Both files under another name first: what is there is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "model": evaluation.model,
@@ -254,10 +335,10 @@ def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> Non
         "settings": json.dumps(evaluation.settings),
     }
     tensors = {name: tensor.contiguous() for name, tensor in evaluation.tensors.items()}
-    save_file(tensors, folder / "similarity.partial", metadata=about)
-    (folder / "similarity.partial").replace(folder / "similarity.safetensors")
-    (folder / "results.partial").write_text(json.dumps(results, indent=2), encoding="utf-8")
-    (folder / "results.partial").replace(folder / "results.json")
+    with whole_file(folder / "similarity.safetensors") as temporary:
+        save_file(tensors, temporary, metadata=about)
+    with whole_file(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
 def _read(path: Path) -> _Evaluation:

@@ -5,12 +5,14 @@ One implementation for two callers: `RetrievalTrainer` during training and `hf-v
 import inference, never the other way round.)
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -19,7 +21,10 @@ from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
 from hf_videolang.metrics.retrieval import Ties
 
+from .embedding_parts import EmbeddingParts
+
 Scores = dict[str, dict[str, dict[str, float]]]
+INDICES = ("video_index", "caption_index", "caption_video_index", "num_broken_videos")  # not for the model
 DIRECTIONS = ("text_to_video", "video_to_text")
 
 
@@ -55,27 +60,45 @@ def evaluation_loader(
     batch_size: int = 16,
     num_workers: int = 0,
     on_broken_video: Literal["raise", "skip"] = "raise",
+    first_rows: Sequence[int] | None = None,
 ) -> DataLoader:
     """
-    Batches of `RetrievalCollator` over `dataset`, in order, shared out among the processes.
+    Batches of `RetrievalCollator` over `dataset`, shared out among the processes.
 
-    Every process gets as many batches as the others, as sharded models need; for that some rows come twice, which
+    A batch is `batch_size` rows from a multiple of `batch_size` on, whatever the number of processes. Every process
+    gets as many batches as the others, as sharded models need; for that some batches come twice, which
     [`encode_pairs`] sorts out by their index. No row is dropped.
+
+    Args:
+        batch_size: videos of a process at once, with all their captions.
+        num_workers: processes that decode.
+        on_broken_video: "raise" an error, or "skip" it together with its captions.
+        first_rows: only the batches that begin with these rows; all of them by default.
     """
-    collator = RetrievalCollator(processor, dataset, training=False, on_broken_video=on_broken_video)
+    firsts = list(range(0, len(dataset), batch_size) if first_rows is None else first_rows)
+    each = math.ceil(len(firsts) / accelerator.num_processes)
+    turns = range(accelerator.process_index, each * accelerator.num_processes, accelerator.num_processes)
+    mine = [firsts[turn % len(firsts)] for turn in turns]
     loader = DataLoader(
         dataset,
-        batch_size=batch_size,
-        collate_fn=collator,
+        batch_sampler=[list(range(first, min(first + batch_size, len(dataset)))) for first in mine],
+        collate_fn=RetrievalCollator(processor, dataset, training=False, on_broken_video=on_broken_video),
         num_workers=num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )
-    return accelerator.prepare_data_loader(loader)
+    # shared out already; this only moves the batches to the device
+    return prepare_data_loader(
+        loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True
+    )
 
 
 @torch.no_grad()
 def encode_pairs(
-    model: nn.Module, batches: Iterable[dict[str, Tensor]], dataset: Any, accelerator: Accelerator
+    model: nn.Module,
+    batches: Iterable[dict[str, Tensor]],
+    dataset: Any,
+    accelerator: Accelerator,
+    parts: EmbeddingParts | None = None,
 ) -> PairEmbeddings:
     """
     Both sides of `dataset`, each video and each caption once, however many processes share the work.
@@ -85,25 +108,30 @@ def encode_pairs(
         batches: those of [`evaluation_loader`], perhaps behind a progress bar.
         dataset: the records that the batches come from.
         accelerator: knows the other processes.
+        parts: where encoded batches are kept; then `batches` are those that are missing there.
 
     Returns:
         [`PairEmbeddings`], the same on all processes.
 
     Raises:
         RuntimeError: rows of `dataset` are in no batch, although nothing was skipped.
+        OSError: a part cannot be written.
     """
-    videos, texts, num_broken = [], [], 0
+    encoded = [] if parts is None else list(parts.stored)
     for batch in batches:
-        batch = dict(batch)
-        num_broken += int(batch.pop("num_broken_videos"))
-        rows = {name: batch.pop(name) for name in ("video_index", "caption_index", "caption_video_index")}
-        output = model(**batch)
-        videos.append((rows["video_index"], output.video_embeds.float()))
-        texts.append((rows["caption_index"], output.text_embeds.float()))
+        rows = {name: batch[name] for name in INDICES}
+        output = model(**{name: value for name, value in batch.items() if name not in INDICES})
+        embeds = {"video_embeds": output.video_embeds.float(), "text_embeds": output.text_embeds.float()}
+        encoded.append({**rows, **embeds})
+        if parts is not None:
+            parts.write(encoded[-1])
+    num_broken = torch.tensor(
+        sum(int(part["num_broken_videos"]) for part in encoded), device=accelerator.device
+    )
     counts = torch.tensor([len(captions) for captions in dataset["captions"]])
-    video_embeds, video_seen = _in_order(videos, len(counts), accelerator)
-    text_embeds, text_seen = _in_order(texts, int(counts.sum()), accelerator)
-    any_broken = int(accelerator.reduce(torch.tensor(num_broken, device=accelerator.device))) > 0
+    video_embeds, video_seen = _in_order(encoded, "video", len(counts), accelerator)
+    text_embeds, text_seen = _in_order(encoded, "text", int(counts.sum()), accelerator)
+    any_broken = int(accelerator.reduce(num_broken)) > 0
     labels = torch.arange(len(counts)).repeat_interleave(counts)
     if not any_broken and not (video_seen.all() and text_seen.all()):
         raise RuntimeError(
@@ -132,11 +160,12 @@ def _first_of_equals(captions: list[str], seen: Tensor) -> list[int]:
 
 
 def _in_order(
-    parts: list[tuple[Tensor, Tensor]], size: int, accelerator: Accelerator
+    encoded: list[dict[str, Tensor]], side: str, size: int, accelerator: Accelerator
 ) -> tuple[Tensor, Tensor]:
-    """`(rows, embeddings)` of all processes as one table `[size, dim]`, and which of its rows were there."""
-    rows = torch.cat([rows for rows, _ in parts])
-    embeddings = torch.cat([embeddings for _, embeddings in parts])
+    """The embeddings of all processes as one table `[size, dim]`, and which of its rows were there."""
+    index = {"video": "video_index", "text": "caption_index"}[side]
+    rows = torch.cat([part[index].to(accelerator.device) for part in encoded])
+    embeddings = torch.cat([part[f"{side}_embeds"].to(accelerator.device) for part in encoded])
     rows = accelerator.gather(accelerator.pad_across_processes(rows, pad_index=-1)).cpu()
     embeddings = accelerator.gather(accelerator.pad_across_processes(embeddings)).cpu()
     table, seen = embeddings.new_zeros(size, embeddings.shape[1]), torch.zeros(size, dtype=torch.bool)

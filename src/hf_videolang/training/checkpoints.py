@@ -4,7 +4,31 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from safetensors import SafetensorError, safe_open
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
+
+from .recipe_arguments import RecipeError
+
+
+def choose_checkpoint(args: TrainingArguments) -> str | None:
+    """
+    What a command resumes from: nothing, the folder that `resume_from_checkpoint` names, or for "true" the last
+    complete checkpoint.
+
+    Raises:
+        RecipeError: not resumed, and the output folder holds checkpoints of an earlier run.
+        FileNotFoundError: "true", and there is no complete checkpoint.
+    """
+    output_dir, named = str(args.output_dir), args.resume_from_checkpoint or "false"
+    if named.lower() == "true":
+        return str(last_complete_checkpoint(output_dir, args.world_size))
+    if named.lower() != "false":
+        return named
+    if found := find_checkpoints(output_dir):
+        raise RecipeError(
+            f"{output_dir} holds {found[-1].name} of an earlier run; go on with "
+            "--resume_from_checkpoint true, or take another output_dir."
+        )
+    return None
 
 
 def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> Path:
@@ -36,7 +60,7 @@ def find_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def _is_complete(checkpoint: Path, num_processes: int) -> bool:
-    # The Trainer writes trainer_state.json last, but other processes may still be writing their random states.
+    # The Trainer writes trainer_state.json last; a kill may have cut it short, and a copy any other file.
     try:
         TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         for file in checkpoint.glob("*.safetensors"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -91,38 +92,59 @@ class DecayLastAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # One fused call a kind of tensor: sharded and plain parameters cannot share one.
-            alike: defaultdict[tuple, list[Tensor]] = defaultdict(list)
+            # One kernel for all tensors of a device and type that are equally many steps old: as a rule, all.
+            alike: defaultdict[tuple, list[tuple[Tensor, ...]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[type(parameter), parameter.device, parameter.dtype].append(parameter)
-            for parameters in alike.values():
-                self._update(parameters, group)
+                    state = self.state[parameter]
+                    if not state:
+                        state["step"] = torch.tensor(0.0)
+                        state["exp_avg"] = torch.zeros_like(parameter)
+                        state["exp_avg_sq"] = torch.zeros_like(parameter)
+                    state["step"] += 1
+                    kind = parameter.device, parameter.dtype, int(state["step"])
+                    tensors = parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]
+                    alike[kind].append(tuple(map(_own_part, tensors)))
+            for (device, _, step), rows in alike.items():
+                self._update(group, step, device, *[list(column) for column in zip(*rows)])
         return loss
 
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _update(
+        self,
+        group: dict[str, Any],
+        step: int,
+        device: torch.device,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        first_moments: list[Tensor],
+        second_moments: list[Tensor],
+    ) -> None:
+        # torch's fused AdamW: p = (1 - lr w) p - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). With
+        # eps / sqrt(1 - b2^t) for eps its second term is the original's step. Decaying after the step, not before,
+        # multiplies this step, too, by the kept share 1 - lr w: that is a learning rate of (1 - lr w) lr, and a decay
+        # of w / (1 - lr w), so that their product, and with it the first term, stays.
         beta1, beta2 = group["betas"]
-        gradients: list[Any] = [parameter.grad for parameter in parameters]
-        states = [self.state[parameter] for parameter in parameters]
-        for parameter, state in zip(parameters, states):
-            if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-            state["step"] += 1
-        steps = [state["step"].item() for state in states]
-        first = [state["exp_avg"] for state in states]
-        second = [state["exp_avg_sq"] for state in states]
+        kept = 1 - group["lr"] * group["weight_decay"]
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            first_moments,
+            second_moments,
+            [],
+            [torch.full((), step, dtype=torch.float32, device=device)] * len(parameters),
+            lr=group["lr"] * kept,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"] / kept,
+            eps=group["eps"] / math.sqrt(1 - beta2**step),
+            amsgrad=False,
+            maximize=False,
+        )
 
-        torch._foreach_lerp_(first, gradients, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_add_(denominators, group["eps"])
-        factors = [-group["lr"] * math.sqrt(1 - beta2**t) / (1 - beta1**t) for t in steps]
-        torch._foreach_addcdiv_(parameters, first, denominators, factors)
-        if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a sharded tensor; every element is updated by itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def cosine_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:

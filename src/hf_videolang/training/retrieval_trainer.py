@@ -1,53 +1,31 @@
-"""Fine-tuning for text-video retrieval: `transformers.Trainer` with what contrastive training over videos needs."""
+"""Fine-tuning for text-video retrieval: videos against captions."""
 
 import inspect
-import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, SchedulerType
+from transformers import PreTrainedModel
 
 from hf_videolang.data.collators import RetrievalCollator
-from hf_videolang.hub.evaluation_results import write_evaluation
-from hf_videolang.hub.model_card import write_training_card
-from hf_videolang.inference.retrieval_evaluation import (
-    Scores,
-    encode_pairs,
-    evaluation_loader,
-    flat_metrics,
-    score_similarity,
-)
+from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.losses import (
     contrastive_loss,
     dual_softmax_loss,
-    gather_features,
     hard_negative_loss,
     ranking_loss,
 )
 
-from .optimization import NO_DECAY, DecayLastAdamW, learning_rate_scheduler, parameter_groups
+from .contrastive_trainer import ContrastiveTrainer
 from .retrieval_arguments import RetrievalTrainingArguments
-
-logger = logging.getLogger(__name__)
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "contrastive": contrastive_loss,
     "dual_softmax": dual_softmax_loss,
     "hard_negative": hard_negative_loss,
     "ranking": ranking_loss,
-}
-# The Trainer's names of the schedules that the original has, too.
-SCHEDULES = {
-    "cosine": "cosine",
-    "linear": "linear",
-    "inverse_sqrt": "inverse_square_root",
-    "constant": "constant",
 }
 
 
@@ -71,17 +49,12 @@ def choose_loss(name: str, options: Any = None) -> tuple[Callable[..., Tensor], 
     return partial(LOSSES[name], **(options or {})), scaled
 
 
-class RetrievalTrainer(Trainer):
+class RetrievalTrainer(ContrastiveTrainer):
     """
-    A Trainer for two-tower models (`text_embeds`, `video_embeds`, `logit_scale`) on records of videos and captions.
+    [`ContrastiveTrainer`] on records of videos and captions, with the loss of `args.loss`.
 
-    The loss sees the pairs of all processes, with the exact gradient: N processes are one process with the N-fold
-    batch. Optimiser, parameter groups, schedule and number of updates are the original's (SPEC §4); `logit_scale` is
-    put back into [0, `max_logit_scale`] after each update (the original: after the next forward pass, SPEC §3).
-    Captions and frames are drawn from seed, epoch and video alone, so that a resumed run repeats an unbroken one.
-
-    Evaluation scores every text against every video and logs both directions raw and after DSL, as
-    `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
+    The number of updates is the original's (SPEC §4). Captions and frames are drawn from seed, epoch and video alone,
+    so that a resumed run repeats an unbroken one.
 
     Args:
         model (`PreTrainedModel`): moved to the device.
@@ -95,11 +68,6 @@ class RetrievalTrainer(Trainer):
     """
 
     args: RetrievalTrainingArguments
-    model: Any  # never None here
-    data_collator: Any
-    train_dataset: Any
-    eval_dataset: Any
-    loss_is_scaled_for_ga = False  # a mean over the batch
 
     def __init__(
         self,
@@ -113,15 +81,18 @@ class RetrievalTrainer(Trainer):
         self.loss_function, self.loss_is_scaled = choose_loss(args.loss, args.loss_options)
         if not self.loss_is_scaled:
             model.logit_scale.requires_grad_(False)  # DDP waits for the gradient of every other parameter
-        if args.on_broken_video == "skip" and args.world_size > 1:
-            raise ValueError(
-                f"on_broken_video is 'skip' with {args.world_size} processes, whose batches would differ in size; "
-                "use 'replace'."
-            )
         collator = None
         if train_dataset is not None:
+            cache = None
+            if args.frame_cache_dir is not None:
+                cache = FrameCache(args.frame_cache_dir, args.frame_cache_gigabytes, args.frame_cache_draws)
             collator = RetrievalCollator(
-                processor, train_dataset, training=True, on_broken_video=args.on_broken_video, seed=args.seed
+                processor,
+                train_dataset,
+                training=True,
+                on_broken_video=args.on_broken_video,
+                seed=args.seed,
+                frame_cache=cache,
             )
             batch = args.train_batch_size * args.world_size
             if args.dataloader_drop_last and len(train_dataset) < batch:
@@ -132,132 +103,11 @@ class RetrievalTrainer(Trainer):
             if args.max_steps <= 0:
                 batch *= args.gradient_accumulation_steps
                 args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / batch)
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processor,
-            **kwargs,
-        )
-        self.add_callback(_EveryEpochAndUpdate(self))
-        self.num_broken_videos = torch.zeros(1, dtype=torch.long, device=self.args.device)
-        self.evaluations: list[dict[str, Any]] = []
-        if self.is_fsdp_enabled:
-            # FSDP2 refuses a parameter without dimensions. Left whole on every process it needs no reduction either:
-            # each computes the loss of all pairs, hence its full gradient.
-            whole = nn.Module()
-            whole.logit_scale = self.model.logit_scale
-            self.accelerator.state.fsdp_plugin.ignored_modules = [whole.to(self.args.device)]
+        super().__init__(model, args, processor, train_dataset, eval_dataset, collator, **kwargs)
 
-    # ---- training ----
-
-    def get_batch_samples(self, epoch_iterator, num_batches, device):
-        if self.state.global_step >= self.state.max_steps:
-            return [], None  # resumed after the last update; the Trainer would do one more
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        inputs = dict(inputs)
-        self.num_broken_videos += inputs.pop("num_broken_videos").sum()
+    def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         outputs = model(**inputs)
-        features = [gather_features(outputs.video_embeds), gather_features(outputs.text_embeds)]
-        loss = self.loss_function(*features, *([self.model.logit_scale] if self.loss_is_scaled else []))
-        return (loss, outputs) if return_outputs else loss
+        return outputs.video_embeds, outputs.text_embeds
 
-    def create_optimizer(self, model=None):
-        default = type(self.args).__dataclass_fields__["optim"].default
-        if self.optimizer is None and self.args.optim == default:
-            args, named = self.args, (model or self.model).named_parameters()
-            groups = parameter_groups(
-                named, args.learning_rate, args.weight_decay, args.lr_multiplier, args.lr_multiplier_name
-            )
-            betas = (args.adam_beta1, args.adam_beta2)
-            self.optimizer = DecayLastAdamW(groups, lr=args.learning_rate, betas=betas, eps=args.adam_epsilon)
-        return super().create_optimizer(model)
-
-    def get_decay_parameter_names(self, model) -> list[str]:
-        return [name for name, _ in model.named_parameters() if not any(part in name for part in NO_DECAY)]
-
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        schedule = SCHEDULES.get(SchedulerType(self.args.lr_scheduler_type).value)
-        if self.lr_scheduler is None and schedule is not None:
-            optimizer = optimizer or self.optimizer
-            self.lr_scheduler = learning_rate_scheduler(
-                optimizer, num_training_steps, self.args.warmup_steps, schedule
-            )
-            self._created_lr_scheduler = True
-        return super().create_scheduler(num_training_steps, optimizer)
-
-    def log(self, logs, start_time=None):
-        if "loss" in logs or "train_loss" in logs:
-            logs["logit_scale"] = self.model.logit_scale.item()
-            if self.args.on_broken_video != "raise":
-                logs["broken_videos"] = int(self.accelerator.reduce(self.num_broken_videos))
-                self.num_broken_videos.zero_()
-        super().log(logs, start_time)
-
-    # ---- evaluation ----
-
-    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        return evaluation_loader(
-            self.eval_dataset[dataset] if isinstance(dataset, str) else dataset,
-            self.processing_class,
-            self.accelerator,
-            batch_size=self.args.eval_batch_size,
-            num_workers=self.args.dataloader_num_workers,
-        )
-
-    def get_test_dataloader(self, test_dataset) -> DataLoader:
-        return self.get_eval_dataloader(test_dataset)
-
-    def evaluation_loop(
-        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
-    ) -> EvalLoopOutput:
-        """
-        Encode both sides of the loader's records once and score all pairs.
-
-        Returns:
-            `predictions`: similarity `[texts, videos]`, `label_ids`: the video of each text, `metrics`.
-        """
-        model = self.model
-        if not self.accelerator._models:  # evaluation without training
-            model = self.accelerator.prepare_model(model, evaluation_mode=not self.is_fsdp_enabled)
-        model.eval()
-        self.callback_handler.eval_dataloader = dataloader
-        dataset = dataloader.dataset
-        embeddings = encode_pairs(model, self._with_progress(dataloader), dataset, self.accelerator)
-        similarity, labels = embeddings.similarity, embeddings.labels
-        self.last_scores: Scores = score_similarity(similarity, labels)
-        metrics = flat_metrics(self.last_scores, f"{metric_key_prefix}_")
-        return EvalLoopOutput(similarity.numpy(), labels.numpy(), metrics, len(dataset))
-
-    def _with_progress(self, dataloader: DataLoader) -> Iterator[Any]:
-        for batch in dataloader:
-            yield batch
-            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-
-    # ---- the card ----
-
-    def create_model_card(self, **kwargs) -> None:
-        """The family's card with the history of this run and what `self.evaluations` (see `write_evaluation`) holds."""
-        if self.is_world_process_zero():
-            write_training_card(self, **kwargs)
-            for evaluation in self.evaluations:
-                write_evaluation(str(self.args.output_dir), **evaluation)
-
-
-class _EveryEpochAndUpdate(TrainerCallback):
-    """What the Trainer gives no other place for."""
-
-    def __init__(self, trainer: RetrievalTrainer):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.trainer.data_collator.set_epoch(int(state.epoch or 0))
-
-    @torch.no_grad()
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        self.trainer.model.logit_scale.clamp_(0, args.max_logit_scale)
+    def loss_on_features(self, *features: Tensor) -> Tensor:
+        return self.loss_function(*features, *([self.model.logit_scale] if self.loss_is_scaled else []))

@@ -16,45 +16,19 @@ The output folder gets the chosen model with processor, code and card (AutoModel
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
-import json
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.data.retrieval_datasets import available_splits, load_retrieval_dataset
 from hf_videolang.inference.load_model import load_model_and_processor
-from hf_videolang.inference.retrieval_evaluation import input_protocol, protocol_line, score_table
-from hf_videolang.training.checkpoints import find_checkpoints, last_complete_checkpoint
+from hf_videolang.training.checkpoints import choose_checkpoint
+from hf_videolang.training.command import Data, end_process, evaluate_and_finish, run_command
 from hf_videolang.training.recipe_arguments import RecipeError, parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
-from hf_videolang.video import VideoDecodingError
-
-Data = dict[str, tuple[Any, RetrievalProtocol]]  # split -> records and facts
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0; 2 if recipe, model or data cannot be used; 1 if a video turned out to be broken on the way."""
-    try:
-        run = set_up(argv)
-    except (ValueError, OSError) as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        train_and_evaluate(*run)
-    except VideoDecodingError as error:  # known to this process alone
-        print(
-            f"error: {error}; `on_broken_video: replace` trains on another one in its place, from a split that is "
-            "evaluated take it out; `hf-videolang data check` lists every such video.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return run_command(set_up, train_and_evaluate, argv)
 
 
 def set_up(
@@ -92,6 +66,8 @@ def set_up(
         train_dataset=data[arguments.train_split][0],
         eval_dataset=None if arguments.select_on == "none" else data[arguments.select_on][0],
     )
+    if training_args.frame_cache_dir is not None:
+        notes.append(str(trainer.data_collator.frame_cache))
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
     return arguments, trainer, data, checkpoint, given
@@ -104,59 +80,16 @@ def train_and_evaluate(
     checkpoint: str | None,
     given: dict[str, Any],
 ) -> None:
-    training_args = trainer.args
-
     # ---- Training ----
     trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.args.frame_cache_dir is not None and trainer.args.process_index == 0:
+        print(trainer.data_collator.frame_cache)
     trainer.save_model()
     trainer.save_state()
 
     # ---- Evaluation ----
-    for split in reported_splits(arguments):
-        dataset, protocol = data[split]
-        trainer.evaluate(dataset, metric_key_prefix=f"final_{split}")
-        settings = {
-            **input_protocol(trainer.processing_class),
-            "ties": "original",
-            "selected on": arguments.select_on,
-        }
-        evaluation = {"dataset": protocol.name, "split": split, "protocol": settings}
-        trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
-        if trainer.is_world_process_zero():
-            print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
-    if trainer.is_world_process_zero():
-        history, output_dir = trainer.state.log_history, Path(str(training_args.output_dir))
-        results = {
-            "selected_on": arguments.select_on,
-            "selected_by": training_args.metric_for_best_model,
-            "best": trainer.state.best_metric,
-            "step": trainer.state.best_global_step or trainer.state.global_step,
-            "broken_videos": sum(line.get("broken_videos", 0) for line in history),
-            "evaluations": trainer.evaluations,
-        }
-        (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
-        (output_dir / "recipe.yaml").write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     trained_on = data[arguments.train_split][1].name
-    trainer.create_model_card(dataset=trained_on)
-    if training_args.push_to_hub:
-        trainer.push_to_hub(dataset=trained_on)
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()  # a process that just ends may abort in a thread of its process group
-
-
-def choose_checkpoint(training_args: RetrievalTrainingArguments) -> str | None:
-    """What to resume from: nothing, the folder that was named, or for "true" the last complete checkpoint."""
-    output_dir, named = str(training_args.output_dir), training_args.resume_from_checkpoint or "false"
-    if named.lower() == "true":
-        return str(last_complete_checkpoint(output_dir, training_args.world_size))
-    if named.lower() != "false":
-        return named
-    if found := find_checkpoints(output_dir):
-        raise RecipeError(
-            f"{output_dir} holds {found[-1].name} of an earlier run; go on with "
-            "--resume_from_checkpoint true, or take another output_dir."
-        )
-    return None
+    evaluate_and_finish(trainer, data, reported_splits(arguments), arguments.select_on, trained_on, given)
 
 
 def choose_selection(arguments: RetrievalArguments, training_args: RetrievalTrainingArguments) -> None:
@@ -181,4 +114,4 @@ def reported_splits(arguments: RetrievalArguments) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -49,18 +49,18 @@ class VideoInfo:
 
     Attributes:
         num_frames: frames in the container from the first that decodes on (a damaged file may decode fewer).
-        frames_per_second: average over the stream; None for a single frame.
-        duration: seconds from the first frame to the end of the last.
+        frames_per_second: average over the stream; None for a single frame and for a folder of pictures.
+        duration: seconds from the first frame to the end of the last; None for a folder of pictures.
         width, height: pixels of the upright picture.
         rotation: degrees counter-clockwise by which the stored picture is turned: 0, 90, 180 or 270. All that is read
             of a display matrix; a mirroring in it counts as the angle that FFmpeg makes of it.
-        codec: FFmpeg's name, e.g. "h264".
+        codec: FFmpeg's name, e.g. "h264"; of a folder the format of its pictures, "jpeg" or "png".
         stream_index: position among all streams of the file.
     """
 
     num_frames: int
     frames_per_second: float | None
-    duration: float
+    duration: float | None
     width: int
     height: int
     rotation: int
@@ -75,15 +75,17 @@ class DecodedVideo:
     Attributes:
         frames: uint8 RGB `[num_selected, 3, height, width]`, upright (in memory the channels come last).
         indices: position of each frame in the whole stream, in presentation order.
-        timestamps: presentation time of each frame, in seconds of the container's clock.
+        timestamps: presentation time of each frame, in seconds of the container's clock; None for a folder of
+            pictures, whose frame rate is unknown.
         info: facts about the stream.
     """
 
     frames: torch.Tensor
     indices: list[int]
-    timestamps: list[float]
+    timestamps: list[float] | None
     info: VideoInfo
 
     def __repr__(self) -> str:
-        times = f"{min(self.timestamps):.3f}..{max(self.timestamps):.3f} s" if self.timestamps else "none"
+        seconds = self.timestamps
+        times = f"{min(seconds):.3f}..{max(seconds):.3f} s" if seconds else "none"
         return f"DecodedVideo(frames={self.frames.dtype} {list(self.frames.shape)}, times={times}, info={self.info})"

@@ -1,6 +1,7 @@
 """One function from a video to the frames that were asked for, and one for its facts."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from operator import index
@@ -11,6 +12,7 @@ import torch
 
 from .decoded_video import DecodedVideo, VideoDecodingError, VideoInfo
 from .decoding_helper import HelperStream, open_stream
+from .frame_folder import FrameFolderStream
 from .torchcodec_stream import torchcodec_problem
 from .video_sources import local_file
 from .video_stream import VideoStream
@@ -18,6 +20,7 @@ from .video_stream import VideoStream
 Backend = Literal["auto", "torchcodec", "pyav"]
 Select = Callable[[int], Sequence[int]] | Sequence[int]
 Result = TypeVar("Result")
+Stream = VideoStream | HelperStream | FrameFolderStream
 
 
 def decode_video(
@@ -40,7 +43,9 @@ def decode_video(
 
     Args:
         source: path (str or Path), http(s) URL, bytes, or an open binary file; the last three are first written to
-            a temporary file.
+            a temporary file. The path may be that of a folder with the frames as pictures, `<name>_000.jpg` and so on
+            (`.jpg`, `.jpeg`, `.png`; at least three digits), which Pillow reads in this process: the next arguments
+            but `select` do not concern it, and since its frame rate is unknown, its `timestamps` are None.
         select: function from the number of frames in the segment to indices in it (`range` takes all), or the
             indices. In any order, repeated if wished.
         start, end: seconds on the container's clock; the segment are the frames with `start <= timestamp < end`, or
@@ -58,18 +63,20 @@ def decode_video(
 
     Raises:
         VideoDecodingError: the file cannot be opened, has no video, no frame in the segment, or one of the wanted
-            frames does not decode or hangs; nothing is repeated or left out in silence. Carries path, reason and
-            timestamp reached.
+            frames does not decode or hangs; nothing is repeated or left out in silence. A folder lacks a picture, or
+            seconds are asked of it. Carries path, reason and timestamp reached.
         IndexError: `select` names a frame outside the segment.
+        ValueError: `end` is not greater than `start`.
         ImportError: no decoder is installed.
     """
 
-    def read(stream: VideoStream | HelperStream) -> DecodedVideo:
+    def read(stream: Stream) -> DecodedVideo:
         first, stop = _segment(stream, start, end)
         chosen = select(stop - first) if callable(select) else select
         indices = [first + _checked(index(i), stop - first, stream.name) for i in chosen]
-        timestamps = stream.timestamps[indices].tolist() if indices else []
-        return DecodedVideo(_read_frames(stream, indices), indices, timestamps, stream.info)
+        frames, times = _read_frames(stream, indices), stream.timestamps
+        timestamps = None if times is None else times[indices].tolist() if indices else []
+        return DecodedVideo(frames, indices, timestamps, stream.info)
 
     return _with_stream(read, source, backend, num_threads, timeout)
 
@@ -77,24 +84,28 @@ def decode_video(
 def probe_video(source: Any, *, backend: Backend = "auto", timeout: float | None = 60.0) -> VideoInfo:
     """Facts about the best video stream: reads all packets and decodes the first frame.
 
+    Of a folder of pictures it reads the names, and the header of the first.
+
     Args and errors are those of `decode_video`.
     """
     return _with_stream(lambda stream: stream.info, source, backend, 1, timeout)
 
 
 def _with_stream(
-    read: Callable[[VideoStream | HelperStream], Result],
+    read: Callable[[Stream], Result],
     source: Any,
     backend: Backend,
     num_threads: int,
     timeout: float | None,
 ) -> Result:
-    engines = _engines(backend, in_helper=timeout is not None)
     with local_file(source, timeout) as (path, name):
+        if os.path.isdir(path):
+            return read(FrameFolderStream(path, name))
+        engines = _engines(backend, in_helper=timeout is not None)
         for engine in engines:
             try:
                 if timeout is None:
-                    stream: VideoStream | HelperStream = open_stream(engine, path, name, num_threads)
+                    stream: Stream = open_stream(engine, path, name, num_threads)
                 else:
                     stream = HelperStream(engine, path, name, num_threads, timeout)
                 with closing(stream):
@@ -130,15 +141,23 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _segment(stream: VideoStream | HelperStream, start: float | None, end: float | None) -> tuple[int, int]:
+def _segment(stream: Stream, start: float | None, end: float | None) -> tuple[int, int]:
     """First frame of the segment and the one behind its last."""
-    times = stream.timestamps
+    times, duration = stream.timestamps, stream.info.duration
+    if times is None or duration is None:
+        if start is not None or end is not None:
+            raise VideoDecodingError(
+                stream.name,
+                f"start={start} and end={end} are seconds, but the frame rate of its pictures is unknown; give the "
+                "segment a folder of its own, or use the video file",
+            )
+        return 0, stream.info.num_frames
     if start is not None and end is not None and end <= start:
         raise ValueError(f"end={end} must be greater than start={start}.")
     close = 1e-6  # a time stamp that was written down with six digits still means its frame
     first = 0 if start is None else int(np.searchsorted(times, start - close))
     stop = len(times) if end is None else int(np.searchsorted(times, end - close))
-    finish = float(times[0]) + stream.info.duration
+    finish = float(times[0]) + duration
     if first >= stop and start is not None and times[0] <= start < finish:
         shown = int(np.searchsorted(times, start + close, side="right")) - 1
         return shown, shown + 1
@@ -159,14 +178,15 @@ def _checked(number: int, num_frames: int, name: str) -> int:
     return number
 
 
-def _read_frames(stream: VideoStream | HelperStream, indices: list[int]) -> torch.Tensor:
+def _read_frames(stream: Stream, indices: list[int]) -> torch.Tensor:
     """uint8 `[len(indices), 3, height, width]`."""
     numbers, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     frames = np.empty((len(numbers), stream.info.height, stream.info.width, 3), np.uint8)
     for row, picture in enumerate(stream.pictures(numbers.tolist())):
         if picture.shape != frames.shape[1:]:
             height, width, _ = picture.shape
-            at, before = float(stream.timestamps[numbers[row]]), f"{stream.info.width}x{stream.info.height}"
+            at = None if stream.timestamps is None else float(stream.timestamps[numbers[row]])
+            before = f"{stream.info.width}x{stream.info.height}"
             raise VideoDecodingError(
                 stream.name, f"its picture changes from {before} to {width}x{height}", at
             )

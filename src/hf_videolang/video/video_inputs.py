@@ -16,7 +16,7 @@ from .video_decoding import decode_video, probe_video
 SampleFrames = Callable[[VideoMetadata], Sequence[int]]
 
 EXPECTED_VIDEO = (
-    "a path, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or PyAV decoder, frames as an array or "
+    "a path of a file or of a folder of pictures, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or PyAV decoder, frames as an array or "
     "tensor [frames, height, width, channels] or [frames, channels, height, width], or a list of frames"
 )
 
@@ -133,8 +133,9 @@ def read_frames(
     Decode the sampled frames of a file or an open decoder, and only these.
 
     Args:
-        video: path, URL, bytes, binary file, torchcodec `VideoDecoder`, PyAV container, or a dictionary with "path"
-            or "bytes" (those of `datasets`) and perhaps "start" and "end" in seconds, to which it is then cut.
+        video: path (of a file, or of a folder of pictures), URL, bytes, binary file, torchcodec `VideoDecoder`, PyAV
+            container, or a dictionary with "path" or "bytes" (those of `datasets`) and perhaps "start" and "end" in
+            seconds, to which it is then cut.
         sample: gives the positions of the frames to read; `None` reads all.
         needs_frame_rate: the rule asks for frames per second, so that the file is looked into beforehand.
 
@@ -143,7 +144,7 @@ def read_frames(
 
     Raises:
         VideoDecodingError: the video cannot be read.
-        ValueError: a dictionary without a video, or an empty path.
+        ValueError: a dictionary without a video, an empty path, or a frame rate asked of a folder of pictures.
     """
     if _is_torchcodec(video):
         return _read_torchcodec(video, sample)
@@ -157,6 +158,10 @@ def read_frames(
         source = _source_of_container(video)
     if isinstance(source, str) and not source:
         raise ValueError("the path of the video is an empty string; expected a file or a URL.")
+    if needs_frame_rate and isinstance(source, (str, Path)) and Path(source).is_dir():
+        raise ValueError(
+            f"fps was asked for, but the frame rate of the pictures in {source} is unknown; ask for num_frames."
+        )
     frames_per_second = probe_video(source).frames_per_second if needs_frame_rate else None
 
     def select(total_frames: int) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""A path, URL, bytes or open file becomes a local file, which is all that the decoders need to know."""
+"""A path, URL, bytes or open file becomes a local file (or folder), which is all that the decoders need to know."""
 
 import http.client
 import os
@@ -14,7 +14,7 @@ from .decoded_video import VideoDecodingError
 
 @contextmanager
 def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
-    """Absolute path of the video, and its name for errors.
+    """Absolute path of the video, which may be a folder of pictures, and its name for errors.
 
     What is no file yet becomes a temporary one that lives as long as the context.
 
@@ -35,7 +35,7 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
     if not (is_bytes or is_file or is_url):
         # Made absolute, so that FFmpeg cannot take a name like "concat:a|b" for one of its protocols.
         path = os.path.abspath(source)
-        if not os.path.isfile(path):  # a pipe or a device would block FFmpeg
+        if not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe or a device would block FFmpeg
             reason = "it is not a regular file" if os.path.exists(path) else "there is no such file"
             raise VideoDecodingError(os.fspath(source), reason)
         yield path, os.fspath(source)

@@ -13,6 +13,7 @@ from hf_videolang.models.clip_vip.modeling_clip_vip import (
     CLIPViPTextModelWithProjection,
     CLIPViPVisionModel,
     CLIPViPVisionModelWithProjection,
+    QuickGELU,
 )
 from tests.common.tiny import tiny_config, tiny_inputs, tiny_model
 from tests.models.clip_vip.dense_reference import allowed, encode_one_clip
@@ -335,6 +336,154 @@ def test_lora_trains_saves_and_reloads(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(tiny_model(), tmp_path)
     torch.testing.assert_close(loaded(**inputs).logits_per_text.detach(), after, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "close"),
+    [
+        (torch.float64, {"atol": 1e-14, "rtol": 1e-14}),
+        (torch.float32, {"atol": 1e-6, "rtol": 1e-6}),
+        (torch.bfloat16, {"atol": 1e-2, "rtol": 2e-2}),
+    ],
+)
+def test_quick_gelu_and_its_gradient_equal_the_formula(dtype, close):
+    x = torch.linspace(-12, 12, 1001, dtype=torch.float64)
+    gradient = torch.cos(3 * x)  # as if from above
+    formula = x.clone().requires_grad_()
+    expected = formula * torch.sigmoid(1.702 * formula)
+    expected.backward(gradient)
+    ours = x.to(dtype).requires_grad_()
+    output = QuickGELU()(ours)
+    output.backward(gradient.to(dtype))
+    assert output.dtype == dtype and torch.equal(ours.detach(), x.to(dtype))
+    torch.testing.assert_close(output.double(), expected, **close)
+    torch.testing.assert_close(ours.grad.double(), formula.grad, **close)
+
+
+def test_quick_gelu_has_second_derivatives_and_maps_over_a_batch():
+    x = torch.linspace(-3, 3, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+    assert torch.autograd.gradgradcheck(QuickGELU(), x)
+    per_row = torch.func.vmap(torch.func.grad(lambda row: QuickGELU()(row).sum()))(x.detach())
+    torch.testing.assert_close(per_row, torch.autograd.grad(QuickGELU()(x).sum(), x)[0])
+
+
+class QuickGELUAsWritten(torch.nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(1.702 * x)
+
+
+def test_gradients_of_gradients_equal_those_of_the_formula():
+    model, pixels = tiny_model().double(), tiny_inputs()["pixel_values_videos"].double()
+    model.set_attn_implementation("eager")  # the fused kernels have no second derivative
+    weight = model.vision_model.encoder.layers[0].mlp.fc1.weight
+
+    def penalty_gradient():
+        embedding = model(pixel_values_videos=pixels).video_embeds
+        (first,) = torch.autograd.grad(embedding.sum(), weight, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), weight)[0]
+
+    ours = penalty_gradient()
+    for layer in model.vision_model.encoder.layers:
+        assert isinstance(layer.mlp.activation_fn, QuickGELU)
+        layer.mlp.activation_fn = QuickGELUAsWritten()
+    expected = penalty_gradient()
+    torch.testing.assert_close(ours, expected, atol=1e-5 * expected.abs().max().item(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_hooks_see_what_the_layers_made(grad):
+    model, inputs = tiny_model(), tiny_inputs()
+    mlp = model.vision_model.encoder.layers[0].mlp
+    seen, gradients_seen = {}, {}
+    for name in ("fc1", "activation_fn", "fc2"):
+        module = mlp.get_submodule(name)
+        module.register_forward_hook(lambda _, args, out, name=name: seen.update({name: (args[0], out)}))
+        module.register_full_backward_hook(lambda _, i, o, name=name: gradients_seen.update({name: o[0]}))
+    with torch.set_grad_enabled(grad):
+        loss = model(**inputs, return_loss=True).loss
+    # Looked at after the pass: what a hook kept must not have been written over.
+    (x, inner), (activation_input, activated), (fc2_input, output) = (
+        seen[name] for name in ("fc1", "activation_fn", "fc2")
+    )
+    expected = x @ mlp.fc1.weight.T + mlp.fc1.bias
+    torch.testing.assert_close(inner, expected, **CLOSE)
+    torch.testing.assert_close(activation_input, expected, **CLOSE)
+    torch.testing.assert_close(activated, expected * torch.sigmoid(1.702 * expected), **CLOSE)
+    torch.testing.assert_close(output, fc2_input @ mlp.fc2.weight.T + mlp.fc2.bias, **CLOSE)
+    if grad:
+        loss.backward()
+        assert {name: tuple(value.shape) for name, value in gradients_seen.items()} == {
+            name: tuple(out.shape) for name, (_, out) in seen.items()
+        }
+
+
+class FrozenHalfPrecisionLinear(torch.nn.Module):
+    """Stands for a quantised layer: no `weight` parameter, its own arithmetic."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.register_buffer("packed", linear.weight.detach().to(torch.bfloat16))
+        self.register_buffer("offset", linear.bias.detach())
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.packed.to(x.dtype), self.offset)
+
+
+@pytest.mark.parametrize("names", [["fc1", "fc2"], ["q_proj", "k_proj", "v_proj", "out_proj"]])
+def test_every_linear_layer_may_be_replaced(names):
+    replaced, rounded, inputs = tiny_model(), tiny_model(), tiny_inputs()
+    for model in (replaced, rounded):
+        for layer in model.vision_model.encoder.layers:
+            for name in names:
+                parent = layer.mlp if name.startswith("fc") else layer.self_attn
+                linear = parent.get_submodule(name)
+                if model is rounded:
+                    linear.weight.data = linear.weight.data.to(torch.bfloat16).float()
+                else:
+                    setattr(parent, name, FrozenHalfPrecisionLinear(linear))
+    expected, output = rounded(**inputs, return_loss=True), replaced(**inputs, return_loss=True)
+    torch.testing.assert_close(output.video_embeds, expected.video_embeds, **CLOSE)
+    expected.loss.backward()
+    output.loss.backward()
+    for name, parameter in replaced.named_parameters():
+        torch.testing.assert_close(parameter.grad, rounded.get_parameter(name).grad, atol=1e-5, rtol=1e-4)
+
+
+def test_lora_on_every_linear_layer_merges_to_the_same_features():
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    inputs, targets = tiny_inputs(), ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    config = LoraConfig(r=4, target_modules=targets, init_lora_weights=False)
+    model = get_peft_model(tiny_model(), config).eval()
+    with torch.no_grad():
+        adapted = model(**inputs).logits_per_text
+        assert not torch.allclose(adapted, tiny_model()(**inputs).logits_per_text, atol=1e-2)
+        merged = model.merge_and_unload()(**inputs).logits_per_text
+    torch.testing.assert_close(merged, adapted, atol=1e-3, rtol=1e-4)
+
+
+def test_backward_keeps_no_more_than_it_needs():
+    """Elements that autograd keeps for one block, in units of [B, S, D]: a guard of the memory that training takes."""
+    model, pixels = tiny_model(), tiny_inputs(batch=3)["pixel_values_videos"]
+    layer, tokens = model.vision_model.encoder.layers[0], 4 + 4 * 16
+    mask = model.vision_model._key_mask(None, pixels)
+    hidden, kept = torch.randn(3, tokens, 64, requires_grad=True), {}
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes() / tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = layer(hidden, mask, False, 4)
+    # Block input, norm, q, attended twice (before and after proxies and frames are joined), sum, norm; k and v with the
+    # proxies repeated in each of four frames; two in the MLP, of twice the width here. Little else.
+    needed = 7 + 2 * (4 * 20 / 68) + 2 * 2
+    assert sum(kept.values()) / hidden.numel() == pytest.approx(needed, rel=0.05)
+    output.sum().backward()
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -8,14 +8,15 @@ model on the test set.)
 import csv
 import json
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.held_out import hold_out_validation
-from hf_videolang.data.records import Clip, RetrievalProtocol, find_videos, list_files, name_some
+from hf_videolang.data.records import Clip, RetrievalProtocol, find_videos, list_files, name_some, video_name
 
-SPLITS = ("train", "validation", "test")
+from .annotated_benchmark import SPLITS
+from .annotation_files import AnnotationFiles, in_layout
+from .clip_vip_annotations import read_clip_vip_annotations
+
 OFFICIAL_VALIDATION = {f"video{number}" for number in range(6513, 7010)}
 
 # File names, lower case, by which each list is known; the first that is there is read.
@@ -36,6 +37,7 @@ LISTS = {
 # One of the first two has all sentences; the official download has the two others together.
 SENTENCES = ("msrvtt_data.json", "msr_vtt.json")
 SENTENCES_IN_TWO = ("train_val_videodatainfo.json", "test_videodatainfo.json")
+EXPECTED = '{"videos": [{"video_id", "split", …}, …], "sentences": [{"video_id", "caption"}, …]}'
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,17 @@ PROTOCOLS = {
     "msrvtt-7k-1ka": _Protocol("full_train+full_validation", "1ka_test", (7010, 497, 1000)),
     "msrvtt-full": _Protocol("full_train+full_validation", "full_test", (7010, 497, 2990)),
 }
+
+
+@dataclass(frozen=True)
+class MSRVTT:
+    """A protocol of MSR-VTT by its name, read as an `AnnotatedBenchmark` is."""
+
+    name: str
+    splits: tuple[str, ...] = SPLITS
+
+    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], RetrievalProtocol]:
+        return read_msrvtt(self.name, data_dir, split)
 
 
 def read_msrvtt(name: str, data_dir: str | Path, split: str) -> tuple[list[Clip], RetrievalProtocol]:
@@ -110,12 +123,11 @@ def _train_or_validation(clips: list[Clip], split: str) -> list[Clip]:
     return train if split == "train" else official
 
 
-class _Annotations:
-    """The annotation files below one folder; remembers in `sources` which were read."""
+class _Annotations(AnnotationFiles):
+    """The lists and sentences of MSR-VTT below one folder."""
 
     def __init__(self, files: list[Path]):
-        self.files = [file for file in files if file.suffix in (".json", ".jsonl", ".csv", ".txt")]
-        self.sources: list[Path] = []
+        super().__init__("MSR-VTT", files)
         self._listed: dict[str, list[str]] = {}
         self._sentences: dict[str, list[str]] | None = None
         self._official_splits: dict[str, str] = {}
@@ -130,9 +142,8 @@ class _Annotations:
         """Video ids of one list, or of several joined by "+"."""
         if "+" in name:
             return [video_id for part in name.split("+") for video_id in self.read_list(part)]
-        file = self._find(LISTS[name])
+        file = self.find(LISTS[name])
         if file is not None:
-            self.sources.append(file)
             return self._read_list_file(file)
         if name == "9k_train":  # by definition all videos outside the 1K-A test
             test = set(_Annotations(self.files).read_list("1ka_test"))
@@ -142,13 +153,14 @@ class _Annotations:
             sentences = self._read_sentences()
             if any(self._official_splits.values()):
                 return [video_id for video_id in sentences if self._official_splits.get(video_id) == official]
-        raise self._missing(LISTS[name], f"the list {name!r}")
+        raise self.missing(LISTS[name], f"the list {name!r}")
 
     def _read_list_file(self, file: Path) -> list[str]:
         if file.suffix == ".txt":
-            return file.read_text(encoding="utf-8").split()
+            return file.read_text(encoding="utf-8-sig").split()
         if file.suffix in (".json", ".jsonl"):
-            self._listed |= read_clip_vip_annotations(file)
+            for annotation in read_clip_vip_annotations(file):
+                self._listed.setdefault(video_name(annotation.video), []).extend(annotation.captions)
             return list(self._listed)
         with open(file, encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -165,20 +177,14 @@ class _Annotations:
     def _read_sentences(self) -> dict[str, list[str]]:
         """Sentences by video id from the MSR-VTT json: one file, or train_val_ and test_videodatainfo.json."""
         if self._sentences is None:
-            one = self._find(SENTENCES)
-            files = [one] if one else [file for name in SENTENCES_IN_TWO if (file := self._find((name,)))]
+            one = self.find(SENTENCES)
+            files = [one] if one else [file for name in SENTENCES_IN_TWO if (file := self.find((name,)))]
             if not files:
-                raise self._missing(SENTENCES + SENTENCES_IN_TWO, "the sentences of all videos")
+                raise self.missing(SENTENCES + SENTENCES_IN_TWO, "the sentences of all videos")
             self._sentences = {}
             for file in files:
-                try:
+                with in_layout(file, "MSR-VTT", EXPECTED):
                     self._read_sentence_file(file, self._sentences)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise ValueError(
-                        f"{file} is not in the layout of MSR-VTT ({type(error).__name__}: {error}); expected "
-                        '{"videos": [{"video_id", "split", …}, …], "sentences": [{"video_id", "caption"}, …]}.'
-                    ) from error
-            self.sources += files
         return self._sentences
 
     def _read_sentence_file(self, file: Path, sentences: dict[str, list[str]]) -> None:
@@ -189,22 +195,3 @@ class _Annotations:
             sentences.setdefault(video_id, []).append(sentence["caption"])
         for video in content.get("videos", []):
             self._official_splits[video["video_id"]] = video.get("split", "")
-
-    def _find(self, patterns: tuple[str, ...]) -> Path | None:
-        for pattern in patterns:
-            found = [file for file in self.files if fnmatch(file.name.lower(), pattern)]
-            if len({file.read_bytes() for file in found}) > 1:
-                raise ValueError(
-                    f"Several different files could be the list {pattern}: {name_some([str(file) for file in found])}. "
-                    "Keep one of them below the data folder."
-                )
-            if found:
-                return found[0]
-        return None
-
-    def _missing(self, patterns: tuple[str, ...], what: str) -> FileNotFoundError:
-        names = name_some([file.name for file in self.files], 20) or "none"
-        return FileNotFoundError(
-            f"MSR-VTT: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) below the data "
-            f"folder; annotation files there: {names}."
-        )

@@ -167,42 +167,95 @@ class CLIPViPProxyAttention(CLIPViPAttention):
     """
     Proxy-guided attention (SPEC §1.2, `forward2` of the original's CLIPAttention): a proxy sees everything, a patch
     sees the proxies and its own frame. Equal to one masked attention over all tokens, at a fraction of its cost: the
-    proxies' keys and values are put in front of each frame's, and the frames become the batch.
+    proxies' keys and values are put in front of each frame's, and the frames become the batch. The proxies' queries
+    read the same folded keys, so that no second copy is kept for backward; a mask hides all but one of the repeats.
     """
 
     def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
         proxies = self.config.num_proxy_tokens
+
+        def by_frame(x):  # [B, M + T*L, D] -> [B, T, M + L, D]
+            patches = x[:, proxies:].unflatten(1, (num_frames, -1))
+            shared = x[:, None, :proxies].expand(-1, num_frames, -1, -1)
+            return torch.cat([shared, patches], dim=2)
+
         key, value = self.k_proj(hidden_states), self.v_proj(hidden_states)
+        key, value = by_frame(key), by_frame(value)
         query = self.q_proj(hidden_states[:, :1] if pooled_only else hidden_states)
-        output, weights = self.attend(query[:, :proxies], key, value, attention_mask, **kwargs)
+        # Contiguous, that is a copy of few rows, so that backward does not keep all queries for them.
+        proxy_query = query[:, :proxies].contiguous()
+        output, weights = self.attend(
+            proxy_query, key.flatten(1, 2), value.flatten(1, 2), attention_mask, **kwargs
+        )
         if pooled_only:
             return self.out_proj(output), weights
 
-        def by_frame(x):  # [B, M + T*L, D] -> [B*T, M + L, D]
-            patches = x[:, proxies:].unflatten(1, (num_frames, -1))
-            shared = x[:, None, :proxies].expand(-1, num_frames, -1, -1)
-            return torch.cat([shared, patches], dim=2).flatten(0, 1)
-
         # No mask here: what a patch of a real frame sees is real, and a padded frame is seen by nobody else.
-        frame_query = query[:, proxies:].unflatten(1, (num_frames, -1)).flatten(0, 1)
-        frame_output, frame_weights = self.attend(frame_query, by_frame(key), by_frame(value), **kwargs)
+        query = query[:, proxies:].unflatten(1, (num_frames, -1)).flatten(0, 1)
+        frame_output, frame_weights = self.attend(query, key.flatten(0, 1), value.flatten(0, 1), **kwargs)
         frame_output = frame_output.unflatten(0, (-1, num_frames)).flatten(1, 2)
         output = self.out_proj(torch.cat([output, frame_output], dim=1))
 
         if weights is not None and kwargs.get("output_attentions", self.config.output_attentions):
-            weights = torch.cat([weights, self._over_all_tokens(frame_weights, num_frames)], dim=2)
+            weights = self._over_all_tokens(weights, frame_weights, num_frames)
         return output, weights
 
-    def _over_all_tokens(self, frame_weights: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """[B*T, heads, L, M + L] -> [B, heads, T*L, M + T*L], zero where a patch looks at another frame."""
+    def _over_all_tokens(self, proxy_weights, frame_weights, num_frames: int) -> torch.Tensor:
+        """
+        [B, heads, M, T*(M + L)] and [B*T, heads, L, M + L] -> [B, heads, M + T*L, M + T*L], zero where a patch looks
+        at another frame.
+        """
+        proxies = self.config.num_proxy_tokens
+        proxy_weights = proxy_weights.unflatten(-1, (num_frames, -1))
+        proxy_weights = torch.cat(
+            [proxy_weights[..., 0, :proxies], proxy_weights[..., proxies:].flatten(-2)], dim=-1
+        )
         to_proxies, to_patches = (
             frame_weights.unflatten(0, (-1, num_frames))
             .transpose(1, 2)
-            .split([self.config.num_proxy_tokens, frame_weights.shape[-2]], dim=-1)
+            .split([proxies, frame_weights.shape[-2]], dim=-1)
         )
         same_frame = torch.eye(num_frames, dtype=to_patches.dtype, device=to_patches.device)
         to_patches = torch.einsum("bhtqk,tu->bhtquk", to_patches, same_frame)
-        return torch.cat([to_proxies.flatten(2, 3), to_patches.flatten(4, 5).flatten(2, 3)], dim=-1)
+        patch_weights = torch.cat([to_proxies.flatten(2, 3), to_patches.flatten(4, 5).flatten(2, 3)], dim=-1)
+        return torch.cat([proxy_weights, patch_weights], dim=2)
+
+
+class QuickGELUFunction(torch.autograd.Function):
+    """
+    x * sigmoid(1.702 x) as silu(1.702 x) / 1.702 (SPEC §1.2).
+
+    Forward makes one new tensor where the formula as written makes three, and backward keeps x alone: fresh memory of
+    this size, [B, S, 4D], costs a CPU more time than the arithmetic, a GPU as much time as some of the products. x
+    itself stays as it is: a forward hook may have kept it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return nn.functional.silu(x * 1.702, inplace=True).mul_(1 / 1.702)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        if (
+            torch.is_grad_enabled()
+        ):  # a graph of the gradient is asked for, and silu_backward has no derivative
+            gate = torch.sigmoid(1.702 * x)
+            return gradient * gate * (1 + 1.702 * x * (1 - gate))
+        return torch.ops.aten.silu_backward(gradient, x * 1.702)  # the factors 1.702 and 1 / 1.702 cancel
+
+
+class QuickGELU(nn.Module):
+    """CLIP's activation, see [`QuickGELUFunction`]."""
+
+    def forward(self, hidden_states):
+        return QuickGELUFunction.apply(hidden_states)
 
 
 class CLIPViPMLP(nn.Module):
@@ -211,7 +264,7 @@ class CLIPViPMLP(nn.Module):
     def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
         super().__init__()
         self.config = config
-        self.activation_fn = ACT2FN[config.hidden_act]
+        self.activation_fn = QuickGELU() if config.hidden_act == "quick_gelu" else ACT2FN[config.hidden_act]
         width, inner, depth = config.hidden_size, config.intermediate_size, config.num_hidden_layers
         self.fc1 = _with_init_std(nn.Linear(width, inner), config, (2 * width) ** -0.5)
         self.fc2 = _with_init_std(nn.Linear(inner, width), config, (2 * depth * width) ** -0.5)
@@ -596,7 +649,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values_videos, video_attention_mask))
         hidden_states = self.encoder(
             hidden_states,
-            self._key_mask(video_attention_mask),
+            self._key_mask(video_attention_mask, pixel_values_videos),
             pooled_only,
             pixel_values_videos.shape[1],
             **kwargs,
@@ -608,13 +661,26 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
             last_hidden_state=None if pooled_only else hidden_states, pooler_output=pooled
         )
 
-    def _key_mask(self, video_attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-        """[B, T] -> [B, 1, 1, M + T*L], `True` = token to attend to."""
+    def _key_mask(
+        self, video_attention_mask: torch.Tensor | None, pixels: torch.Tensor
+    ) -> torch.Tensor | None:
+        """
+        [B, T] -> [B or 1, 1, 1, keys], `True` = key to attend to. Keys are all tokens, [M + T*L]; in proxy attention
+        [T, M + L] flattened, where the proxies' repeats in later frames are hidden.
+        """
+        proxies, frames = self.config.num_proxy_tokens, pixels.shape[1]
+        patches = (self.config.image_size // self.config.patch_size) ** 2
+        if self.config.frame_fusion == "proxy":
+            if video_attention_mask is None:
+                video_attention_mask = torch.ones(1, frames, device=pixels.device)
+            patch_mask = video_attention_mask.bool()[:, :, None].expand(-1, -1, patches)
+            first_frame = (torch.arange(frames, device=pixels.device) == 0)[None, :, None]
+            proxy_mask = first_frame.expand(len(patch_mask), -1, proxies)
+            return torch.cat([proxy_mask, patch_mask], dim=2).flatten(1)[:, None, None]
         if video_attention_mask is None:
             return None
-        patches = (self.config.image_size // self.config.patch_size) ** 2
         mask = video_attention_mask.bool().repeat_interleave(patches, dim=1)
-        return nn.functional.pad(mask, (self.config.num_proxy_tokens, 0), value=True)[:, None, None]
+        return nn.functional.pad(mask, (proxies, 0), value=True)[:, None, None]
 
 
 def _projection(config: CLIPViPTextConfig | CLIPViPVisionConfig) -> nn.Linear:

@@ -171,40 +171,45 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         return [to_rgb_frames(frames, layout or input_data_format).to(device) for frames, layout in videos]
 
     def _preprocess(self, videos: list[torch.Tensor], **kwargs) -> BatchFeature:
-        processed = [self._process_clip(frames, **kwargs) for frames in videos]
-        sizes = {tuple(clip.shape[-2:]) for clip in processed}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"videos of heights and widths {sorted(sizes)} do not fit one batch; resize them (do_resize=True with "
-                "size={'height': ..., 'width': ...}) or process them one by one."
-            )
-        lengths = torch.tensor([len(clip) for clip in processed])
-        data = {"pixel_values_videos": torch.nn.utils.rnn.pad_sequence(processed, batch_first=True)}
+        """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
+        batch, lengths = None, torch.tensor([len(frames) for frames in videos])
+        for number, frames in enumerate(videos):
+            if kwargs["do_rescale"]:
+                _check_range(frames)
+            for i, frame in enumerate(frames):  # one by one: 2 to 5 times faster than the clip at once
+                picture = self._process_picture(frame, **kwargs)
+                if batch is None:
+                    make = picture.new_zeros if (lengths != lengths[0]).any() else picture.new_empty
+                    batch = make((len(videos), int(lengths.max()), *picture.shape))
+                if picture.shape != batch.shape[2:]:
+                    raise ValueError(
+                        f"videos of heights and widths {sorted({tuple(batch.shape[-2:]), tuple(picture.shape[-2:])})} "
+                        "do not fit one batch; resize them (do_resize=True with size={'height': ..., 'width': ...}) or "
+                        "process them one by one."
+                    )
+                batch[number, i] = picture
+            if kwargs["do_normalize"] and batch is not None:
+                mean, std = (
+                    batch.new_tensor(kwargs[key]).view(-1, 1, 1) for key in ("image_mean", "image_std")
+                )
+                batch[number, : len(frames)].sub_(mean).div_(std)
+        data = {"pixel_values_videos": batch}
         if (lengths != lengths[0]).any():
             data["video_attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         return BatchFeature(data=data, tensor_type=kwargs.get("return_tensors"))
 
-    def _process_clip(self, frames: torch.Tensor, **options) -> torch.Tensor:
-        """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
-        if options["do_rescale"]:
-            _check_range(frames)
-        pictures = []
-        for frame in frames:  # one by one: 2 to 5 times faster than the clip at once, and bounded memory
-            picture = frame[None].float()
-            if options["do_rescale"] and not frame.is_floating_point():
-                picture.mul_(options["rescale_factor"])
-            if options["do_resize"]:
-                picture = self.resize(
-                    picture, options["size"], options["resample"], antialias=options["antialias"]
-                )
-            if options["do_center_crop"]:
-                picture = self.center_crop(picture, options["crop_size"])
-            pictures.append(picture)
-        clip = torch.cat(pictures)
-        if options["do_normalize"]:
-            mean, std = (clip.new_tensor(options[key]).view(-1, 1, 1) for key in ("image_mean", "image_std"))
-            clip.sub_(mean).div_(std)
-        return clip
+    def _process_picture(self, frame: torch.Tensor, **options) -> torch.Tensor:
+        is_float = frame.is_floating_point()
+        picture = frame[None].contiguous().float()  # channels first in memory, too: the resize is faster
+        if options["do_rescale"] and not is_float:
+            picture.mul_(options["rescale_factor"])
+        if options["do_resize"]:
+            picture = self.resize(
+                picture, options["size"], options["resample"], antialias=options["antialias"]
+            )
+        if options["do_center_crop"]:
+            picture = self.center_crop(picture, options["crop_size"])
+        return picture[0]
 
 
 def _check_range(frames: torch.Tensor) -> None:

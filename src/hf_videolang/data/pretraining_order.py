@@ -1,0 +1,122 @@
+"""Which clips a step of pre-training takes: a pure function of seed and step, the same on every process."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+
+class Place(NamedTuple):
+    """Where a clip is found, and in which pass over its source it is seen."""
+
+    source: str
+    epoch: int
+    shard: int
+    row: int
+
+
+class PretrainingOrder:
+    """
+    The order of a run over sources of shards whose lengths are known.
+
+    *Sources* take turns in cycles of `sum(ratios)` steps, in a new order each cycle, so that the ratios are exact.
+
+    *Clips of one source*: for each pass over it (its epoch) the shards are put in a new order, and the rows of each
+    shard, too. This sequence is cut into `batch_size` equal spans, and a batch takes the next clip of every span: from
+    as many shards as it has clips, if there are so many. Hence
+
+    - no clip comes twice in a pass, and none is left out but a remainder of fewer than `batch_size`, another one in
+      each pass;
+    - a process that owns some slots of the batch reads some stretches of the sequence, and no two read the same;
+    - N processes with a batch of B take what one process with a batch of N * B takes;
+    - nothing has to be kept to go on at a step in the middle: its clips follow from its number.
+
+    Args:
+        lengths: source -> number of clips in each of its shards. A changed shard is another order.
+        ratios: source -> how often it is taken, relative to the others.
+        batch_size: of all processes together.
+        seed (defaults to 42): another seed, another order.
+
+    Raises:
+        ValueError: a ratio below 1, or a source with fewer clips than a batch.
+    """
+
+    def __init__(
+        self,
+        lengths: Mapping[str, Sequence[int]],
+        ratios: Mapping[str, int],
+        batch_size: int,
+        seed: int = 42,
+    ):
+        self.lengths = {name: np.array(lengths[name], dtype=np.int64) for name in sorted(lengths)}
+        self.ratios = {name: ratios[name] for name in self.lengths}
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_clips = {name: int(counts.sum()) for name, counts in self.lengths.items()}
+        self.num_steps = {name: clips // batch_size for name, clips in self.num_clips.items()}
+        for name, clips in self.num_clips.items():
+            if self.ratios[name] < 1:
+                raise ValueError(f"the source {name} has the ratio {self.ratios[name]}; expected 1, 2, 3, …")
+            if clips < batch_size:
+                raise ValueError(
+                    f"the source {name} has {clips} clips, fewer than one global batch of {batch_size} "
+                    "(per_device_train_batch_size x processes); lower per_device_train_batch_size."
+                )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """As many steps as one pass over each source takes, together."""
+        return sum(self.num_steps.values())
+
+    def source(self, step: int) -> tuple[str, int]:
+        """The source of a step, and how many steps before it took the same."""
+        names = list(self.ratios)
+        once = np.repeat(range(len(names)), list(self.ratios.values()))
+        cycle, place = divmod(step, len(once))
+        turns = np.random.default_rng([self.seed, cycle]).permutation(once)
+        name = names[turns[place]]
+        return name, cycle * self.ratios[name] + int((turns[:place] == turns[place]).sum())
+
+    def batch(self, step: int, slots: Iterable[int] | None = None) -> list[Place]:
+        """The clips of a step, all `batch_size` of them or those of some slots."""
+        source, taken = self.source(step)
+        epoch, place = divmod(taken, self.num_steps[source])
+        slots = range(self.batch_size) if slots is None else slots
+        return [self._place(source, epoch, slot * self.num_steps[source] + place) for slot in slots]
+
+    def another(self, step: int, generator: np.random.Generator) -> Place | None:
+        """A clip of the same source drawn from those outside the batch of this step; `None` if there is none."""
+        source, taken = self.source(step)
+        steps = self.num_steps[source]
+        epoch, place = divmod(taken, steps)
+        others = self.num_clips[source] - self.batch_size
+        if not others:
+            return None
+        drawn = int(generator.integers(others))
+        if drawn < self.batch_size * (steps - 1):
+            slot, step_of_slot = divmod(drawn, steps - 1)
+            return self._place(source, epoch, slot * steps + step_of_slot + (step_of_slot >= place))
+        return self._place(source, epoch, drawn + self.batch_size)  # of the remainder
+
+    def _place(self, source: str, epoch: int, position: int) -> Place:
+        shards, ends = self._shards(source, epoch)
+        index = int(np.searchsorted(ends, position, side="right"))
+        shard = int(shards[index])
+        from_end = int(ends[index]) - position
+        return Place(source, epoch, shard, int(self._rows(source, epoch, shard)[-from_end]))
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def _shards(self, source: str, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The shards of a pass in their order, and where each ends in the sequence of clips."""
+        shards = self._generator(source, epoch, 0).permutation(len(self.lengths[source]))
+        return shards, self.lengths[source][shards].cumsum()
+
+    @lru_cache(maxsize=512)  # noqa: B019  a batch takes clips from many shards at once
+    def _rows(self, source: str, epoch: int, shard: int) -> np.ndarray:
+        rows = np.arange(self.lengths[source][shard], dtype=np.uint32)
+        return self._generator(source, epoch, 1 + shard).permutation(rows)
+
+    def _generator(self, source: str, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, crc32(source.encode()), *numbers])

@@ -1,0 +1,252 @@
+"""What fine-tuning and pre-training of two-tower models share: `transformers.Trainer` for contrastive losses."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput, SchedulerType
+
+from hf_videolang.hub.evaluation_results import write_evaluation
+from hf_videolang.hub.model_card import write_training_card
+from hf_videolang.inference.retrieval_evaluation import (
+    Scores,
+    encode_pairs,
+    evaluation_loader,
+    flat_metrics,
+    score_similarity,
+)
+from hf_videolang.losses import backward_in_chunks, gather_features
+
+from .contrastive_arguments import ContrastiveTrainingArguments
+from .optimization import NO_DECAY, DecayLastAdamW, learning_rate_scheduler, parameter_groups
+
+# The Trainer's names of the schedules that the original has, too.
+SCHEDULES = {
+    "cosine": "cosine",
+    "linear": "linear",
+    "inverse_sqrt": "inverse_square_root",
+    "constant": "constant",
+}
+
+
+class ContrastiveTrainer(Trainer):
+    """
+    A Trainer for two-tower models (`text_embeds`, `video_embeds`, `logit_scale`) and a loss over all pairs of a batch.
+
+    A subclass says what is encoded (`encode`) and what the loss is (`loss_on_features`). The loss sees the features of
+    all processes, with the exact gradient: N processes are one process with the N-fold batch. Optimiser, parameter
+    groups and schedule are the original's (SPEC §4); `logit_scale` is put back into [0, `max_logit_scale`] after each
+    update (the original: after the next forward pass, SPEC §3).
+
+    Evaluation scores every text against every video and logs both directions raw and after DSL, as
+    `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
+
+    Args:
+        model (`PreTrainedModel`): moved to the device.
+        args (`ContrastiveTrainingArguments`): how to train.
+        processor: of the model; it makes the batches and is saved with each checkpoint.
+        train_dataset, eval_dataset (`datasets.Dataset`): records.
+        data_collator: makes training batches: tensors with one row a training sample, and `num_broken_videos`. Its
+            `set_epoch` is called at the start of each epoch.
+        kwargs: further arguments of `Trainer`.
+
+    Raises:
+        ValueError: "skip" with several processes.
+    """
+
+    args: ContrastiveTrainingArguments
+    model: Any  # never None here
+    data_collator: Any
+    train_dataset: Any
+    eval_dataset: Any
+    loss_is_scaled_for_ga = False  # a mean over the batch
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: ContrastiveTrainingArguments,
+        processor: Any,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        data_collator: Any = None,
+        **kwargs,
+    ):
+        if args.on_broken_video == "skip" and args.world_size > 1:
+            raise ValueError(
+                f"on_broken_video is 'skip' with {args.world_size} processes, whose batches would differ in size; "
+                "use 'replace'."
+            )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processor,
+            **kwargs,
+        )
+        self.add_callback(_EveryEpochAndUpdate(self))
+        self.num_broken_videos = torch.zeros(1, dtype=torch.long, device=self.args.device)
+        self.evaluations: list[dict[str, Any]] = []
+        if self.is_fsdp_enabled:
+            # FSDP2 refuses a parameter without dimensions. Left whole on every process it needs no reduction either:
+            # each computes the loss of all pairs, hence its full gradient.
+            whole = nn.Module()
+            whole.logit_scale = self.model.logit_scale
+            self.accelerator.state.fsdp_plugin.ignored_modules = [whole.to(self.args.device)]
+
+    # ---- training ----
+
+    def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Unit features `[batch, dim]` of this process's rows, one tensor for each kind of thing the loss compares."""
+        raise NotImplementedError
+
+    def loss_on_features(self, *features: Tensor) -> Tensor:
+        """The loss of `encode`'s features, already of all processes; a mean over the batch, without dimensions."""
+        raise NotImplementedError
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if self.state.global_step >= self.state.max_steps:
+            return [], None  # resumed after the last update; the Trainer would do one more
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        if self.args.gradient_cache_chunk_size is not None:
+            loader.device = None  # rows go to the device chunk by chunk
+        return loader
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        chunk_size = self.args.gradient_cache_chunk_size
+        if chunk_size is None or max(map(len, inputs.values())) <= chunk_size:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        share = 1 / self.current_gradient_accumulation_steps
+        loss = backward_in_chunks(
+            lambda chunk: self.encode(model, self._prepare_inputs(chunk)),
+            self._loss_over_processes,
+            self._without_count(inputs),
+            chunk_size,
+            loss_parameters=[self.model.logit_scale],
+            backward=lambda value: self.accelerator.backward(value * share),
+            no_sync=partial(self.accelerator.no_sync, model),
+        )
+        return loss * share
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        features = self.encode(model, self._without_count(inputs))
+        loss = self._loss_over_processes(*features)
+        return (loss, features) if return_outputs else loss
+
+    def _without_count(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs = dict(inputs)
+        self.num_broken_videos += inputs.pop("num_broken_videos").sum().to(self.num_broken_videos.device)
+        return inputs
+
+    def _loss_over_processes(self, *features: Tensor) -> Tensor:
+        return self.loss_on_features(*map(gather_features, features))
+
+    def create_optimizer(self, model=None):
+        default = type(self.args).__dataclass_fields__["optim"].default
+        if self.optimizer is None and self.args.optim == default:
+            args, named = self.args, (model or self.model).named_parameters()
+            groups = parameter_groups(
+                named, args.learning_rate, args.weight_decay, args.lr_multiplier, args.lr_multiplier_name
+            )
+            betas = (args.adam_beta1, args.adam_beta2)
+            self.optimizer = DecayLastAdamW(groups, lr=args.learning_rate, betas=betas, eps=args.adam_epsilon)
+        return super().create_optimizer(model)
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        return [name for name, _ in model.named_parameters() if not any(part in name for part in NO_DECAY)]
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        schedule = SCHEDULES.get(SchedulerType(self.args.lr_scheduler_type).value)
+        if self.lr_scheduler is None and schedule is not None:
+            optimizer = optimizer or self.optimizer
+            self.lr_scheduler = learning_rate_scheduler(
+                optimizer, num_training_steps, self.args.warmup_steps, schedule
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs or "train_loss" in logs:
+            logs["logit_scale"] = self.model.logit_scale.item()
+            if self.args.on_broken_video != "raise":
+                logs["broken_videos"] = int(self.accelerator.reduce(self.num_broken_videos))
+                self.num_broken_videos.zero_()
+        super().log(logs, start_time)
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        # The Trainer goes on to write trainer_state.json, the sign of a complete checkpoint, and to delete old ones.
+        self.accelerator.wait_for_everyone()
+
+    # ---- evaluation ----
+
+    def get_eval_dataloader(self, eval_dataset=None) -> DataLoader:
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return evaluation_loader(
+            self.eval_dataset[dataset] if isinstance(dataset, str) else dataset,
+            self.processing_class,
+            self.accelerator,
+            batch_size=self.args.eval_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+        )
+
+    def get_test_dataloader(self, test_dataset) -> DataLoader:
+        return self.get_eval_dataloader(test_dataset)
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """
+        Encode both sides of the loader's records once and score all pairs.
+
+        Returns:
+            `predictions`: similarity `[texts, videos]`, `label_ids`: the video of each text, `metrics`.
+        """
+        model = self.model
+        if not self.accelerator._models:  # evaluation without training
+            model = self.accelerator.prepare_model(model, evaluation_mode=not self.is_fsdp_enabled)
+        model.eval()
+        self.callback_handler.eval_dataloader = dataloader
+        dataset = dataloader.dataset
+        embeddings = encode_pairs(model, self._with_progress(dataloader), dataset, self.accelerator)
+        similarity, labels = embeddings.similarity, embeddings.labels
+        self.last_scores: Scores = score_similarity(similarity, labels)
+        metrics = flat_metrics(self.last_scores, f"{metric_key_prefix}_")
+        return EvalLoopOutput(similarity.numpy(), labels.numpy(), metrics, len(dataset))
+
+    def _with_progress(self, dataloader: DataLoader) -> Iterator[Any]:
+        for batch in dataloader:
+            yield batch
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+    # ---- the card ----
+
+    def create_model_card(self, **kwargs) -> None:
+        """The family's card with the history of this run and what `self.evaluations` (see `write_evaluation`) holds."""
+        if self.is_world_process_zero():
+            write_training_card(self, **kwargs)
+            for evaluation in self.evaluations:
+                write_evaluation(str(self.args.output_dir), **evaluation)
+
+
+class _EveryEpochAndUpdate(TrainerCallback):
+    """What the Trainer gives no other place for."""
+
+    def __init__(self, trainer: ContrastiveTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.trainer.data_collator.set_epoch(int(state.epoch or 0))
+
+    @torch.no_grad()
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer.model.logit_scale.clamp_(0, args.max_logit_scale)

@@ -1,0 +1,178 @@
+"""Post-pretraining of CLIP-ViP: omnisource cross-modal learning over videos, subtitles, frames and captions."""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, TrainerCallback, TrainerState
+from transformers.trainer_callback import ExportableState
+
+from hf_videolang.data.pretraining_collator import PretrainingCollator
+from hf_videolang.data.pretraining_order import PretrainingOrder
+from hf_videolang.data.pretraining_sources import PretrainingSource
+from hf_videolang.losses import OMNISOURCE_LOSSES, contrastive_loss
+
+from .contrastive_trainer import ContrastiveTrainer
+from .pretraining_arguments import PretrainingTrainingArguments
+
+LOSSES: dict[str, Callable[..., Tensor]] = {**OMNISOURCE_LOSSES, "contrastive": contrastive_loss}
+
+
+class PretrainingTrainer(ContrastiveTrainer):
+    """
+    [`ContrastiveTrainer`] on sources of clips, with the loss of `args.loss` over what it compares of video, subtitle,
+    middle frame and caption.
+
+    The order of the clips follows from seed and step ([`PretrainingOrder`]), so that a resumed run repeats an unbroken
+    one without reading what lies behind it, and N processes train on what one process with the N-fold batch does.
+
+    Args:
+        model (`PreTrainedModel`): moved to the device.
+        args (`PretrainingTrainingArguments`): how to train.
+        processor: of the model; it makes the batches and is saved with each checkpoint.
+        sources: where the clips come from.
+        eval_dataset (*optional*): name -> records of a retrieval set.
+        kwargs: further arguments of `Trainer`.
+
+    Raises:
+        ValueError: there is no such loss, a source has fewer clips than a global batch, or no column of that name.
+    """
+
+    args: PretrainingTrainingArguments
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: PretrainingTrainingArguments,
+        processor: Any,
+        sources: Sequence[PretrainingSource],
+        eval_dataset: Any = None,
+        **kwargs,
+    ):
+        if args.loss not in LOSSES:
+            raise ValueError(f"loss is {args.loss!r}; expected one of {', '.join(LOSSES)}.")
+        self.loss_function = LOSSES[args.loss]
+        # Its arguments say what is encoded: (video, subtitle, frame, caption) or fewer.
+        self.features = [
+            name for name in inspect.signature(self.loss_function).parameters if name != "logit_scale"
+        ]
+        order = PretrainingOrder(
+            {source.name: source.lengths for source in sources},
+            {source.name: source.ratio for source in sources},
+            args.train_batch_size * args.world_size,
+            args.seed,
+        )
+        first = args.process_index * args.train_batch_size
+        collator = PretrainingCollator(
+            processor,
+            sources,
+            order,
+            range(first, first + args.train_batch_size),
+            features=self.features,
+            video_text=args.video_text,
+            on_broken_video=args.on_broken_video,
+            on_missing_text=args.on_missing_text,
+            seed=args.seed,
+        )
+        if args.max_steps <= 0:
+            batch = order.batch_size * args.gradient_accumulation_steps
+            args.max_steps = math.ceil(args.num_train_epochs * sum(order.num_clips.values()) / batch)
+        steps = range(order.steps_per_epoch)
+        super().__init__(model, args, processor, steps, eval_dataset, collator, **kwargs)
+        self.num_missing_texts = torch.zeros_like(self.num_broken_videos)
+        self.data_order = DataOrder(describe_order(order, sources, args.gradient_accumulation_steps))
+        self.add_callback(self.data_order)
+        self.add_callback(_StopAtStep())
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The steps of an epoch. Each process makes its own slots of a batch, so Accelerate has nothing to share out."""
+        args = self.args
+        return DataLoader(
+            self.train_dataset,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        inputs = dict(inputs)
+        frames = {"pixel_values_videos": inputs.pop("pixel_values_frames", None)}
+        features = {}
+        if "caption" in self.features:  # both kinds of text in one pass
+            for name in ("input_ids", "attention_mask"):
+                inputs[name] = torch.cat([inputs[name], inputs.pop(f"caption_{name}")])
+        outputs = model(**inputs)
+        features["video"] = outputs.video_embeds
+        features["subtitle"] = features["text"] = outputs.text_embeds
+        if "caption" in self.features:
+            features["subtitle"], features["caption"] = outputs.text_embeds.chunk(2)
+        if "frame" in self.features:
+            features["frame"] = model(**frames).video_embeds
+        return tuple(features[name] for name in self.features)
+
+    def loss_on_features(self, *features: Tensor) -> Tensor:
+        return self.loss_function(*features, self.model.logit_scale)
+
+    def _without_count(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        inputs = super()._without_count(inputs)
+        self.num_missing_texts += inputs.pop("num_missing_texts").sum().to(self.num_missing_texts.device)
+        return inputs
+
+    def log(self, logs, start_time=None):
+        if self.args.on_missing_text != "raise" and ("loss" in logs or "train_loss" in logs):
+            logs["missing_texts"] = int(self.accelerator.reduce(self.num_missing_texts))
+            self.num_missing_texts.zero_()
+        super().log(logs, start_time)
+
+
+def describe_order(
+    order: PretrainingOrder, sources: Sequence[PretrainingSource], gradient_accumulation_steps: int
+) -> dict[str, Any]:
+    """What a run must have in common with the checkpoint that it goes on from."""
+    return {
+        "seed": order.seed,
+        "global batch": order.batch_size,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        **{f"source {source.name}": source.fingerprint() for source in sources},
+    }
+
+
+class DataOrder(TrainerCallback, ExportableState):
+    """Keeps in each checkpoint (trainer_state.json) what the order of the clips depends on."""
+
+    def __init__(self, order: dict[str, Any]):
+        self.order = order
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"order": self.order}, "attributes": {}}
+
+    def check(self, checkpoint: str) -> None:
+        """
+        Raises:
+            ValueError: from this checkpoint the clips would go on in another order, some twice and some never.
+        """
+        saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
+        before = saved.get("DataOrder", {"args": {"order": {}}})["args"]["order"]
+        differing = [
+            f"{name}: {before.get(name)} there, {self.order.get(name)} now"
+            for name in sorted(before.keys() | self.order.keys())
+            if before.get(name) != self.order.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): going on, some would "
+                "come twice and some never. Restore what differs, or start a new run with this checkpoint as model."
+            )
+
+
+class _StopAtStep(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if args.stop_at_step is not None and state.global_step >= args.stop_at_step:
+            control.should_save = control.should_training_stop = True

@@ -1,0 +1,122 @@
+"""
+Post-pretrain a two-tower model on clips with subtitles and captions of their middle frames (CLIP-ViP, OCL).
+
+One GPU, or the CPU of a laptop, on tar or Parquet shards (hf-videolang data shard), or a video folder:
+    python -m hf_videolang.training.run_pretraining RECIPE.yaml --model clip-vip-start-b32 --sources my_shards
+
+Many GPUs (YAMLs for cpu, single_gpu, multi_gpu, fsdp2 and multi_node: hf_videolang/recipes/accelerate):
+    accelerate launch --config_file multi_node.yaml -m hf_videolang.training.run_pretraining \\
+        pretrain_clip_vip_b32.yaml --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
+
+Go on after a kill, from the last complete checkpoint and at the very clip (same sources, same global batch):
+    ... the same command with --resume_from_checkpoint true
+
+RECIPE.yaml is a file of yours or one that comes with the package. What the command line says wins over the recipe.
+The output folder gets the last model with processor, code and card (AutoModel loads it), eval_results.json,
+recipe.yaml and the history of the run (trainer_state.json).
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_videolang.data.pretraining_collator import MissingTextError
+from hf_videolang.data.pretraining_sources import open_sources
+from hf_videolang.data.retrieval_datasets import BENCHMARKS, load_retrieval_dataset
+from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.training.checkpoints import choose_checkpoint
+from hf_videolang.training.command import Data, end_process, evaluate_and_finish, run_command
+from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
+from hf_videolang.training.pretraining_trainer import PretrainingTrainer
+from hf_videolang.training.recipe_arguments import parse_recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return run_command(set_up, train_and_evaluate, argv)
+    except MissingTextError as error:  # known to this process alone
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def set_up(
+    argv: list[str] | None,
+) -> tuple[PretrainingArguments, PretrainingTrainer, Data, str | None, dict[str, Any]]:
+    """Everything that input of the user can be wrong for, before the first update."""
+    arguments, training_args, given = parse_recipe(
+        (PretrainingArguments, PretrainingTrainingArguments),
+        argv,
+        description=__doc__,
+        program="python -m hf_videolang.training.run_pretraining",
+    )
+    checkpoint = choose_checkpoint(training_args)
+
+    # ---- Model ----
+    model, processor = load_model_and_processor(arguments.model, arguments.num_frames, arguments.max_length)
+    model.text_model.requires_grad_(not arguments.freeze_text_model)
+    model.text_projection.requires_grad_(not arguments.freeze_text_projection)
+
+    # ---- Data ----
+    sources = open_sources(arguments.sources)
+    data = load_evaluation_sets(arguments.evaluation)
+    if not data:
+        training_args.eval_strategy = type(training_args.eval_strategy)("no")
+        training_args.eval_on_start = False
+    evaluation = {name: records for name, (records, _) in data.items()}
+    trainer = PretrainingTrainer(model, training_args, processor, sources, evaluation or None)
+    if checkpoint is not None:
+        trainer.data_order.check(checkpoint)
+    if training_args.process_index == 0:
+        print(*sources, *(protocol for _, protocol in data.values()), sep="\n")
+    return arguments, trainer, data, checkpoint, given
+
+
+def train_and_evaluate(
+    arguments: PretrainingArguments,
+    trainer: PretrainingTrainer,
+    data: Data,
+    checkpoint: str | None,
+    given: dict[str, Any],
+) -> None:
+    # ---- Training ----
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+
+    # ---- Evaluation ----
+    sources = arguments.sources
+    trained_on = Path(sources).name if isinstance(sources, str) else ", ".join(sources or ())
+    evaluate_and_finish(trainer, data, list(data), "none", trained_on, given)
+
+
+def load_evaluation_sets(settings: Any) -> Data:
+    """
+    The retrieval sets of a recipe by their names.
+
+    Raises:
+        ValueError: no mapping, an unknown key, data set or split.
+        FileNotFoundError: no such folder.
+    """
+    sets = settings or {}
+    if not isinstance(sets, Mapping):
+        raise ValueError(_expected(sets))
+    data = {}
+    for name, given in sets.items():
+        if isinstance(given, str):
+            given = {"dataset": name if name in BENCHMARKS else "videofolder", "data_dir": given}
+        known = {"dataset", "data_dir", "split"}
+        if not isinstance(given, Mapping) or "dataset" not in given or not set(given) <= known:
+            raise ValueError(_expected(given))
+        data[name] = load_retrieval_dataset(
+            given["dataset"], given.get("data_dir"), given.get("split", "test")
+        )
+    return data
+
+
+def _expected(given: Any) -> str:
+    return f"evaluation has {given!r}; expected a mapping of names to folders, or to dataset, data_dir and split."
+
+
+if __name__ == "__main__":
+    end_process(main())

@@ -1,0 +1,121 @@
+"""A folder of pictures that is a video: `<name>_000.jpg`, `<name>_001.jpg`, … (or `.png`)."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .decoded_video import VideoDecodingError, VideoInfo
+
+# Any beginning, the same for all pictures of a folder, and the number of the frame.
+PICTURE = re.compile(r"(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE)
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of the EXIF standard
+
+
+def is_picture_of_a_frame(name: str) -> bool:
+    """Whether a file of this name is a frame of the folder that it lies in."""
+    return PICTURE.fullmatch(name) is not None and not name.startswith(".")
+
+
+def list_pictures(folder: str, name: str | None = None) -> list[str]:
+    """File names of the frames of a folder, in their order.
+
+    Args:
+        folder: its path.
+        name: what errors call it.
+
+    Raises:
+        VideoDecodingError: there are no such pictures, they differ in the beginning of their names, or their numbers
+            are not 0, 1, 2, …
+    """
+    name = name or folder
+    found: dict[int, str] = {}
+    beginnings: dict[str, str] = {}
+    for file in sorted(os.listdir(folder)):
+        if file.startswith(".") or not (match := PICTURE.fullmatch(file)):
+            continue
+        beginning, number = match[1], int(match[2])
+        beginnings.setdefault(beginning, file)
+        if len(beginnings) > 1:
+            raise VideoDecodingError(
+                name, f"its pictures belong to several videos: {' and '.join(beginnings.values())}"
+            )
+        if number in found:
+            raise VideoDecodingError(name, f"frame {number} is there twice: {found[number]} and {file}")
+        found[number] = file
+    if not found:
+        reason = "it is not a regular file, nor a folder of pictures named <name>_000.jpg, <name>_001.jpg, …"
+        raise VideoDecodingError(name, reason)
+    absent = next((number for number in range(len(found)) if number not in found), None)
+    if absent is not None:
+        last = found[max(found)]
+        picture = f"{next(iter(beginnings))}{absent:03d}{os.path.splitext(last)[1]}"
+        reason = f"frame {absent} is absent ({picture}): its {len(found)} pictures go up to {last}, and count from 000"
+        if max(found) - min(found) + 1 == len(found):  # FFmpeg's default is to begin with 1
+            reason += "; rename them, or write them with ffmpeg's -start_number 0"
+        raise VideoDecodingError(name, reason)
+    return [found[number] for number in range(len(found))]
+
+
+class FrameFolderStream:
+    """The frames of a folder, with the face of a `VideoStream`; what was not asked for is not opened.
+
+    Pictures are turned upright by their EXIF orientation and become RGB: grey is repeated, alpha is dropped. No frame
+    rate is known, so there are no `timestamps`.
+
+    Args:
+        path: the folder.
+        name: the source as text, for errors.
+
+    Raises:
+        VideoDecodingError: as `list_pictures` does, or the header of the first picture cannot be read.
+    """
+
+    timestamps = None
+
+    def __init__(self, path: str, name: str):
+        self.name = name
+        self._folder = path
+        self._files = list_pictures(path, name)
+        with self._open(0) as first:
+            width, height = first.size
+            if first.getexif().get(ORIENTATION) in SIDEWAYS:
+                width, height = height, width
+            codec = str(first.format).lower()
+        self.info = VideoInfo(len(self._files), None, None, width, height, 0, codec, 0)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """As `VideoStream.pictures`; a picture of another size than the first is an error, too."""
+        for number in numbers:
+            with self._open(number) as image:
+                try:
+                    ImageOps.exif_transpose(image, in_place=True)
+                    picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+                except (
+                    Exception
+                ) as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
+                    raise self._broken(number, error) from error
+            height, width, _ = picture.shape
+            if (width, height) != (self.info.width, self.info.height):
+                raise VideoDecodingError(
+                    self.name,
+                    f"frame {number} ({self._files[number]}) has {width}x{height} pixels, the first one "
+                    f"{self.info.width}x{self.info.height}",
+                )
+            yield picture
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def _open(self, number: int) -> Any:
+        try:
+            return Image.open(os.path.join(self._folder, self._files[number]), formats=("JPEG", "PNG"))
+        except Exception as error:
+            raise self._broken(number, error) from error
+
+    def _broken(self, number: int, error: Exception) -> VideoDecodingError:
+        reason = f"frame {number} ({self._files[number]}) is no readable picture: {error}"
+        return VideoDecodingError(self.name, reason)

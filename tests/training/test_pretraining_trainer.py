@@ -1,0 +1,214 @@
+"""PretrainingTrainer in one process and in two: features, losses, gradients, gradient cache, number of updates."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from hf_videolang.data.pretraining_sources import open_sources
+from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.losses import contrastive_loss, omnisource_loss
+from hf_videolang.training.pretraining_arguments import PretrainingTrainingArguments
+from hf_videolang.training.pretraining_trainer import LOSSES, PretrainingTrainer
+from tests.losses.processes import run_processes
+from tests.training.tiny_pretraining import write_tiny_pretraining
+
+QUIET = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "logging_steps": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_pretraining(tmp_path_factory):
+    return write_tiny_pretraining(tmp_path_factory.mktemp("tiny_pretraining"))
+
+
+def make_trainer(folder, output_dir, sources=None, model=None, **options):
+    options = {**QUIET, "per_device_train_batch_size": 8, **options}
+    args = PretrainingTrainingArguments(output_dir=str(output_dir), **options)
+    loaded, processor = load_model_and_processor(folder / "model")
+    return PretrainingTrainer(
+        model or loaded, args, processor, open_sources(sources or str(folder / "shards"))
+    )
+
+
+def first_batch(trainer):
+    return next(iter(trainer.get_train_dataloader()))
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def features_one_by_one(model, batch):
+    """Each of the four kinds through a forward pass of its own."""
+    video, frame = (
+        model(pixel_values_videos=batch[name]).video_embeds
+        for name in ("pixel_values_videos", "pixel_values_frames")
+    )
+    subtitle, caption = (
+        model(input_ids=batch[f"{kind}input_ids"], attention_mask=batch[f"{kind}attention_mask"]).text_embeds
+        for kind in ("", "caption_")
+    )
+    return video, subtitle, frame, caption
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_and_gradients_are_those_of_features_encoded_one_by_one(tiny_pretraining, tmp_path, loss):
+    everything = first_batch(make_trainer(tiny_pretraining, tmp_path))
+    trainer = make_trainer(tiny_pretraining, tmp_path, loss=loss)
+    got = trainer.compute_loss(trainer.model, first_batch(trainer))
+    got.backward()
+    twin, _ = load_model_and_processor(tiny_pretraining / "model")
+    features = features_one_by_one(twin, everything)
+    if loss == "contrastive":
+        expected = contrastive_loss(*features[:2], twin.logit_scale)
+    else:
+        expected = omnisource_loss(*features, twin.logit_scale, loss)
+    expected.backward()
+    torch.testing.assert_close(got, expected)
+    expected_gradients = gradients(twin)
+    assert expected_gradients.keys() == dict(twin.named_parameters()).keys()
+    for name, gradient in gradients(trainer.model).items():
+        torch.testing.assert_close(gradient, expected_gradients.pop(name), atol=1e-5, rtol=1e-4, msg=name)
+    assert not expected_gradients
+
+
+def test_only_what_is_compared_is_encoded(tiny_pretraining, tmp_path):
+    frames = {"vs_fc": [4, 1], "vsc": [4], "contrastive": [4]}
+    texts = {"vs_fc": 16, "vsc": 16, "contrastive": 8}
+    for loss in frames:
+        trainer = make_trainer(tiny_pretraining, tmp_path, loss=loss)
+        seen = []
+        trainer.model.register_forward_pre_hook(
+            lambda *call, seen=seen: seen.append(call[-1]), with_kwargs=True
+        )
+        trainer.compute_loss(trainer.model, first_batch(trainer))
+        assert [inputs["pixel_values_videos"].shape[1] for inputs in seen] == frames[loss]
+        assert len(seen[0]["input_ids"]) == texts[loss]
+
+
+@pytest.mark.parametrize("chunk", [3, 4])
+def test_gradient_cache_gives_the_same_gradients(tiny_pretraining, tmp_path, chunk):
+    """Eight clips three (the last time two) or four at once; two batches are averaged."""
+    results = []
+    for chunk_size in (None, chunk):
+        trainer = make_trainer(
+            tiny_pretraining, tmp_path, gradient_accumulation_steps=2, gradient_cache_chunk_size=chunk_size
+        )
+        trainer.current_gradient_accumulation_steps = 2
+        rows = []
+        trainer.model.vision_model.register_forward_hook(
+            lambda *call, rows=rows: rows.append(len(call[-1].pooler_output))
+        )
+        losses = [
+            trainer.training_step(trainer.model, dict(batch))
+            for batch, _ in zip(trainer.get_train_dataloader(), range(2))
+        ]
+        assert max(rows) == (chunk_size or 8)
+        results.append((losses, gradients(trainer.model)))
+    for got, expected in zip(results[1][0], results[0][0], strict=True):
+        torch.testing.assert_close(got, expected)
+    assert results[1][1].keys() == results[0][1].keys()
+    for name, gradient in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(tiny_pretraining, tmp_path):
+    """With DistributedDataParallel around the model, which is called twice before the backward pass."""
+    trainer = make_trainer(tiny_pretraining, tmp_path)
+    batch = first_batch(trainer)
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    torch.save(
+        {"batch": batch, "loss": loss.detach(), "gradients": gradients(trainer.model)}, tmp_path / "one.pt"
+    )
+    run_processes(check_one_rank, 2, tmp_path, tiny_pretraining, tmp_path / "one.pt")
+
+
+def check_one_rank(rank, folder, saved):
+    expected = torch.load(saved)
+    half = {
+        name: tensor[4 * rank : 4 * rank + 4]
+        for name, tensor in expected["batch"].items()
+        if len(tensor) == 8
+    }
+    model = DistributedDataParallel(load_model_and_processor(folder / "model")[0])
+    trainer = object.__new__(PretrainingTrainer)  # its loss, without a Trainer's set-up on two processes
+    trainer.features, trainer.loss_function = ["video", "subtitle", "frame", "caption"], LOSSES["vsc_fc"]
+    trainer.model = model.module
+    loss = trainer._loss_over_processes(*trainer.encode(model, half))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected["loss"])
+    got = gradients(model.module)
+    assert got.keys() == expected["gradients"].keys()
+    for name, gradient in expected["gradients"].items():
+        torch.testing.assert_close(got[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_number_of_updates_is_that_of_the_original(tiny_pretraining, tmp_path):
+    trainer = make_trainer(tiny_pretraining, tmp_path, num_train_epochs=5, gradient_accumulation_steps=2)
+    assert trainer.args.max_steps == math.ceil(5 * 26 / (8 * 2)) == 9
+    shards = str(tiny_pretraining / "shards")
+    sources = {"one": {"data": shards, "ratio": 2}, "two": shards}
+    trainer = make_trainer(tiny_pretraining, tmp_path, sources, num_train_epochs=1)
+    assert trainer.args.max_steps == math.ceil(2 * 26 / 8) == 7
+    assert len(trainer.get_train_dataloader()) == 6  # steps of an epoch: three of each
+
+
+def test_sources_by_turns_train_and_stop_where_told(tiny_pretraining, tmp_path):
+    shards = str(tiny_pretraining / "shards")
+    sources = {"one": {"data": shards, "ratio": 2}, "two": shards}
+    trainer = make_trainer(
+        tiny_pretraining, tmp_path, sources, max_steps=20, stop_at_step=7, learning_rate=1e-3
+    )
+    trainer.train()
+    assert trainer.state.global_step == 7 and (tmp_path / "checkpoint-7" / "model.safetensors").is_file()
+    rates = [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line]
+    assert rates == pytest.approx([1e-3 * 0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(1, 8)])
+
+
+def test_broken_videos_and_missing_texts_are_logged(tiny_pretraining, tmp_path):
+    trainer = make_trainer(
+        tiny_pretraining, tmp_path, max_steps=6, on_broken_video="replace", on_missing_text="replace"
+    )
+    (source,) = trainer.data_collator.sources.values()
+    whole = source.clip
+
+    def damaged(shard, row):
+        clip = whole(shard, row)
+        if clip["video_id"] in ("clip03", "clip10"):
+            clip["video"] = {"path": None, "bytes": b"no video"}
+        return {**clip, "caption": ""} if clip["video_id"] == "clip05" else clip
+
+    source.clip = damaged
+    planned = [
+        whole(place.shard, place.row)["video_id"]
+        for step in range(6)
+        for place in trainer.data_collator.order.batch(step)
+    ]
+    trainer.train()
+    for key, videos in {"broken_videos": ("clip03", "clip10"), "missing_texts": ("clip05",)}.items():
+        logged = sum(line.get(key, 0) for line in trainer.state.log_history)
+        assert logged == sum(video in videos for video in planned) > 0
+
+
+def test_frozen_text_tower_does_not_move(tiny_pretraining, tmp_path):
+    model, _ = load_model_and_processor(tiny_pretraining / "model")
+    model.text_model.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    make_trainer(tiny_pretraining, tmp_path, model=model, max_steps=2, learning_rate=1e-3).train()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("text_model."), name
+
+
+def test_refusals(tiny_pretraining, tmp_path):
+    with pytest.raises(ValueError, match="loss is 'vsf'; expected one of vs_fc, vs_vc"):
+        make_trainer(tiny_pretraining, tmp_path, loss="vsf")
+    with pytest.raises(ValueError, match="ignore_data_skip must be false"):
+        make_trainer(tiny_pretraining, tmp_path, ignore_data_skip=True)
