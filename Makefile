@@ -23,7 +23,7 @@ quality: $(INSTALLED) ## lint, format check and type check
 	$(BIN)/mypy
 
 test: quality ## quality, then the whole CPU suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 demo: $(INSTALLED) ## fine-tune a tiny model on real video files and look at the result; DATA=DIR uses your own clips
 	$(BIN)/python demo/demo.py $(if $(DATA),--data "$(DATA)")

@@ -1,4 +1,5 @@
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from hf_videolang.data import load_retrieval_dataset
-from hf_videolang.data.collators import RetrievalCollator
+from hf_videolang.data.collators import LEAD, RetrievalCollator, ahead
 from hf_videolang.data.moving_shapes import write_moving_shapes, write_video
 from hf_videolang.video import VideoDecodingError, decode_video
 from tests.common.tiny import NUM_FRAMES, tiny_processor
@@ -197,6 +198,28 @@ def test_broken_video_is_replaced_and_counted(processor, broken, dataset, caplog
     assert all(torch.equal(batch[key], again[key]) for key in batch)
     with pytest.raises(VideoDecodingError, match="broken.mp4"):  # nobody is left
         collate(rows_of(broken))
+
+
+def test_clips_are_made_ahead_but_few_at_a_time():
+    made = []
+
+    def work(number):
+        made.append(number)
+        if number == 7:
+            raise KeyError(number)
+        return -number
+
+    threads, seen = threading.active_count(), []
+    with pytest.raises(KeyError, match="7"):
+        for result in ahead(work, range(20)):
+            seen.append(result)
+            assert len(made) <= len(seen) + LEAD
+    assert seen == [0, -1, -2, -3, -4, -5, -6] and threading.active_count() == threads
+    results = ahead(work, range(5))
+    assert next(results) == 0
+    results.close()
+    assert threading.active_count() == threads
+    assert list(ahead(work, range(2))) == [0, -1] and list(ahead(work, [])) == []
 
 
 def test_records_without_captions(processor, dataset):

@@ -189,7 +189,8 @@ def test_many_processes_share_a_folder(processor, dataset, tmp_path):
     leftover.parent.mkdir(exist_ok=True)
     leftover.write_bytes(b"half")
     os.utime(leftover, (0, 0))
-    FrameCache(tmp_path / "both")
+    (both.folder / "bytes").write_bytes(b"%20d" % 10**15)  # of processes that were killed before they wrote
+    assert FrameCache(tmp_path / "both").used_gigabytes() == both.used_gigabytes() == 100 * FRAME_BYTES / 1e9
     assert not leftover.exists()
 
 

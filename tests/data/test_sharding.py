@@ -14,7 +14,7 @@ from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.data.sharding import write_shards
 from hf_videolang.data.shards import find_shards
 from hf_videolang.video import VideoDecodingError
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import start
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +128,23 @@ def test_broken_and_missing_videos_are_named(records, tmp_path, capsys):
         ([records[0], records[0]], "1 video ids come more than once"),
         ([], "no records"),
         ([{**records[0], "extra": {1, 2}}], "fields that JSON can hold"),
+        ([{**records[0], "extra": "\ud800"}], "fields that JSON can hold"),
         ([{**records[0], "video": {"path": "x.txt", "bytes": b"x"}}], r"x\.txt cannot be packed"),
+        (
+            [records[1], {**records[0], "video": {"path": str(tmp_path), "bytes": None}}],
+            "make videos of folders",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
-            write_shards(wrong, tmp_path / "wrong")
+            write_shards(wrong, tmp_path / "wrong", 1)
+        assert not (tmp_path / "wrong").exists()
     assert (
         cli.main(["data", "shard", "--data-dir", str(tmp_path / "none"), "--output-dir", str(tmp_path)]) == 2
     )
     assert "error: No folder" in capsys.readouterr().err
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(folder, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bytes(folder, tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()
     source = (folder / "train" / "train0001.mp4").read_bytes()
@@ -165,7 +171,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(folder, tmp_path):
     made = {path: path.stat().st_mtime_ns for path in left}
 
     (tmp_path / "killed" / ".train-00012-of-00014.12345678.part.tar").write_bytes(b"half")
-    output = run(*command("killed"))
+    assert cli.main([str(word) for word in command("killed")[1:]]) == 0
+    output = capsys.readouterr().out
     assert "54 records in 14 shards" in output
     assert f"({14 - len(left)} written now, {len(left)} were there)" in output
     assert {path: path.stat().st_mtime_ns for path in left} == made

@@ -14,17 +14,18 @@ import pytest
 from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
 
+from hf_videolang.data import tar_shard
 from hf_videolang.data.shards import find_shards
 from tests.common.hub_stand_in import Handler, HubStandIn, Repository
 
 SAMPLES = {
     "000": {"mp4": b"first video", "json": {"subtitle": "hello", "caption": "a cat", "video_id": "cat.1"}},
-    "b/001": {"WEBM": b"second" * 500, "txt": "Grüße".encode(), "jpg": b"picture"},
+    "b.1/001": {"WEBM": b"second" * 500, "txt": "Grüße".encode(), "jpg": b"picture"},
     "002": {"mp4": b"third", "json": {"start": 1.5}},
 }
 EXPECTED = [
     {"video": b"first video", "subtitle": "hello", "caption": "a cat", "video_id": "cat.1"},
-    {"video": b"second" * 500, "txt": "Grüße", "jpg": b"picture", "video_id": "b/001"},
+    {"video": b"second" * 500, "txt": "Grüße", "jpg": b"picture", "video_id": "b.1/001"},
     {"video": b"third", "start": 1.5, "video_id": "002"},
 ]
 
@@ -129,6 +130,37 @@ def test_index_is_made_once_and_anew_when_the_tar_changes(tmp_path, cache):
     assert not cache.exists()
 
 
+def test_a_tar_that_was_replaced_unseen_is_not_read_at_wrong_places(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a" * 10, "b.mp4": b"b" * 20})
+    (shard,) = find_shards(path)
+    assert [row["video"] for row in contents(shard)] == [b"a" * 10, b"b" * 20]
+    time = path.stat().st_mtime_ns
+    write_tar(path, {"b.mp4": b"b" * 20, "a.mp4": b"a" * 10})
+    os.utime(path, ns=(time, time))
+    for again in (shard, find_shards(path)[0]):  # a process at work, and one that comes later
+        with pytest.raises(
+            ValueError, match=r"a\.tar: b is not where the index says.*\.a\.tar\.index\.parquet"
+        ):
+            again[1]
+    (tmp_path / ".a.tar.index.parquet").unlink()
+    tar_shard._read_table.cache_clear()  # as in a new process
+    assert [row["video"] for row in contents(find_shards(path)[0])] == [b"b" * 20, b"a" * 10]
+    path.write_bytes(path.read_bytes()[:1030])
+    with pytest.raises(ValueError, match="a is not where"):
+        shard[1]
+
+
+def test_links_are_refused(tmp_path):
+    for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+        path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a"})
+        with tarfile.open(path, "a") as tar:
+            link = tarfile.TarInfo("b.mp4")
+            link.type, link.linkname = kind, "a.mp4"
+            tar.addfile(link)
+        with pytest.raises(ValueError, match=r"a\.tar: b\.mp4 is a link.*--hard-dereference"):
+            len(find_shards(path)[0])
+
+
 def test_index_goes_to_the_cache_where_the_folder_is_closed(tmp_path, cache):
     path = write_tar(tmp_path / "a.tar", members())
     (tmp_path / ".a.tar.index.parquet").mkdir()  # root may write everywhere but here
@@ -204,6 +236,7 @@ def test_damaged_tars_are_named(tmp_path, damage, message):
         (b"[1]", r"holds \[1\]"),
         (b'{"video": 1}', "without"),
         (b'{"video_id": 7}', "a text"),
+        (b"[" * 100_000, "is no JSON"),
     ],
 )
 def test_wrong_json_is_named(tmp_path, text, message):
@@ -211,6 +244,9 @@ def test_wrong_json_is_named(tmp_path, text, message):
     assert len(shard) == 4 and shard[0]["subtitle"] == "hello"
     with pytest.raises(ValueError, match=rf"a\.tar: x\.json {message}|a\.tar: x\.json.*{message}"):
         shard[3]
+    (shard,) = find_shards(write_tar(tmp_path / "b.tar", {"x.mp4": b"x", "x.txt": b"\xff"}))
+    with pytest.raises(ValueError, match=r"b\.tar: x\.txt is no UTF-8"):
+        shard[0]
 
 
 def parquet(folder, columns=("video", "video_id", "caption"), rows=7, name="train-00000-of-00001"):
@@ -295,8 +331,15 @@ def test_finding(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no \.tar or \.parquet shards and no metadata"):
         find_shards(tmp_path / "packed")
     (tmp_path / "packed" / "a.tar.gz").touch()
-    with pytest.raises(FileNotFoundError, match=r"unpack a\.tar\.gz"):
-        find_shards(tmp_path / "packed")
+    for source in (tmp_path / "packed", tmp_path / "packed" / "a.tar.gz", tmp_path / "packed" / "*"):
+        with pytest.raises(FileNotFoundError, match=r"unpack .*a\.tar\.gz"):
+            find_shards(source)
+
+    odd = write_tar(tmp_path / "packed" / "clips[1].tar", {"a.mp4": b"a"})
+    assert len(find_shards(odd)[0]) == 1
+    (odd.parent / "metadata.parquet").touch()
+    for source in (odd.parent, f"{odd.parent}/*"):  # neither the index of a shard nor metadata are shards
+        assert [shard.name for shard in find_shards(source)] == ["clips[1]"]
 
 
 def test_video_folder_is_one_shard(tmp_path):
@@ -379,8 +422,8 @@ def test_data_set_on_the_hub(tmp_path):
     _, found, missing = run.stdout.splitlines()
     assert json.loads(found) == [["train-0", "train-1"], [3, 3], "hello", "first video"]
     assert missing == "me/videos has no split 'dev'; it has train, test."
-    # Of train-0, which came with its index, nothing was read; of train-1 the headers, and then one sample: a video of a
-    # block behind its header, the header of the .json, and that.
+    # Of train-0, which came with its index, nothing was read; of train-1 the headers, and then one sample: a header, a
+    # video of a block, the header of the .json, and that.
     assert {name for name, *_ in hub.ranges} == {".train-0.tar.index.parquet", "train-1.tar"}
     size = len(json.dumps(SAMPLES["000"]["json"]))
-    assert hub.ranges[-1] == ("train-1.tar", 512, 1024 + size)
+    assert hub.ranges[-1] == ("train-1.tar", 0, 1536 + size)

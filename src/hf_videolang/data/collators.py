@@ -1,8 +1,9 @@
 """Records become batches, inside the DataLoader's workers: decode, sample frames, tokenise."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zlib import crc32
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LEAD = 2  # clips that are decoded while the caller is busy: more take memory and no less time
 MAX_REPLACEMENTS = 10  # as many tries as the original makes for one sample
 
 Item = TypeVar("Item")
@@ -195,11 +197,15 @@ class RetrievalCollator:
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in order, made in a thread while the caller is busy with those before: decoding is another process's."""
-    thread = ThreadPoolExecutor(1)
+    """Results in order, the next `LEAD` made in a thread meanwhile: decoding is another process's work."""
+    thread, coming = ThreadPoolExecutor(1), deque[Future[Result]]()
     try:
-        for future in [thread.submit(work, item) for item in items]:
-            yield future.result()
+        for item in items:
+            coming.append(thread.submit(work, item))
+            if len(coming) > LEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
     finally:
         thread.shutdown(cancel_futures=True)
 

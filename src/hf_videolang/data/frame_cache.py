@@ -29,7 +29,8 @@ class FrameCache:
     A folder of frames as they came from the decoder (uint8, before any resize), so that batches are equal to the bit
     with the cache and without it.
 
-    An entry belongs to a video (path, size and time of change of a file, else its bytes), to the settings that decide
+    An entry belongs to a video (path, size and time of change of a file, else its bytes; of a folder of frames its path
+    and own time, which a picture written over another does not change; of a URL itself), to the settings that decide
     which frames are read, and to a seed of the draw. Training draws other frames in every epoch, so that nothing would
     ever be found again: `num_draws` says how many epochs draw afresh before the same draws come round again. One entry
     is `frames · height · width · 3` bytes: 12 frames of 320×240 take 2.8 MB, of 1280×720 33 MB.
@@ -123,18 +124,17 @@ class FrameCache:
 
     def _measure(self) -> None:
         """Count what is there, for a process that was killed may have counted what it did not write."""
-        total = 0
-        for file in self.folder.glob("??/*.npy"):
-            try:
-                facts = file.stat()
-                if file.name.startswith(".") and time.time() - facts.st_mtime > LEFTOVER_AGE:
-                    file.unlink()
-                else:
-                    total += facts.st_size
-            except FileNotFoundError:  # renamed or removed by another process meanwhile
-                pass
-        with self._count() as used:
-            used[0] = total
+        with self._count() as used:  # from beginning to end, or what others add meanwhile would be lost
+            used[0] = 0
+            for file in self.folder.glob("??/*.npy"):
+                try:
+                    facts = file.stat()
+                    if file.name.startswith(".") and time.time() - facts.st_mtime > LEFTOVER_AGE:
+                        file.unlink()
+                    else:
+                        used[0] += facts.st_size
+                except FileNotFoundError:  # renamed or removed by another process meanwhile
+                    pass
 
     @contextmanager
     def _count(self) -> Iterator[list[int]]:

@@ -67,21 +67,21 @@ def write_shards(
     Pack records as tar shards that `find_shards`, `datasets.load_dataset("webdataset")` and others read.
 
     A sample is `<number>.<extension of the video>` and `<number>.json` with `video_id` and all other fields that are
-    not `None`. The number is the record's row among `records`, since keys of WebDataset must not have dots. Shards of
-    the same records already in `folder` are kept.
+    not `None`. The number is the record's row among `records`, since keys of WebDataset must not have dots. Each
+    segment of a video is a record and gets the whole video. Shards of the same records already in `folder` are kept.
 
     Args:
         records: by position, as a `datasets.Dataset` or a shard: `video` `{"path", "bytes"}`, `video_id`, and fields
-            that JSON can hold.
+            that JSON can hold. No folders of frames.
         folder: made if absent.
         records_per_shard: rows of `records` a shard; the last may have fewer.
         name: how the files begin; that of the split, so that readers find it.
         on_broken_video: a video whose first frame does not decode ends the packing ("raise"), or is left out ("skip").
 
     Raises:
-        FileNotFoundError: videos are not there; told before anything is written.
-        ValueError: no records, ids that come twice, a file that is no video by its name, a field that JSON cannot
-            hold, or shards of other records in `folder`.
+        FileNotFoundError: videos are not there; told before anything is written, as are the next.
+        ValueError: no records, ids that come twice, a file that is no video by its name, a folder of frames, a field
+            that JSON cannot hold, or shards of other records in `folder`.
         VideoDecodingError: a broken video under "raise". Complete shards stay, and the same call goes on behind them.
     """
     if on_broken_video not in ("raise", "skip") or records_per_shard < 1:
@@ -122,8 +122,13 @@ def _fingerprint(records: Records) -> str:
         if content is None and not (path and os.path.exists(path)):
             missing.append(record["video_id"])
             continue
+        if _extension(record) not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
+            raise ValueError(
+                f"{record['video_id']}: {path} cannot be packed; expected a file with one of "
+                f"{', '.join(VIDEO_EXTENSIONS)}; make videos of folders of frames beforehand."
+            )
         size = os.path.getsize(path) if content is None else len(content)
-        digest.update(f"{size} {_fields(record)}\n".encode())
+        digest.update(b"%d %s\n" % (size, _fields(record)))
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(records)} videos are not there: {name_some(missing)}. "
@@ -164,30 +169,28 @@ def _write_shard(path: str, rows: range, records: Records, on_broken_video: Lite
             raise ValueError(f"All {len(rows)} videos of rows {rows[0]} to {rows[-1]} are broken.")
 
 
+def _extension(record: Mapping[str, Any]) -> str:
+    return Path(record["video"].get("path") or "").suffix.lower()
+
+
 def _add(tar: tarfile.TarFile, row: int, record: Mapping[str, Any]) -> None:
     path, content = record["video"].get("path"), record["video"].get("bytes")
-    extension = Path(path or "").suffix.lower()
-    if extension not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
-        raise ValueError(
-            f"{record['video_id']}: {path} cannot be packed; expected a file with one of {', '.join(VIDEO_EXTENSIONS)}"
-            "; make videos of folders of frames beforehand."
-        )
     probe_video(path if content is None else content)
-    video = tarfile.TarInfo(f"{row:09d}{extension}")  # its times and owners are zero
+    video = tarfile.TarInfo(f"{row:09d}{_extension(record)}")  # its times and owners are zero
     with open(path, "rb") if content is None else BytesIO(content) as file:
         video.size = os.path.getsize(path) if content is None else len(content)
         tar.addfile(video, file)
-    text = _fields(record).encode()
+    text = _fields(record)
     fields = tarfile.TarInfo(f"{row:09d}.json")
     fields.size = len(text)
     tar.addfile(fields, BytesIO(text))
 
 
-def _fields(record: Mapping[str, Any]) -> str:
+def _fields(record: Mapping[str, Any]) -> bytes:
     fields = {key: value for key, value in record.items() if key != "video" and value is not None}
     try:
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True)
-    except TypeError as error:
+        return json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()
+    except (TypeError, ValueError) as error:  # the latter: half a surrogate pair
         raise ValueError(f"{record['video_id']}: {error}; expected fields that JSON can hold.") from error
 
 

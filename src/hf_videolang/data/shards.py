@@ -61,33 +61,21 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
     if "://" not in source and Path(source).is_dir():
         folder = str(Path(source).absolute())
         names = [file.name for file in list_files(folder)]
-        if not any(name.endswith(SHARD_EXTENSIONS) and name not in METADATA_NAMES for name in names):
+        if not any(map(_is_shard, names)):
             if any(name in METADATA_NAMES for name in names):
                 return [_video_folder(folder, split)]
-            compressed = [name for name in names if re.search(r"\.(tgz|tar\.\w+)$", name)]
-            hint = (
-                f" Compressed ones give no access to one sample; unpack {name_some(compressed)}."
-                if compressed
-                else ""
-            )
             raise FileNotFoundError(
-                f"{folder} holds no .tar or .parquet shards and no {' or '.join(METADATA_NAMES)}.{hint}"
+                f"{folder} holds no .tar or .parquet shards and no {' or '.join(METADATA_NAMES)}.{_unpack(names)}"
             )
         paths = _files_of_folder(folder, split)
     elif re.search(r"[*?[]", source) or "://" in source or Path(source).exists():
-        files, root = file_system(source)
-        remote = "://" in source
-        paths = [files.unstrip_protocol(path) if remote else path for path in sorted(files.glob(root))]
-        paths = [path for path in paths if path.endswith(SHARD_EXTENSIONS)]
-        if not paths:
-            raise FileNotFoundError(f"{source}: there is no such .tar or .parquet file.")
+        paths = _files_of_glob(source)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         paths = _files_on_hub(source, split)
     else:
         raise FileNotFoundError(
             f"{source!r} is no folder, no file, and not the name of a data set on the Hub, such as 'org/name'."
         )
-    paths = [path for path in paths if path.endswith(SHARD_EXTENSIONS)]
     kinds = {".tar": TarShard, ".parquet": ParquetShard}
     return [kinds[PurePosixPath(path).suffix](path, name) for path, name in zip(paths, _names(paths))]
 
@@ -97,6 +85,32 @@ def _video_folder(folder: str, split: str) -> VideoFolderShard:
     if split not in splits:
         raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(splits)}.")
     return VideoFolderShard(folder, split, splits[split])
+
+
+def _is_shard(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith(SHARD_EXTENSIONS) and name not in METADATA_NAMES and not name.startswith(".")
+
+
+def _unpack(paths: list[str]) -> str:
+    compressed = [path for path in paths if re.search(r"\.(tgz|tar\.\w+)$", path)]
+    if not compressed:
+        return ""
+    return f" Compressed ones give no access to one sample; unpack {name_some(compressed)}."
+
+
+def _files_of_glob(source: str) -> list[str]:
+    if "://" not in source and Path(source).exists():  # brackets in it are no pattern
+        found = [str(Path(source).absolute())]
+    else:
+        files, root = file_system(source)
+        found = sorted(files.glob(root))
+        if "://" in source:
+            found = [files.unstrip_protocol(path) for path in found]
+    paths = list(filter(_is_shard, found))  # "*" finds hidden files, such as indices, too
+    if not paths:
+        raise FileNotFoundError(f"{source}: there is no such .tar or .parquet file.{_unpack(found)}")
+    return paths
 
 
 def _files_of_folder(folder: str, split: str) -> list[str]:
@@ -125,7 +139,7 @@ def _files_of_split(source: str, files: Mapping[Any, Any], split: str) -> list[s
     splits = {str(name): [str(path) for path in paths] for name, paths in files.items()}
     if split not in splits:
         raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits) or 'none'}.")
-    paths = sorted(path for path in splits[split] if path.endswith(SHARD_EXTENSIONS))
+    paths = sorted(filter(_is_shard, splits[split]))
     if not paths:
         raise FileNotFoundError(
             f"{source}: split {split!r} has no .tar or .parquet files but {name_some(splits[split])}. Make them "

@@ -36,8 +36,9 @@ class TarShard:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a truncated or compressed tar, two samples of one key, a sample without a video or with two; while
-            reading, a .json that is no object. Names the shard, the key and the remedy.
+        ValueError: a truncated or compressed tar, two samples of one key, a sample without a video or with two, a link
+            in place of a file; while reading, a .json that is no object, a .txt that is no UTF-8, or another tar than
+            the one of the index. Names the shard, the key and the remedy.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -63,9 +64,14 @@ class TarShard:
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
-        begin = offsets[0]
+        begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # with the first member's header
         exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or 5 MB more are fetched
-        content = memoryview(files.cat_file(root, start=begin, end=offsets[-1] + sizes[-1], **exactly))
+        content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
+        if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
+            raise ValueError(
+                f"{self.path}: {key} is not where the index says, so the tar has been replaced. Start anew; if that "
+                f"does not help, remove {self._index and self._index[0]}, and it is made again."
+            )
         parts = {
             field: bytes(content[offset - begin : offset - begin + size])
             for field, offset, size in zip(fields, offsets, sizes)
@@ -75,7 +81,7 @@ class TarShard:
             record |= self._read_json(key, parts.pop("json"))
         for field, part in parts.items():
             if field == "txt":
-                record["txt"] = part.decode("utf-8")
+                record["txt"] = self._read_text(key, part)
             else:
                 column = "video" if is_video(field) else field
                 record[column] = {"path": f"{self.path}/{key}.{field}", "bytes": part}
@@ -90,10 +96,16 @@ class TarShard:
             self._index = find_index(self.path)
         return _read_table(*self._index)
 
+    def _read_text(self, key: str, content: bytes) -> str:
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path}: {key}.txt is no UTF-8: {error}. Write the shard anew.") from error
+
     def _read_json(self, key: str, content: bytes) -> dict[str, Any]:
         try:
             fields = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.path}: {key}.json is no JSON: {error}. Write the shard anew.") from error
         if (
             not isinstance(fields, dict)
@@ -146,8 +158,13 @@ def index_samples(file: Any, path: str) -> "Table":
     columns: dict[str, list[list]] = {"fields": [], "offsets": [], "sizes": []}
     for member in _members(file, path):
         match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", member.name)
-        if not member.isfile() or match is None:
+        if member.isdir() or match is None:
             continue
+        if not member.isfile() or member.issparse():
+            raise ValueError(
+                f"{path}: {member.name} is a link or a sparse file and has no bytes of its own. Write the shard anew "
+                "with `tar --dereference --hard-dereference`, or with `hf-videolang data shard`."
+            )
         key, field = match.group(1), match.group(2).lower()
         if not keys or key != keys[-1]:
             keys.append(key)
@@ -196,6 +213,14 @@ def _members(file: Any, path: str) -> Any:
             f"{path} is truncated or damaged: byte {end} is neither the header of a member nor the end of the tar. "
             "Download or write it again."
         )
+
+
+def _is_header(block: memoryview, size: int) -> bool:
+    """Whether these 512 bytes are the header of a member of that size (0: it is too large for the header)."""
+    try:
+        return tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape").size in (size, 0)
+    except tarfile.TarError:
+        return False
 
 
 def _write_index(path: Path, table: "Table", stamp: str) -> None:

@@ -130,7 +130,7 @@ def evaluate_and_finish(
             "ties": "original",
             "selected on": selected_on,
         }
-        evaluation = {"dataset": protocol.name, "split": split, "protocol": settings}
+        evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": settings}
         trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
         if trainer.is_world_process_zero():
             print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
