@@ -51,11 +51,11 @@ def table(report: dict, runs: list[dict]) -> str:
     settings, chance = report["settings"], report["chance"]
     seeds = len({run["seed"] for run in runs})
     lines = [
-        f"Per cent, mean ± standard deviation over {seeds} seeds. {settings['steps']} updates of "
-        f"{settings['batch_size']} pairs each, {settings['num_train']} training clips of {settings['num_frames']} frames, "
+        f"Per cent, mean ± standard deviation over {seeds} seeds. Batches of "
+        f"{settings['batch_size']} pairs, {settings['num_train']} training clips of {settings['num_frames']} frames, "
         f"{settings['num_test']} test clips a seed.",
         "",
-        f"**Order**: {2 * settings['num_test']} questions a direction and seed, each between two clips of the same "
+        f"**Order**, after {settings['order_steps']} updates: {2 * settings['num_test']} questions a direction and seed, each between two clips of the same "
         "frames or their two captions; chance 50.0.",
         "",
         "| fusion | right clip for a caption | right caption for a clip | learning rate | largest difference of cosines "
@@ -72,7 +72,7 @@ def table(report: dict, runs: list[dict]) -> str:
             )
     lines += [
         "",
-        f"**Retrieval**: text to video over {settings['num_test']} clips; chance "
+        f"**Retrieval**, after {settings['retrieval_steps']} updates: text to video over {settings['num_test']} clips; chance "
         + ", ".join(f"R@{k} {100 * chance[f'R{k}']:.1f}" for k in (1, 5, 10))
         + ". The last column but one is the difference in R@1 to mean pooling of the same seed, and in how many seeds "
         "it is above 0.",

@@ -10,22 +10,9 @@ import torch
 from tests.parity.cases import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
-TINY = [
-    "--seeds",
-    "1",
-    "--steps",
-    "2",
-    "--image_steps",
-    "2",
-    "--batch_size",
-    "4",
-    "--num_train",
-    "24",
-    "--num_test",
-    "4",
-    "--num_pictures",
-    "216",
-]
+SETTING = {"seeds": 1, "order_steps": 2, "retrieval_steps": 2, "image_steps": 2, "batch_size": 4}
+SETTING |= {"num_train": 24, "num_test": 4, "num_pictures": 216}
+TINY = [f"--{name}={value}" for name, value in SETTING.items()]
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def experiment(monkeypatch):
 @pytest.fixture
 def clips(experiment):
     """Two clips of noise: every frame is another."""
-    pixels = torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return experiment.Clips(
         pixels, ["a red circle moves left then up", "a blue square moves right then down"]
     )
@@ -49,7 +36,7 @@ def test_a_twin_has_the_same_frames_in_another_order(experiment, clips):
     twins = experiment.twins(clips)
     assert twins.captions == ["a red circle moves up then left", "a blue square moves down then right"]
     for clip, twin in zip(clips.pixels, twins.pixels, strict=True):
-        assert torch.equal(twin, clip[[3, 4, 5, 0, 1, 2]])
+        assert torch.equal(twin, clip[[2, 3, 0, 1]])
     assert torch.equal(experiment.twins(twins).pixels, clips.pixels)
 
 
@@ -65,7 +52,7 @@ def test_only_who_tells_frames_apart_can_tell_twins(experiment, clips, monkeypat
             assert scores["caption_to_clip"] == scores["clip_to_caption"] == 0.5
             assert scores["largest_difference"] < 1e-6
         else:
-            assert scores["largest_difference"] > 1e-3
+            assert scores["largest_difference"] > 1e-4
 
 
 def test_a_tie_counts_half(experiment):
@@ -121,6 +108,6 @@ def test_command_continues_where_it_was_stopped(experiment, monkeypatch, tmp_pat
     for score in ("R1", "MeanR"):
         assert again[-1][score] == pytest.approx(report["runs"][-1][score], rel=0.05)
 
-    path.write_text(json.dumps(report | {"settings": report["settings"] | {"steps": 3}}))
+    path.write_text(json.dumps(report | {"settings": report["settings"] | {"order_steps": 3}}))
     with pytest.raises(SystemExit, match="other settings"):
         experiment.main()
