@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.separable_resize import separable_resize
 from hf_videolang.video.sampling import interval_indices, uniform_indices
 from hf_videolang.video.video_inputs import (
     flatten_videos,
@@ -188,20 +189,19 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
                         "process them one by one."
                     )
                 batch[number, i] = picture
-            if kwargs["do_normalize"] and batch is not None:
-                mean, std = (
-                    batch.new_tensor(kwargs[key]).view(-1, 1, 1) for key in ("image_mean", "image_std")
-                )
-                batch[number, : len(frames)].sub_(mean).div_(std)
+                if kwargs["do_normalize"]:
+                    mean, std = (
+                        batch.new_tensor(kwargs[key]).view(-1, 1, 1) for key in ("image_mean", "image_std")
+                    )
+                    batch[number, i].sub_(mean).div_(std)
         data = {"pixel_values_videos": batch}
         if (lengths != lengths[0]).any():
             data["video_attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         return BatchFeature(data=data, tensor_type=kwargs.get("return_tensors"))
 
     def _process_picture(self, frame: torch.Tensor, **options) -> torch.Tensor:
-        is_float = frame.is_floating_point()
-        picture = frame[None].contiguous().float()  # channels first in memory, too: the resize is faster
-        if options["do_rescale"] and not is_float:
+        picture = frame.float()
+        if options["do_rescale"] and not frame.is_floating_point():
             picture.mul_(options["rescale_factor"])
         if options["do_resize"]:
             picture = self.resize(
@@ -209,7 +209,14 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             )
         if options["do_center_crop"]:
             picture = self.center_crop(picture, options["crop_size"])
-        return picture[0]
+        return picture
+
+    def resize(self, image: torch.Tensor, size: SizeDict, resample=None, antialias: bool = True, **kwargs):
+        """As in transformers, `[3, H, W]`; to a given height and width on the CPU, several times faster."""
+        mode = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}.get(resample)
+        if mode and size.height and size.width and image.device.type == "cpu":
+            return separable_resize(image, size.height, size.width, mode, antialias)
+        return super().resize(image.contiguous(), size, resample, antialias=antialias, **kwargs)
 
 
 def _check_range(frames: torch.Tensor) -> None:

@@ -1,0 +1,50 @@
+"""The resize of torch on a CPU, as two products with sparse matrices: the same numbers in a fraction of the time."""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch.nn.functional import embedding_bag, interpolate
+
+
+def separable_resize(
+    image: torch.Tensor, height: int, width: int, mode: Literal["bilinear", "bicubic"], antialias: bool
+) -> torch.Tensor:
+    """
+    `torch.nn.functional.interpolate(..., align_corners=False)` of one picture, equal up to rounding.
+
+    A resize weighs rows, then columns, a few for each of the new ones. torch looks them up anew for every pixel; here
+    they are sums of whole rows in memory.
+
+    Args:
+        image: `[channels, old height, old width]`, float32, on the CPU; channels may be first or last in memory.
+        height, width: of the result.
+        mode, antialias: as in `interpolate`.
+
+    Returns:
+        `[channels, height, width]`, not contiguous.
+    """
+    channels, old_height, old_width = image.shape
+    columns_first = (
+        image.stride(0) == 1 and channels > 1
+    )  # a row of the picture in the order it has in memory
+    rows = image.permute(1, 2, 0) if columns_first else image.permute(1, 0, 2)
+    rows = _weighted_sums(rows, *_weights(old_height, height, mode, antialias))
+    columns = rows.permute(1, 2, 0) if columns_first else rows.permute(2, 1, 0)
+    columns = _weighted_sums(columns, *_weights(old_width, width, mode, antialias))
+    return columns.permute(1, 2, 0)  # of [width, channels, height]
+
+
+def _weighted_sums(rows: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """`[rows, a, b]` -> `[new rows, a, b]`: new row i is the sum of `weights[i, k] * rows[numbers[i, k]]`."""
+    sums = embedding_bag(numbers, rows.flatten(1), per_sample_weights=weights, mode="sum")
+    return sums.unflatten(1, rows.shape[1:])
+
+
+@lru_cache(maxsize=64)
+def _weights(old: int, new: int, mode: str, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers and weights `[new, rows a new row is made of]`, read off torch's own resize of the unit vectors."""
+    matrix = interpolate(torch.eye(old)[None, None], (new, old), mode=mode, antialias=antialias)[0, 0]
+    most = int((matrix != 0).sum(dim=1).max())
+    numbers = matrix.abs().topk(most, dim=1).indices.sort(dim=1).values
+    return numbers, matrix.gather(1, numbers)
