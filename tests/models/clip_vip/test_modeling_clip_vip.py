@@ -479,9 +479,9 @@ def test_backward_keeps_no_more_than_it_needs():
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = layer(hidden, mask, False, 4)
-    # Block input, norm, q, attended twice (before and after proxies and frames are joined), sum, norm; k and v with the
-    # proxies repeated in each of four frames; two in the MLP, of twice the width here. Little else.
-    needed = 7 + 2 * (4 * 20 / 68) + 2 * 2
+    # Block input, norm, q, attended, sum, norm; k and v with the proxies repeated in each of four frames; two in the
+    # MLP, of twice the width here. Little else.
+    needed = 6 + 2 * (4 * 20 / 68) + 2 * 2
     assert sum(kept.values()) / hidden.numel() == pytest.approx(needed, rel=0.05)
     output.sum().backward()
 

@@ -194,7 +194,8 @@ class CLIPViPProxyAttention(CLIPViPAttention):
         query = query[:, proxies:].unflatten(1, (num_frames, -1)).flatten(0, 1)
         frame_output, frame_weights = self.attend(query, key.flatten(0, 1), value.flatten(0, 1), **kwargs)
         frame_output = frame_output.unflatten(0, (-1, num_frames)).flatten(1, 2)
-        output = self.out_proj(torch.cat([output, frame_output], dim=1))
+        # Projected apart: backward keeps what attention returned as it is, and no joined copy of it.
+        output = torch.cat([self.out_proj(output), self.out_proj(frame_output)], dim=1)
 
         if weights is not None and kwargs.get("output_attentions", self.config.output_attentions):
             weights = self._over_all_tokens(weights, frame_weights, num_frames)
