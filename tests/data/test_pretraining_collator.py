@@ -206,6 +206,18 @@ def test_bad_clips_are_replaced_and_counted(bad_shards, caplog):
         assert [number for part in parts for number in numbers(part, part([step]))] == batches[step]
 
 
+def test_two_bad_clips_of_a_batch_never_get_one_replacement(tmp_path):
+    """Nor in two processes, which do not see each other's; a resumed run begins at any step."""
+    bad = {f"clip{number:02d}": {"caption": None} for number in range(0, 26, 3)}
+    shards, replacing = write_clip_shards(tmp_path, **bad), {"on_missing_text": "replace"}
+    alone = make_collator(shards, 8, **replacing)
+    halves = [make_collator(shards, 8, slots, **replacing) for slots in (range(4), range(4, 8))]
+    for step in range(7, -1, -1):
+        batch = numbers(alone, alone([step]))
+        assert len(set(batch)) == 8 and not {number for number in batch if number % 3 == 0}
+        assert [number for half in halves for number in numbers(half, half([step]))] == batch
+
+
 def test_the_original_writes_none_for_a_missing_caption(bad_shards):
     collator = make_collator(bad_shards, 13, on_broken_video="replace", on_missing_text="none")
     captions = {}
@@ -214,6 +226,11 @@ def test_the_original_writes_none_for_a_missing_caption(bad_shards):
         captions |= dict(zip(texts(collator, batch), texts(collator, batch, "caption_input_ids")))
     assert captions["somebodysays9"] == "none"  # in the tokenizer's small letters
     assert list(captions.values()).count("none") == 1
+
+
+def test_a_clip_that_lacks_both_texts_is_counted_once(tmp_path):
+    shards = write_clip_shards(tmp_path, clip09={"caption": None, "subtitle": None})
+    assert run_through(make_collator(shards, 13, on_missing_text="none"))[1] == [0, 1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -78,16 +78,19 @@ def test_sources_take_turns_in_exact_ratios():
     assert [same.batch(step) for step in range(50)] == [order.batch(step) for step in range(50)]
 
 
-def test_a_replacement_may_be_any_clip_outside_the_batch():
+def test_replacements_come_from_outside_the_batch_and_no_two_slots_have_one_in_common():
     order = one_source()
-    generator = np.random.default_rng(0)
     for step in (0, 4, 5, 9):
-        drawn = {order.another(step, generator) for _ in range(600)}
-        assert set(clips_of(drawn)) == CLIPS - set(clips_of(order.batch(step)))
-        assert {place.epoch for place in drawn} == {step // 6}
-    assert one_source(26).another(0, generator) is None
+        reserves = [list(order.reserve(step, slot, np.random.default_rng(slot), 10)) for slot in range(4)]
+        assert [len(reserve) for reserve in reserves] == [6, 6, 5, 5]  # 22 others
+        everything = [place for reserve in reserves for place in reserve]
+        assert {place.epoch for place in everything} == {step // 6}
+        assert set(clips_of(everything)) == CLIPS - set(clips_of(order.batch(step)))
+    few = [list(order.reserve(0, 0, np.random.default_rng(seed), 2)) for seed in (0, 0, 1)]
+    assert few[0] == few[1] != few[2] and len(set(few[0])) == 2
     only = one_source(25)  # one step a pass, one clip left
-    assert clips_of([only.another(0, generator)]) == list(CLIPS - set(clips_of(only.batch(0))))
+    reserves = [list(only.reserve(0, slot, np.random.default_rng(0), 10)) for slot in range(25)]
+    assert set(clips_of(reserves[0])) == CLIPS - set(clips_of(only.batch(0))) and not any(reserves[1:])
 
 
 def test_refusals():

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 from zlib import crc32
 
@@ -48,7 +49,8 @@ class PretrainingCollator:
             "caption_and_subtitle" ("<caption>. with subtitle: <subtitle>"), or "either" subtitle or caption by the
             toss of a coin (`vid_txt` of the original).
         on_broken_video (defaults to `"raise"`): what to do with a video that does not decode: "raise" the
-            `VideoDecodingError`, or "replace" the clip by another one of the source that is not in the batch.
+            `VideoDecodingError`, or "replace" the clip by another one of the source, which no process has in
+            the batch and none takes for another bad clip ([`PretrainingOrder.reserve`]).
         on_missing_text (defaults to `"raise"`): what to do with a clip that lacks a text: "raise" a
             [`MissingTextError`], or "replace" it likewise. "none" does what the original did: a missing caption
             becomes the word "None", which is then a negative of all others; a clip without subtitle is replaced.
@@ -62,7 +64,7 @@ class PretrainingCollator:
         num_broken_videos, num_missing_texts `[1]`: clips that were replaced, or whose caption became "None".
 
     Raises:
-        VideoDecodingError, MissingTextError: under "raise"; else, a clip none of whose 10 replacements is whole.
+        VideoDecodingError, MissingTextError: under "raise"; else, a clip none of whose replacements, up to 10, is whole.
         ValueError: an unknown policy, or a source without the columns that are needed.
     """
 
@@ -116,8 +118,8 @@ class PretrainingCollator:
         captions: list[str] = []
 
         def clips() -> Iterator[torch.Tensor]:
-            places = self.order.batch(step, self.slots)
-            for frames, text, caption in ahead(lambda place: self._whole_clip(step, place, counts), places):
+            places = zip(self.slots, self.order.batch(step, self.slots))
+            for frames, text, caption in ahead(lambda place: self._whole_clip(step, *place, counts), places):
                 texts.append(text)
                 captions.append(caption)
                 yield frames
@@ -134,34 +136,37 @@ class PretrainingCollator:
                 batch[name], batch[f"caption_{name}"] = batch[name].chunk(2)
         return batch | {name: torch.tensor([count]) for name, count in counts.items()}
 
-    def _whole_clip(self, step: int, place: Place, counts: dict[str, int]) -> tuple[torch.Tensor, str, str]:
+    def _whole_clip(
+        self, step: int, slot: int, place: Place, counts: dict[str, int]
+    ) -> tuple[torch.Tensor, str, str]:
         """What `_clip` gives, of a clip or of the first of its replacements that is whole."""
-        generator = self._generator(place)
-        for attempt in range(1 + MAX_REPLACEMENTS):
+        reserve = self.order.reserve(step, slot, self._generator(place), MAX_REPLACEMENTS)
+        errors: list[Exception] = []
+        for candidate in chain([place], reserve):
             try:
-                return self._clip(place, self._generator(place), counts)
+                return self._clip(candidate, self._generator(candidate), counts)
             except (VideoDecodingError, MissingTextError) as error:
                 broken = isinstance(error, VideoDecodingError)
                 if (self.on_broken_video if broken else self.on_missing_text) == "raise":
                     raise
-                if attempt == 0:
+                if not errors:
                     counts["num_broken_videos" if broken else "num_missing_texts"] += 1
-                    first_error = error
-                another = self.order.another(step, generator)
-                if another is None:
-                    break
-                logger.warning("Replaced a clip: %s", error)
-                place = another
-        raise first_error
+                errors.append(error)
+                logger.warning("Replacing a clip: %s", error)
+        logger.error(
+            "Nor is any of the %d that may replace it whole; a smaller global batch has more.",
+            len(errors) - 1,
+        )
+        raise errors[0]
 
     def _clip(
         self, place: Place, generator: np.random.Generator, counts: dict[str, int]
     ) -> tuple[torch.Tensor, str, str]:
         """Decoded frames, the middle frame first, the text of the video, and the caption."""
         clip = self.sources[place.source].clip(place.shard, place.row)
-        if not clip["caption"] and "caption" in self.needed and self.on_missing_text == "none":
+        is_none = not clip["caption"] and "caption" in self.needed and self.on_missing_text == "none"
+        if is_none:
             clip["caption"] = "None"
-            counts["num_missing_texts"] += 1
         for name in self.needed:
             if not clip[name]:
                 raise MissingTextError(
@@ -174,6 +179,7 @@ class PretrainingCollator:
         except VideoDecodingError as error:  # which may be about bytes without a name
             name = f"{clip['video_id']} in {clip['shard']}"
             raise VideoDecodingError(name, error.reason, error.timestamp) from error
+        counts["num_missing_texts"] += is_none  # not before: a clip that is replaced is counted there
         return frames, text, clip["caption"]
 
     def _text(self, clip: dict[str, Any], generator: np.random.Generator) -> str:

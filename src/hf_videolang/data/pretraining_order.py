@@ -1,6 +1,6 @@
 """Which clips a step of pre-training takes: a pure function of seed and step, the same on every process."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
@@ -86,19 +86,22 @@ class PretrainingOrder:
         slots = range(self.batch_size) if slots is None else slots
         return [self._place(source, epoch, slot * self.num_steps[source] + place) for slot in slots]
 
-    def another(self, step: int, generator: np.random.Generator) -> Place | None:
-        """A clip of the same source drawn from those outside the batch of this step; `None` if there is none."""
+    def reserve(self, step: int, slot: int, generator: np.random.Generator, limit: int) -> Iterator[Place]:
+        """
+        Clips, up to `limit` and none twice, that may take the place of the one in this slot of a step.
+
+        They are drawn from the other steps of the slot's span and from its share of the remainder, which no other slot
+        has: processes that do not see each other's broken clips never put one clip into a batch twice. So a slot has
+        `num_clips / batch_size` clips, rounded up or down, less its own; in a source of a single batch none.
+        """
         source, taken = self.source(step)
         steps = self.num_steps[source]
         epoch, place = divmod(taken, steps)
-        others = self.num_clips[source] - self.batch_size
-        if not others:
-            return None
-        drawn = int(generator.integers(others))
-        if drawn < self.batch_size * (steps - 1):
-            slot, step_of_slot = divmod(drawn, steps - 1)
-            return self._place(source, epoch, slot * steps + step_of_slot + (step_of_slot >= place))
-        return self._place(source, epoch, drawn + self.batch_size)  # of the remainder
+        remainder = self.batch_size * steps + slot
+        count = steps - 1 + (remainder < self.num_clips[source])
+        for drawn in map(int, generator.choice(count, min(limit, count), replace=False)):
+            position = remainder if drawn == steps - 1 else slot * steps + drawn + (drawn >= place)
+            yield self._place(source, epoch, position)
 
     def _place(self, source: str, epoch: int, position: int) -> Place:
         shards, ends = self._shards(source, epoch)

@@ -89,21 +89,26 @@ class PretrainingSource:
     def check_columns(self, needed: Collection[str]) -> None:
         """
         Raises:
-            ValueError: the first record lacks a column that is `needed` ("subtitle", "caption"), and names those it
-                has; or it is not the one that the caption store has.
+            ValueError: the first 100 records all lack a column that is `needed` ("subtitle", "caption"), and names
+                those they have; or the first is not the one that the caption store has.
         """
         shard = next(shard for shard in self.shards if len(shard))
-        record = shard[0]
         if self.store is not None:
-            self.store.caption(shard.name, 0, record["video_id"])
+            self.store.caption(shard.name, 0, shard[0]["video_id"])
         columns = {"subtitle": self.subtitle_column}
         if self.store is None:
             columns["caption"] = self.caption_column
+        columns = {name: column for name, column in columns.items() if name in needed}
+        known: dict[str, Any] = {}
+        for row in range(min(len(shard), 100)):  # a clip may lack a text, and a tar then has no such field
+            known |= shard[row]
+            if known.keys() >= set(columns.values()):
+                break
         for name, column in columns.items():
-            if name in needed and column not in record:
+            if column not in known:
                 store = ", or give a caption store as captions" if name == "caption" else ""
                 raise ValueError(
-                    f"the records of the source {self.name} have no {column!r} but {', '.join(record)}. Name the column "
+                    f"the records of the source {self.name} have no {column!r} but {', '.join(known)}. Name the column "
                     f"with {name}_column{store}."
                 )
 
