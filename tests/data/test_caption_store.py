@@ -1,5 +1,7 @@
 """What pre-training reads: the caption of a row of a shard, nothing for a video without one, never another video's."""
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from hf_videolang.data.caption_store import CaptionStore
@@ -46,11 +48,32 @@ def test_a_store_of_other_shards_is_refused(store):
         CaptionStore(store.folder).caption("web", 2, "x")
 
 
+def test_other_videos_of_the_same_ids_are_refused(store):
+    """By their size; where that is not known, or nothing is said of the video, the id decides."""
+    ids, captions, problems = ["a", "b", "c"], ["one", None, "three"], [None, "broken", None]
+    store.write_captions("film-00000000", ids, captions, problems, [10, 20, None])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"video_id": ["a"], "caption": ["as of old"]}), store.folder / "old-00000000.parquet"
+    )
+    read = CaptionStore(store.folder)
+    with pytest.raises(
+        ValueError, match="in row 0 of film it has a of 10 bytes, where a of 11 bytes lies now"
+    ):
+        read.caption("film", 0, "a", 11)
+    assert [read.caption("film", 0, "a", size) for size in (10, None)] == ["one", "one"]
+    assert read.caption("film", 1, "b", 21) is None  # it was broken then, and may be mended now
+    assert read.caption("film", 2, "c", 30) == "three"
+    assert read.caption("old", 0, "a", 10) == "as of old"
+
+
 def test_all_captions_and_counts(store):
     assert sorted(store.all_captions()) == ["of another shard", "one", "three"]
-    assert store.count() == (6, 3)
+    assert store.count() == (6, 3) and store.count(["web-00000000", "web-00000002"]) == (3, 1)
+    assert store.rows("web-00000002") == {2: ("z", "three", None, None)}
     columns = store.read("web-1-00000000").to_pydict()
-    assert columns == {"video_id": ["a", "b"], "caption": [None, None], "problem": ["broken", "broken"]}
+    assert columns == {
+        "video_id": ["a", "b"], "caption": [None, None], "problem": ["broken", "broken"], "num_bytes": [None, None]
+    }  # fmt: skip
 
 
 def test_only_the_part_of_the_row_is_read(store):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -13,6 +14,7 @@ from hf_videolang.data.caption_store import CaptionStore
 from hf_videolang.data.pretraining_collator import MissingTextError, PretrainingCollator
 from hf_videolang.data.pretraining_order import PretrainingOrder
 from hf_videolang.data.pretraining_sources import open_sources
+from hf_videolang.data.shards import find_shards
 from hf_videolang.video import VideoDecodingError, decode_video
 from tests.common.tiny import tiny_processor
 from tests.data.making_shards import SHARD_LENGTHS, write_clip_shards
@@ -142,6 +144,35 @@ def test_a_caption_store_of_other_shards_is_refused(shards, tmp_path):
     assert "26 clips in 4 shards, 1 of them captioned" in str(make_collator(sources).sources["talks"])
 
 
+def test_a_caption_store_knows_its_data_again_and_no_other_of_the_same_names(shards, tmp_path):
+    """Copied, and packed anew in another format; and other videos under the same names of shards and ids."""
+    store = CaptionStore(tmp_path / "store", {"model": "none"})
+    for shard in find_shards(shards):
+        rows = [shard[row] for row in range(len(shard))]
+        ids, sentences = [row["video_id"] for row in rows], [row["caption"] for row in rows]
+        sizes = [len(row["video"]["bytes"]) for row in rows]
+        store.write_captions(f"{shard.name}-00000000", ids, sentences, [None] * len(rows), sizes)
+        (tmp_path / "parquet").mkdir(exist_ok=True)
+        table = pyarrow.Table.from_pylist([{**row, "caption": "no"} for row in rows])
+        pyarrow.parquet.write_table(table, tmp_path / "parquet" / f"{shard.name}.parquet")
+    shutil.copytree(shards, tmp_path / "copy", copy_function=shutil.copyfile)
+    other = write_clip_shards(
+        tmp_path / "other", **{f"clip{number:02d}": {"bytes": b"x"} for number in range(26)}
+    )
+
+    def make(folder):
+        return make_collator({"talks": {"data": str(folder), "captions": str(store.folder)}}, 26)
+
+    for folder in (tmp_path / "copy", tmp_path / "parquet"):
+        collator = make(folder)
+        batch = collator([0])
+        assert numbers(collator, batch) == numbers(collator, batch, "caption_input_ids")
+    with pytest.raises(
+        ValueError, match="in row 0 of clips-0 it has clip00 of .* where clip00 of 1 bytes lies now"
+    ):
+        make(other)
+
+
 def test_a_video_folder_and_parquet_are_sources_too(shards, tmp_path):
     videos = shards.parent / "videos"
     folder = {"data": str(videos), "subtitle_column": "captions", "caption_column": "captions"}
@@ -170,6 +201,12 @@ def bad_shards(tmp_path_factory):
     return write_clip_shards(
         folder, clip03={"bytes": b"no video"}, clip09={"caption": None}, clip20={"subtitle": " "}
     )
+
+
+def test_a_first_record_without_text_is_no_missing_column(tmp_path):
+    shards = write_clip_shards(tmp_path, clip00={"caption": None}, clip01={"subtitle": None})
+    batches, counts = run_through(make_collator(shards, 8, on_missing_text="replace"))
+    assert not {0, 1} & {number for batch in batches for number in batch} and sum(counts) > 0
 
 
 def run_through(collator, slots=range(26)):

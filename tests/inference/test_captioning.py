@@ -10,6 +10,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from pyarrow.parquet import read_table
@@ -213,6 +215,46 @@ def test_folders_of_videos(files, blip, tmp_path, capsys):
     capsys.readouterr()
     assert caption(*words, folder, "--output-dir", tmp_path / "described") == 2
     assert "captions of another clips-test" in capsys.readouterr().err
+
+
+def test_failed_videos_are_tried_again_when_asked(files, shards, unbroken, blip, tmp_path, capsys):
+    """Video 5 is mended, in a tar of the same name; what has a caption is not made again."""
+    store = CaptionStore(shutil.copytree(unbroken, tmp_path / "store"))
+    before = captions(store.folder, "a") | captions(store.folder, "b")
+    changed = store.rows("a-00000003")
+    changed[4] = (changed[4][0], "kept as it is", *changed[4][2:])
+    store.write_captions("a-00000003", *zip(*changed.values()))
+    shutil.copytree(shards, tmp_path / "mended")
+    with tarfile.open(tmp_path / "mended" / "a.tar", "w") as tar:
+        for number, video in enumerate(files[:7]):
+            tar.add(files[8] if number == 5 else video, f"{video.stem}.mp4")
+    words = ("--shards", tmp_path / "mended", "--model", blip, "--output-dir", store.folder, *PARTS)
+    assert caption(*words) == 0
+    assert "0 of 12 videos captioned now" in capsys.readouterr().out
+    assert caption(*words, "--retry-failed") == 0
+    assert "1 of 12 videos captioned now" in capsys.readouterr().out
+    assert store.count() == (12, 0)
+    after = captions(store.folder, "a") | captions(store.folder, "b")
+    assert after == before | {files[5].stem: before[files[8].stem], files[4].stem: "kept as it is"}
+    assert store.rows("a-00000003")[5][3] == files[8].stat().st_size
+
+
+def test_other_videos_under_the_same_names_are_refused(files, shards, unbroken, blip, tmp_path, capsys):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for video in files[:7]:
+            tar.add(files[9], f"{video.stem}.mp4")
+    words = ("--model", blip, "--output-dir", unbroken, *PARTS)
+    assert caption("--shards", tmp_path / "a.tar", *words) == 2
+    assert f"it has {files[6].stem} of {files[6].stat().st_size} bytes, where" in capsys.readouterr().err
+
+
+def test_a_store_whose_last_part_begins_with_a_bad_row_goes_on(files, blip, tmp_path):
+    videos = [{"bytes": files[0].read_bytes(), "path": None}, None]
+    table = pyarrow.Table.from_pylist([{"video": video} for video in videos])
+    pyarrow.parquet.write_table(table, tmp_path / "clips.parquet")
+    words = ("--shards", tmp_path / "clips.parquet", "--model", blip, "--output-dir", tmp_path / "store")
+    for _ in range(2):
+        assert caption(*words, "--rows-per-part", 1) == 0
 
 
 def test_exit_code_when_no_video_decodes(files, blip, tmp_path, capsys):

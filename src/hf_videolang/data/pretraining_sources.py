@@ -5,7 +5,7 @@ from typing import Any
 from zlib import crc32
 
 from .caption_store import CaptionStore
-from .records import name_some
+from .records import name_some, video_size
 from .shards import find_shards
 
 
@@ -75,9 +75,7 @@ class PretrainingSource:
         """
         record = self.shards[shard][row]
         name, video_id = self.shards[shard].name, record["video_id"]
-        caption = (
-            record.get(self.caption_column) if self.store is None else self.store.caption(name, row, video_id)
-        )
+        caption = record.get(self.caption_column) if self.store is None else self._stored(name, row, record)
         return {
             "video": {**record["video"], "start": record.get("start"), "end": record.get("end")},
             "video_id": video_id,
@@ -94,7 +92,7 @@ class PretrainingSource:
         """
         shard = next(shard for shard in self.shards if len(shard))
         if self.store is not None:
-            self.store.caption(shard.name, 0, shard[0]["video_id"])
+            self._stored(shard.name, 0, shard[0])
         columns = {"subtitle": self.subtitle_column}
         if self.store is None:
             columns["caption"] = self.caption_column
@@ -116,6 +114,10 @@ class PretrainingSource:
         """What the order of the clips depends on."""
         listed = "".join(f"{shard.name} {clips}\n" for shard, clips in zip(self.shards, self.lengths))
         return {"ratio": self.ratio, "clips": sum(self.lengths), "shards_crc32": crc32(listed.encode())}
+
+    def _stored(self, shard_name: str, row: int, record: Mapping[str, Any]) -> str | None:
+        assert self.store is not None
+        return self.store.caption(shard_name, row, record["video_id"], video_size(record["video"]))
 
     def _text(self, value: Any, column: str) -> str:
         if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):

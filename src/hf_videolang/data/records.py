@@ -7,7 +7,7 @@ A row of the `datasets.Dataset`: `video` (`Video(decode=False)`: `{"path", "byte
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,6 +162,14 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
     """The first few names, and how many more there are."""
     rest = f" … and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(str(name) for name in names[:limit]) + rest
+
+
+def video_size(video: Mapping[str, Any]) -> int | None:
+    """Bytes of the `{"path", "bytes"}` of a record, none of them read; `None` for what is no local file."""
+    if video.get("bytes") is not None:
+        return len(video["bytes"])
+    path = video.get("path")
+    return os.path.getsize(path) if path and os.path.isfile(path) else None
 
 
 def is_blank(caption: str) -> bool:

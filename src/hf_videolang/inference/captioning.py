@@ -7,8 +7,8 @@ Caption the middle frame of every video with an image-captioning model of the Hu
 On several processes: accelerate launch -m hf_videolang.cli caption ...
 The store takes whole parts of consecutive rows. Killed at any moment, the same command writes the parts that are not
 there yet, on however many processes, and (with the same batch size to the bit) the same captions: nothing is drawn.
-A video that does not decode gets a row with the reason instead of a caption and is counted; the exit code is 1 only if
-no video of the run got a caption.
+A video that does not decode gets a row with the reason instead of a caption and is counted; --retry-failed tries such
+rows again, of the same videos. The exit code is 1 only if no part that was written has a caption.
 """
 
 import sys
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hf_videolang.data.caption_store import CaptionStore
-from hf_videolang.data.records import Clip, name_some
+from hf_videolang.data.records import Clip, name_some, video_size
 from hf_videolang.data.shards import Shard, VideoFolderShard, find_shards
 from hf_videolang.data.video_folder import MissingMetadataError, read_video_folder
 from hf_videolang.video import VideoDecodingError
@@ -97,6 +97,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=1024,
         help="videos of a part; a kill costs at most this many a process (default: %(default)s)",
     )
+    out.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="caption also the videos that the store has without a caption; those that it has stay as they are",
+    )
 
 
 def main(args: Namespace) -> int:
@@ -122,7 +127,7 @@ def main(args: Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"hf-videolang caption: {error}", file=sys.stderr)
         return 2
-    begin, num_videos = monotonic(), sum(part.stop - part.first for part in parts)
+    begin, num_videos = monotonic(), sum(len(part.rows) for part in parts)
     mine = parts[state.process_index :: state.num_processes]
     with tqdm(total=num_videos, unit="clip", desc="captions", disable=not state.is_main_process) as bar:
         for count in caption_parts(store, shards, mine, captioner, args.batch_size, args.num_workers):
@@ -137,12 +142,12 @@ def main(args: Namespace) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `first` to `stop` (excluded) of the shard with this number, and the name of their part in the store."""
+    """Rows to caption of the shard with this number, and the part of the store that they are, or that they mend."""
 
     name: str
     shard: int
-    first: int
-    stop: int
+    rows: Sequence[int]
+    is_there: bool = False
 
 
 def caption_parts(
@@ -166,22 +171,25 @@ def caption_parts(
         collate_fn=_unchanged,
         pin_memory=captioner.model.device.type == "cuda",
     )
-    rows: list[tuple[str | None, str | None, str | None]] = []
-    for part, (video_ids, problems, inputs) in loader:
+    rows: list[tuple] = []
+    for part, (video_ids, problems, sizes, inputs) in loader:
         captions = iter(captioner(inputs) if inputs else [])
-        for video_id, problem in zip(video_ids, problems):
+        for video_id, problem, size in zip(video_ids, problems, sizes):
             caption = next(captions) if problem is None else None
-            rows.append((video_id, caption or None, "the model wrote nothing" if caption == "" else problem))
-        if len(rows) == part.stop - part.first:
-            store.write_captions(part.name, *zip(*rows))
+            problem = "the model wrote nothing" if caption == "" else problem
+            rows.append((video_id, caption or None, problem, size))
+        if len(rows) == len(part.rows):
+            known = store.rows(part.name) if part.is_there else {}
+            known |= zip(part.rows, rows)
+            store.write_captions(part.name, *zip(*known.values()))
             rows = []
         yield len(video_ids)
 
 
 class MiddleFrames(Dataset):
     """
-    `dataset[part, rows]` → the part; and of these rows of its shard the ids, the reason or `None` each, and the inputs
-    for the middle frames of those without one (`None` where no video decodes).
+    `dataset[part, rows]` → the part; and of these rows of its shard the ids, the reason or `None` each, the sizes, and
+    the inputs for the middle frames of those without a reason (`None` where no video decodes).
 
     The middle frame is the one of index int(number of frames / 2) of the video, or of the segment (SPEC §5.1).
     """
@@ -190,16 +198,16 @@ class MiddleFrames(Dataset):
         self.shards, self.inputs = shards, inputs
 
     def __getitem__(
-        self, position: tuple[Part, range]
-    ) -> tuple[Part, tuple[list, list, dict[str, Any] | None]]:
+        self, position: tuple[Part, Sequence[int]]
+    ) -> tuple[Part, tuple[list, list, list, dict[str, Any] | None]]:
         part, rows = position
         shard = self.shards[part.shard]
-        video_ids, problems, pictures = [], [], []
+        video_ids, problems, sizes, pictures = [], [], [], []
         for row in rows:
-            video_id, problem = None, None
+            video_id, problem, size = None, None, None
             try:
                 record = shard[row]
-                video_id = record["video_id"]
+                video_id, size = record["video_id"], video_size(record["video"])
                 video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
                 frames, _ = read_frames(video, lambda facts: [facts.total_num_frames // 2])
                 pictures.append(Image.fromarray(frames[0].permute(1, 2, 0).numpy()))
@@ -210,13 +218,14 @@ class MiddleFrames(Dataset):
                 problem = str(error)
             video_ids.append(video_id)
             problems.append(problem)
-        return part, (video_ids, problems, self.inputs(pictures) if pictures else None)
+            sizes.append(size)
+        return part, (video_ids, problems, sizes, self.inputs(pictures) if pictures else None)
 
 
-def _batches(parts: Sequence[Part], batch_size: int) -> Iterator[tuple[Part, range]]:
+def _batches(parts: Sequence[Part], batch_size: int) -> Iterator[tuple[Part, Sequence[int]]]:
     for part in parts:
-        for first in range(part.first, part.stop, batch_size):
-            yield part, range(first, min(first + batch_size, part.stop))
+        for first in range(0, len(part.rows), batch_size):
+            yield part, part.rows[first : first + batch_size]
 
 
 def _unchanged(item: Any) -> Any:
@@ -243,7 +252,7 @@ def _find_shards(args: Namespace) -> Sequence[Shard]:
 def _plan(
     args: Namespace, captioner: ImageCaptioner, shards: Sequence[Shard], state: PartialState
 ) -> tuple[list[Part], int]:
-    """The parts that are not in the store yet, and the number of videos in all shards.
+    """The parts that are not in the store yet, or to be mended, and the number of videos in all shards.
 
     As the first process sees it, before anyone writes; it also makes the indices of tar shards, for all.
     """
@@ -251,7 +260,7 @@ def _plan(
     if state.is_main_process:
         try:
             store = CaptionStore(args.output_dir, _provenance(args, captioner))
-            plan = [_missing_parts(store, shards, args.rows_per_part)]
+            plan = [_missing_parts(store, shards, args.rows_per_part, args.retry_failed)]
         except (ValueError, OSError) as error:
             plan = [str(error)]
     broadcast_object_list(plan)
@@ -261,29 +270,34 @@ def _plan(
 
 
 def _missing_parts(
-    store: CaptionStore, shards: Sequence[Shard], rows_per_part: int
+    store: CaptionStore, shards: Sequence[Shard], rows_per_part: int, retry_failed: bool
 ) -> tuple[list[Part], int]:
     there, missing, num_videos = set(store.names()), [], 0
     for number, shard in enumerate(shards):
         size = len(shard)
         num_videos += size
         parts = [
-            Part(store.part_name(shard.name, first), number, first, min(first + rows_per_part, size))
+            Part(store.part_name(shard.name, first), number, range(first, min(first + rows_per_part, size)))
             for first in range(0, size, rows_per_part)
         ]
         missing += [part for part in parts if part.name not in there]
+        parts = [part for part in parts if part.name in there]
         # A shard that has grown, shrunk or been replaced since shows in the last part that is there.
-        for part in [part for part in parts if part.name in there][-1:]:
-            known = store.read(part.name)["video_id"].to_pylist()
-            if len(known) != part.stop - part.first or known[0] not in (
-                None,
-                shard[part.first]["video_id"],
-            ):
+        for part in parts[-1:]:
+            known = store.rows(part.name)
+            if list(known) != list(part.rows):
                 raise ValueError(
-                    f"{store.folder} holds captions of another {shard.name}: {part.name} has {len(known)} videos from "
-                    f"{known[0]} on, where {shard.path} now has {part.stop - part.first}. Take another folder, or "
-                    f"remove {shard.name}-*.parquet from this one."
+                    f"{store.folder} holds captions of another {shard.name}: {part.name} has {len(known)} videos, where "
+                    f"{shard.path} now has {len(part.rows)}. Take another folder, or remove {shard.name}-*.parquet "
+                    "from this one."
                 )
+            for row in [row for row, (_, caption, *_) in known.items() if caption is not None][:1]:
+                record = shard[row]
+                store.caption(shard.name, row, record["video_id"], video_size(record["video"]))
+        for part in parts if retry_failed else []:
+            if store.count([part.name])[1]:
+                failed = [row for row, (_, caption, *_) in store.rows(part.name).items() if caption is None]
+                missing.append(Part(part.name, number, failed, is_there=True))
     if not num_videos:
         raise ValueError(f"There are no videos in {name_some([shard.path for shard in shards])}.")
     return missing, num_videos
