@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import threading
 
 import fsspec
 import pytest
@@ -15,7 +16,7 @@ from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
 
 from hf_videolang.data import tar_shard
-from hf_videolang.data.shards import find_shards
+from hf_videolang.data.shards import count_clips, find_shards
 from tests.common.hub_stand_in import Handler, HubStandIn, Repository
 
 SAMPLES = {
@@ -98,8 +99,11 @@ def test_only_headers_and_then_only_the_wanted_bytes_are_read(tmp_path, monkeypa
             read.append(len(content))
             return content
 
-    files = fsspec.filesystem("file")
-    monkeypatch.setattr(files, "_open", lambda path, mode="rb", **_: Counted(path, mode.replace("b", "")))
+    def open_counted(path, mode="rb", **_):
+        return Counted(path, mode.replace("b", ""))
+
+    monkeypatch.setattr(fsspec.filesystem("file"), "_open", open_counted)
+    monkeypatch.setattr(tar_shard, "open", open_counted, raising=False)
     (shard,) = find_shards(path)
     assert len(shard) == 3 and 0 < sum(read) < 100_000
     read.clear()
@@ -128,6 +132,24 @@ def test_index_is_made_once_and_anew_when_the_tar_changes(tmp_path, cache):
     index.write_bytes(b"no parquet")
     assert len(find_shards(path)[0]) == 4 and index.read_bytes() != b"no parquet"
     assert not cache.exists()
+
+
+def test_shards_are_counted_at_once_and_a_bad_one_is_named(tmp_path, monkeypatch):
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", {f"{i}.mp4": b"x" for i in range(number + 1)})
+    meeting, index_samples = threading.Barrier(3, timeout=60), tar_shard.index_samples
+
+    def meet_and_index(file, path):
+        meeting.wait()  # comes to nothing if one waits for another to end
+        return index_samples(file, path)
+
+    monkeypatch.setattr(tar_shard, "index_samples", meet_and_index)
+    assert count_clips(find_shards(tmp_path)) == [1, 2, 3]
+    assert count_clips(find_shards(tmp_path)) == [1, 2, 3]  # by the indices, without the others
+    (tmp_path / "1.tar").write_bytes(b"no tar")
+    monkeypatch.setattr(tar_shard, "index_samples", index_samples)
+    with pytest.raises(ValueError, match=r"1\.tar is no readable tar"):
+        count_clips(find_shards(tmp_path))
 
 
 def test_a_tar_that_was_replaced_unseen_is_not_read_at_wrong_places(tmp_path):

@@ -6,7 +6,7 @@ from zlib import crc32
 
 from .caption_store import CaptionStore
 from .records import name_some, video_size
-from .shards import find_shards
+from .shards import count_clips, find_shards
 
 
 class PretrainingSource:
@@ -43,7 +43,7 @@ class PretrainingSource:
         self.name = name
         self.ratio = ratio
         self.shards = find_shards(data, split)
-        self.lengths = [len(shard) for shard in self.shards]
+        self.lengths = count_clips(self.shards)
         self.store = None if captions is None else CaptionStore(captions)
         self.num_captioned = (
             sum(self.store.has_shard(shard.name) for shard in self.shards) if self.store else 0

@@ -10,7 +10,7 @@ from .caption_store import CaptionStore
 from .part_store import FACTS
 from .records import is_blank
 from .retrieval_datasets import BENCHMARKS, available_splits, read_clips
-from .shards import find_shards
+from .shards import count_clips, find_shards
 
 TEXT_COLUMNS = ("text", "caption", "captions", "subtitle", "subtitles", "sentence")
 TABLES = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -92,7 +92,7 @@ def _column(path: Path, column: str | None) -> Iterator[Any]:
 
 def _fields(source: str, column: str, limit: int | None) -> Iterator[Any]:
     shards = find_shards(source)
-    ends = np.cumsum([len(shard) for shard in shards])
+    ends = np.cumsum(count_clips(shards))
     total = int(ends[-1])
     for row in np.linspace(0, total - 1, min(total, limit or total)).round().astype(int):
         number = int(np.searchsorted(ends, row, side="right"))

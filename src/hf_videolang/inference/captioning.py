@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from hf_videolang.data.caption_store import CaptionStore
 from hf_videolang.data.records import Clip, name_some, video_size
-from hf_videolang.data.shards import Shard, VideoFolderShard, find_shards
+from hf_videolang.data.shards import Shard, VideoFolderShard, count_clips, find_shards
 from hf_videolang.data.video_folder import MissingMetadataError, read_video_folder
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.video_inputs import read_frames
@@ -111,6 +111,7 @@ def main(args: Namespace) -> int:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1.")
         state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
         shards = _find_shards(args)
+        count_clips(shards)  # which makes the indices of tars, shared out among the processes
         inputs = CaptionerInputs(args.model, args.prompt, args.trust_remote_code)
         captioner = ImageCaptioner(
             args.model,
@@ -254,7 +255,7 @@ def _plan(
 ) -> tuple[list[Part], int]:
     """The parts that are not in the store yet, or to be mended, and the number of videos in all shards.
 
-    As the first process sees it, before anyone writes; it also makes the indices of tar shards, for all.
+    As the first process sees it, before anyone writes.
     """
     plan: list[Any] = [None]
     if state.is_main_process:
