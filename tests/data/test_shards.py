@@ -271,6 +271,28 @@ def test_wrong_json_is_named(tmp_path, text, message):
         shard[0]
 
 
+def test_half_an_emoji_and_names_that_are_no_utf8(tmp_path):
+    text = json.dumps({"subtitle": "a \U0001f642 b \U0001f642"})[:-8] + '", "video_id": "кошка"}'
+    (shard,) = find_shards(write_tar(tmp_path / "a.tar", {"x.mp4": b"x", "x.json": text.encode()}))
+    assert (shard[0]["subtitle"], shard[0]["video_id"]) == ("a \U0001f642 b ?", "кошка")
+    path = tmp_path / "latin.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo("café.mp4"))
+    with pytest.raises(ValueError, match=r"latin\.tar: the name of 'caf\\udce9' is no UTF-8"):
+        len(find_shards(path)[0])
+
+
+def test_shards_read_by_turns_keep_their_index(tmp_path, monkeypatch):
+    """A process that has 100 clips of each batch reads 100 shards by turns."""
+    for number in range(100):
+        write_tar(tmp_path / f"{number:03d}.tar", {"a.mp4": b"a", "b.mp4": b"b"})
+    shards, opened, open_file = find_shards(tmp_path), [], tar_shard.open_file
+    count_clips(shards)
+    monkeypatch.setattr(tar_shard, "open_file", lambda path: opened.append(path) or open_file(path))
+    assert [shard[row]["video_id"] for row in (0, 1) for shard in shards] == ["a"] * 100 + ["b"] * 100
+    assert len(opened) == len(set(opened)) == 100
+
+
 def parquet(folder, columns=("video", "video_id", "caption"), rows=7, name="train-00000-of-00001"):
     """Written by `datasets`, in row groups of three."""
     kinds = {"video": Video(), "clip": Video(), "video_id": Value("string"), "caption": Value("string")}

@@ -8,6 +8,7 @@ from pyarrow.parquet import write_table
 
 from hf_videolang.data.caption_store import CaptionStore
 from hf_videolang.data.text_collections import read_texts
+from tests.data.making_shards import write_clip_shards
 
 
 def test_lines_and_tables(tmp_path):
@@ -61,3 +62,9 @@ def test_shards_are_read_evenly_up_to_a_limit(tmp_path):
     assert read_texts(f"{tmp_path}/*.parquet:subtitle", limit=4) == ["text 0", "text 10", "text 19"]
     with pytest.raises(ValueError, match="none of them 'caption'"):
         read_texts(f"{tmp_path}:caption")
+
+
+def test_a_clip_without_the_field_has_no_text(tmp_path):
+    shards = write_clip_shards(tmp_path, clip00={"subtitle": None}, clip07={"subtitle": None})
+    expected = [f"somebody says {number}" for number in range(26) if number not in (0, 7)]
+    assert read_texts(f"{shards}/*.tar:subtitle") == expected
