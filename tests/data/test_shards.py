@@ -343,6 +343,22 @@ def test_wrong_parquet_is_named(tmp_path):
         find_shards(tmp_path / "empty.parquet")[0][0]
 
 
+def test_a_parquet_file_that_was_replaced_or_cut_at_work_is_named(tmp_path):
+    path = parquet(tmp_path)
+    (shard,) = find_shards(path)
+    assert shard[0]["video_id"] == "id0"
+    parquet(tmp_path, rows=5)
+    for row in (3, 6):  # in a group of another size, and in one that is no more
+        with pytest.raises(ValueError, match=r"00001\.parquet: row group \d does not have the rows"):
+            shard[row]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        shard[6]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001\.parquet"):
+        shard[6]
+
+
 def test_finding(tmp_path):
     for name in (
         "train-1.tar",
