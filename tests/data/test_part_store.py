@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 
 import pytest
+from pyarrow import ArrowInvalid
 
 from hf_videolang.data.part_store import PartStore
 from hf_videolang.data.whole_files import whole_file
@@ -30,6 +32,26 @@ def test_parts_come_back_and_strangers_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no store"):
         PartStore(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_damage_is_told(tmp_path):
+    store = PartStore(tmp_path, {"model": "a"})
+    store.write("part", {"number": [0.25] * 10, "other": [0.75] * 10})
+    file, facts = tmp_path / "part.parquet", tmp_path / "store.json"
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(struct.pack("<d", 0.75))] ^= 1
+    for damaged in (b"", whole[:-1], flipped):
+        file.write_bytes(damaged)
+        with pytest.raises((ArrowInvalid, OSError)):
+            store.read("part")
+    for damaged in ("", '{"model": "a"', "3"):
+        facts.write_text(damaged)
+        with pytest.raises(ValueError, match=r"store\.json is damaged .*; remove"):
+            PartStore(tmp_path, {"model": "a"})
+    facts.unlink()  # parts of an unknown model are not used
+    with pytest.raises(ValueError, match="holds parts but no store.json"):
+        PartStore(tmp_path, {"model": "b"})
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

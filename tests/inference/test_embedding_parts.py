@@ -61,6 +61,19 @@ def test_a_changed_video_and_one_that_was_left_out_are_encoded_again(tmp_path, d
     assert open_parts(tmp_path, dataset, skipping=True).missing == [2, 4]
 
 
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_damaged_part_is_encoded_again(tmp_path, dataset, kept):
+    parts = open_parts(tmp_path, dataset)
+    parts.write(encoded([0, 1]))
+    parts.write(encoded([2, 3]))
+    file = tmp_path / "parts" / "00000002.parquet"
+    file.write_bytes(file.read_bytes()[:kept])
+    again = open_parts(tmp_path, dataset)
+    assert again.missing == [2, 4] and len(again.stored) == 1
+    again.write(encoded([2, 3]))
+    assert open_parts(tmp_path, dataset).missing == [4]
+
+
 def test_others_are_refused(tmp_path, dataset):
     open_parts(tmp_path, dataset, model="a")
     with pytest.raises(ValueError, match="model: 'a' there, 'b' now"):

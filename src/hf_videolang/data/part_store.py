@@ -18,7 +18,8 @@ class PartStore:
     A folder of Parquet files, one a part, each there whole or not at all, and `store.json` with how they came about.
 
     Work is cut into parts of fixed names before it starts; a run writes those that are not there yet. So neither a kill
-    nor several processes lose or double a row: whoever writes a part twice replaces it by the same rows.
+    nor several processes lose or double a row: whoever writes a part twice replaces it by the same rows. A part has
+    checksums, so that damage is an error and not another number.
 
     Args:
         folder: made if absent.
@@ -27,7 +28,7 @@ class PartStore:
 
     Raises:
         FileNotFoundError: `provenance` is `None` and the folder is no store.
-        ValueError: the store came about otherwise than `provenance` says; names what differs.
+        ValueError: the store came about otherwise than `provenance` says (names what differs), or does not tell.
     """
 
     def __init__(self, folder: str | Path, provenance: Mapping[str, Any] | None = None):
@@ -35,11 +36,17 @@ class PartStore:
         facts = self.folder / FACTS
         if provenance is None and not facts.is_file():
             raise FileNotFoundError(f"{self.folder} is no store: it has no {FACTS}.")
+        names = self.names()  # before the next line: another process may begin the store meanwhile
         if not facts.is_file():
+            if names:
+                raise ValueError(f"{self.folder} holds parts but no {FACTS}, how they came about; remove it.")
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole_file(facts) as temporary:
                 temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        self.provenance: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+        try:
+            self.provenance: dict[str, Any] = dict(json.loads(facts.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{facts} is damaged ({error}); remove {self.folder}.") from error
         wanted = self.provenance if provenance is None else json.loads(json.dumps(provenance))
         if wanted != self.provenance:
             differing = [
@@ -71,7 +78,7 @@ class PartStore:
         from pyarrow.parquet import write_table
 
         with whole_file(self.folder / f"{name}.parquet") as temporary:
-            write_table(table(dict(columns)), temporary)
+            write_table(table(dict(columns)), temporary, write_page_checksum=True)
 
     def read(self, name: str) -> "Table":
         """
@@ -79,7 +86,8 @@ class PartStore:
 
         Raises:
             FileNotFoundError: there is no such part.
+            ArrowInvalid, OSError: it is damaged.
         """
         from pyarrow.parquet import read_table
 
-        return read_table(self.folder / f"{name}.parquet")
+        return read_table(self.folder / f"{name}.parquet", page_checksum_verification=True)

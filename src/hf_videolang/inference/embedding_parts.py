@@ -23,8 +23,8 @@ class EmbeddingParts:
     A `PartStore` with one part a batch, named by its first row.
 
     The batches of `evaluation_loader` hold the same rows whatever the number of processes, so a part is a batch that
-    need not be encoded again. One whose video files have changed since (another size or date), or that left broken
-    videos out which are now to stop the run, is encoded again.
+    need not be encoded again. One that is damaged, whose video files have changed since (another size or date), or that
+    left broken videos out which are now to stop the run, is encoded again.
 
     Args:
         folder: one that every process sees.
@@ -71,7 +71,12 @@ class EmbeddingParts:
     def _holds(self, first: int, skipping: bool) -> bool:
         if _name(first) not in self._names:
             return False
-        part = self._store.read(_name(first)).select(["files", "num_broken_videos"]).to_pylist()[0]
+        from pyarrow import ArrowInvalid
+
+        try:
+            part = self._store.read(_name(first)).select(["files", "num_broken_videos"]).to_pylist()[0]
+        except (ArrowInvalid, OSError):
+            return False
         return part["files"] == self._files(first) and (skipping or not any(part["num_broken_videos"]))
 
     def _read(self, first: int) -> dict[str, Tensor]:
