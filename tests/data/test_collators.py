@@ -180,8 +180,14 @@ def test_broken_video_is_skipped_and_counted(processor, broken, training, caplog
             4,
             5,
         ]  # one, two (of the broken video) and three captions
-    with pytest.raises(ValueError, match="All 2 videos of a batch are broken"):
-        collate([broken[1], broken[1]])
+    if training:
+        with pytest.raises(ValueError, match="All 2 videos of a batch are broken"):
+            collate([broken[1], broken[1]])
+        return
+    nothing = collate([broken[1]])  # a stand-in of the usual shapes for the model, and no index
+    assert [len(nothing[f"{name}_index"]) for name in ("video", "caption", "caption_video")] == [0, 0, 0]
+    assert nothing["pixel_values_videos"].shape[2:] == batch["pixel_values_videos"].shape[2:]
+    assert nothing["num_broken_videos"].tolist() == [1] and len(nothing["input_ids"]) == 1
 
 
 def test_broken_video_is_replaced_and_counted(processor, broken, dataset, caplog):

@@ -54,6 +54,8 @@ def test_files_and_card(evaluated):
         "text_bank": [14, 5],
         "video_bank": [7, 10],
     }
+    moves = saved["video_bank"][:, 1::2]  # every second caption is "it moves"
+    assert torch.equal(moves, moves[:, :1].expand_as(moves))
     for fact in (
         "test: 5 videos, 10 captions",
         "frames: 3",
@@ -188,7 +190,12 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
         == 0
     )
     assert "left out: 1 videos that do not decode" in capsys.readouterr().out
-    assert load_file(tmp_path / "similarity.safetensors")["similarity"].shape == (8, 4)
+    whole = load_file(tmp_path / "similarity.safetensors")["similarity"]
+    assert whole.shape == (8, 4)
+    alone = (*what, "--split", "train+validation", "--on-broken-video", "skip", "--batch-size", 1)
+    assert evaluate(*alone, "--output-dir", tmp_path) == 0  # nothing is left of its batch
+    again = load_file(tmp_path / "similarity.safetensors")["similarity"]
+    torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
     (tmp_path / "videos" / "test0002.mp4").unlink()
     assert evaluate(*what) == 2
     assert "1 of 5 annotated videos have no file: test0002" in capsys.readouterr().err

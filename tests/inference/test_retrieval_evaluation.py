@@ -9,6 +9,7 @@ from transformers.utils import ModelOutput
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.inference.load_model import load_model_and_processor
 from hf_videolang.inference.retrieval_evaluation import (
+    PairEmbeddings,
     encode_pairs,
     evaluation_loader,
     flat_metrics,
@@ -67,6 +68,26 @@ def test_the_same_words_are_the_same_vector():
         2,
         0,
     ]
+
+
+def test_the_same_words_tie_in_every_matrix():
+    """A product of matrices may round the last row otherwise than the first."""
+    torch.manual_seed(0)
+    texts, videos = torch.randn(10, 512), torch.randn(57, 512)
+    texts[-1] = texts[0]
+    to_others = PairEmbeddings(torch.eye(1), texts, torch.zeros(10)).similarity_to(videos)
+    assert torch.equal(to_others[0], to_others[-1])
+    torch.testing.assert_close(to_others, texts @ videos.T, atol=1e-4, rtol=0)
+
+
+def test_a_stand_in_for_a_batch_of_broken_videos_leaves_nothing():
+    stand_in = batch([7], [(7, 7)], broken=1)
+    for name in ("video_index", "caption_index", "caption_video_index"):
+        stand_in[name] = stand_in[name][:0]
+    pairs = encode_pairs(Echo(), [batch([0, 2], [(0, 0), (4, 2)]), stand_in], CAPTIONS, Accelerator(cpu=True))
+    assert pairs.video_embeds[:, 0].tolist() == [0, 2] and pairs.num_broken_videos == 1
+    with pytest.raises(ValueError, match="none of the 3 videos decodes"):
+        encode_pairs(Echo(), [stand_in], CAPTIONS, Accelerator(cpu=True))
 
 
 def test_skipped_videos_leave_with_their_captions():

@@ -61,11 +61,14 @@ class RetrievalCollator:
         caption_index `[captions]`: number of each caption among all captions of `dataset`, row by row;
         caption_video_index `[captions]`: row of the video that the caption belongs to.
 
-    Pop all four before the model sees the batch. The Trainer needs `remove_unused_columns=False`.
+    Pop all four before the model sees the batch. The Trainer needs `remove_unused_columns=False`. Where "skip" leaves
+    nothing of a batch in evaluation, the indices are empty, and a black picture and an empty text stand in for the
+    model, which every process must call equally often.
 
     Raises:
         VideoDecodingError: a broken video under "raise"; under "replace", one whose replacements are broken, too.
-        ValueError: a record whose captions are all blank, an unknown policy, or a batch of which "skip" leaves nothing.
+        ValueError: a record whose captions are all blank, an unknown policy, or a training batch of which "skip" leaves
+            nothing.
     """
 
     def __init__(
@@ -109,23 +112,24 @@ class RetrievalCollator:
                 if frames is not None:
                     kept.append((record, generator))
                     yield frames
-            if not kept:
+            if not kept and self.training:
                 raise ValueError(
                     f"All {len(records)} videos of a batch are broken; `hf-videolang data check` names them."
                 )
+            if not kept:
+                yield torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
         pixels = stack_clips(self.processor, clips(), limit=len(records))
         captions = [self._captions(record, generator) for record, generator in kept]
         texts = [text for chosen in captions for text in chosen.values()]
-        batch = {**self.processor(text=texts, return_tensors="pt"), **pixels}
+        batch = {**self.processor(text=texts or [""], return_tensors="pt"), **pixels}
         if not self.training:
             rows = [self._rows[record["video_id"]] for record, _ in kept]
-            batch["video_index"] = torch.tensor(rows)
-            batch["caption_video_index"] = torch.tensor(
-                [row for row, texts in zip(rows, captions) for _ in texts]
-            )
+            batch["video_index"] = torch.tensor(rows, dtype=torch.int64)
+            videos = [row for row, texts in zip(rows, captions) for _ in texts]
+            batch["caption_video_index"] = torch.tensor(videos, dtype=torch.int64)
             numbers = [self._first_caption[row] + i for row, texts in zip(rows, captions) for i in texts]
-            batch["caption_index"] = torch.tensor(numbers)
+            batch["caption_index"] = torch.tensor(numbers, dtype=torch.int64)
         batch["num_broken_videos"] = torch.tensor([num_broken])
         return batch
 

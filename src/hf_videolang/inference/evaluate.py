@@ -293,8 +293,8 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
     tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
     if BANK in plan.records:
         bank = encode(BANK)
-        tensors["text_bank"] = bank.text_embeds @ embeddings.video_embeds.T
-        tensors["video_bank"] = bank.video_embeds @ embeddings.text_embeds.T
+        tensors["text_bank"] = bank.similarity_to(embeddings.video_embeds)
+        tensors["video_bank"] = embeddings.similarity_to(bank.video_embeds).T
     return _Evaluation(args.model, plan.protocol, settings, tensors)
 
 

@@ -47,9 +47,18 @@ class PairEmbeddings:
 
     @property
     def similarity(self) -> Tensor:
-        """Cosines `[texts, videos]`. Equal captions have equal rows, to the bit: their ties are ties."""
+        """Cosines `[texts, videos]`."""
+        return self.similarity_to(self.video_embeds)
+
+    def similarity_to(self, video_embeds: Tensor) -> Tensor:
+        """
+        Cosines `[texts, other videos]`. Equal captions have equal rows, to the bit: their ties are ties.
+
+        Args:
+            video_embeds (`[other videos, dim]`): unit vectors.
+        """
         different, row = self.text_embeds.unique(dim=0, return_inverse=True)
-        return (different @ self.video_embeds.T)[row]
+        return (different @ video_embeds.T)[row]
 
 
 def evaluation_loader(
@@ -115,15 +124,17 @@ def encode_pairs(
 
     Raises:
         RuntimeError: rows of `dataset` are in no batch, although nothing was skipped.
+        ValueError: every video was skipped.
         OSError: a part cannot be written.
     """
     encoded = [] if parts is None else list(parts.stored)
     for batch in batches:
         rows = {name: batch[name] for name in INDICES}
         output = model(**{name: value for name, value in batch.items() if name not in INDICES})
-        embeds = {"video_embeds": output.video_embeds.float(), "text_embeds": output.text_embeds.float()}
-        encoded.append({**rows, **embeds})
-        if parts is not None:
+        videos, texts = len(batch["video_index"]), len(batch["caption_index"])  # 0 of a stand-in
+        video_embeds, text_embeds = output.video_embeds[:videos].float(), output.text_embeds[:texts].float()
+        encoded.append({**rows, "video_embeds": video_embeds, "text_embeds": text_embeds})
+        if parts is not None and videos:
             parts.write(encoded[-1])
     num_broken = torch.tensor(
         sum(int(part["num_broken_videos"]) for part in encoded), device=accelerator.device
@@ -138,6 +149,8 @@ def encode_pairs(
             f"{int((~video_seen).sum())} of {len(video_seen)} videos and {int((~text_seen).sum())} of "
             f"{len(text_seen)} captions were in no batch; use evaluation_loader, which drops none."
         )
+    if not video_seen.any():
+        raise ValueError(f"none of the {len(counts)} videos decodes; `hf-videolang data check` tells why.")
     new_row = video_seen.cumsum(0) - 1
     captions = [caption for texts in dataset["captions"] for caption in texts]
     return PairEmbeddings(
