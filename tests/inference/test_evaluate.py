@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hf_videolang.cli import main
@@ -76,6 +77,7 @@ def test_files_and_card(evaluated):
     entered = [entry for entry in card.data.eval_results if entry.metric_name == "R@1 (raw)"]
     value = 100 * results["scores"]["raw"]["text_to_video"]["R1"]
     assert entered[0].metric_value == pytest.approx(value) and entered[0].dataset_args["frames"] == 3
+    assert entered[0].dataset_args["size"] == "5 videos, 10 captions, each a query of its own"
     assert sorted(file.name for file in evaluated.iterdir()) == [
         "model",
         "results.json",
@@ -238,6 +240,33 @@ def test_a_matrix_is_not_entered_into_the_card_of_another_model(tiny_run, evalua
     assert (evaluated / "model" / "README.md").read_text() == card
 
 
+def test_a_matrix_does_not_enter_the_card_of_a_model_that_was_trained_on(tiny_run, tmp_path, capsys):
+    model = shutil.copytree(tiny_run / "model", tmp_path / "model")
+    half = ("--model", model, "--mixed-precision", "bf16")
+    what = (*half, "--dataset", tiny_run / "videos", "--num-workers", 0, "--num-frames", 1)
+    assert evaluate(*what, "--output-dir", tmp_path) == 0
+    assert "tokens; precision: bf16; ties" in capsys.readouterr().out
+    matrix = (*half, "--similarity", tmp_path / "similarity.safetensors", "--write-card")
+    weights = load_file(model / "model.safetensors")
+    version = json.loads((tmp_path / "results.json").read_text())["version"]
+    assert evaluate(*matrix) == 0 and version.startswith("sha256:")
+    save_file({**weights, "logit_scale": weights["logit_scale"] + 1}, model / "model.safetensors")
+    capsys.readouterr()
+    assert evaluate(*matrix) == 2
+    assert f"model has changed since {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_card_that_cannot_be_read_is_told_before_the_work(tiny_run, tmp_path, capsys):
+    model = shutil.copytree(tiny_run / "model", tmp_path / "model")
+    what = ("--model", model, "--dataset", tiny_run / "videos", "--write-card", "--output-dir", tmp_path)
+    for text in ("---\na: [\n---\n", "---\nmodel-index: 3\n---\n"):
+        (model / "README.md").write_text(text)
+        assert evaluate(*what) == 2
+        error = capsys.readouterr().err
+        assert f"{model / 'README.md'} has metadata that cannot be read" in error and "clip/s" not in error
+        assert (model / "README.md").read_text() == text
+
+
 def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "model", tmp_path / "model")
     for name in ("fa", "fb"):
@@ -264,6 +293,8 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
             ["--model", "m", "--dataset", "d", "--querybank", "train", "--querybank-size", "0"],
             "at least 1 video",
         ),
+        (["--model", "m", "--dataset", "d", "--batch-size", "0"], "--batch-size is 0; expected at least 1"),
+        (["--model", "m", "--dataset", "d", "--num-workers", "-1"], "--num-workers is -1; expected 0"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(options, told, capsys):
@@ -279,3 +310,27 @@ def test_a_foreign_matrix_is_refused(tmp_path, capsys):
     (tmp_path / "text.safetensors").write_text("no tensors")
     assert evaluate("--similarity", tmp_path / "text.safetensors") == 2
     assert "not a safetensors file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensors, about: tensors["similarity"].fill_(torch.nan), "NaN for 50 pairs"),
+        (lambda tensors, about: tensors.update(labels=tensors["labels"][1:]), "labels are [9]"),
+        (lambda tensors, about: tensors.update(labels=tensors["labels"] + 5), "labels run from 5 to 9"),
+        (lambda tensors, about: tensors.update(text_bank=torch.zeros(3, 4)), "querybank_similarity [3, 4]"),
+        (lambda tensors, about: tensors.pop("labels"), "expected a similarity.safetensors"),
+        (lambda tensors, about: about.pop("version"), "expected a similarity.safetensors"),
+        (lambda tensors, about: about.update(dataset="{}"), "expected a similarity.safetensors"),
+        (lambda tensors, about: about.update(settings="["), "expected a similarity.safetensors"),
+        (lambda tensors, about: about.update(settings="[1]"), "expected a similarity.safetensors"),
+    ],
+)
+def test_a_matrix_that_cannot_be_scored_is_told_in_one_line(evaluated, tmp_path, change, told, capsys):
+    with safe_open(evaluated / "similarity.safetensors", "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    change(tensors, about)
+    save_file(tensors, tmp_path / "similarity.safetensors", about)
+    assert evaluate("--similarity", tmp_path / "similarity.safetensors") == 2
+    error = capsys.readouterr().err
+    assert told in error and error.startswith("hf-videolang evaluate: ") and error.count("\n") == 1

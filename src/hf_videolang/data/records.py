@@ -72,14 +72,19 @@ class RetrievalProtocol:
     source: str
     note: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def size(self) -> str:
+        """`"4500 of 4917 videos, one caption a video"`."""
         if self.num_captions == self.num_videos:
             captions = "one caption a video"
         else:
             captions = f"{self.num_captions} captions, each a query of its own"
         published = "" if self.published_videos in (None, self.num_videos) else f" of {self.published_videos}"
+        return f"{self.num_videos}{published} videos, {captions}"
+
+    def __str__(self) -> str:
         note = self.note and f"; {self.note}"
-        return f"{self.name}, {self.split}: {self.num_videos}{published} videos, {captions} ({self.source}){note}"
+        return f"{self.name}, {self.split}: {self.size} ({self.source}){note}"
 
 
 def list_files(folder: str | Path) -> list[Path]:

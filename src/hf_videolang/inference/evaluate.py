@@ -28,11 +28,12 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.data.whole_files import whole_file
-from hf_videolang.hub.evaluation_results import write_evaluation
+from hf_videolang.hub.evaluation_results import load_card, write_evaluation
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
@@ -116,11 +117,14 @@ def main(args: Namespace) -> int:
         )
         if args.similarity:
             saved = _read(Path(args.similarity))
-            _check_model(args, saved)
+            if args.model:
+                _check_model(args, saved)
             measure, kept = (lambda: saved), {}
         else:
             plan = _plan(args, accelerator)
             measure, kept = partial(_encode, args, plan, accelerator), plan.parts
+        if args.write_card:
+            load_card(args.model)  # one that cannot be read is better told before the work
     except (ValueError, OSError) as error:
         return _fail(2, str(error))
     try:
@@ -134,6 +138,8 @@ def main(args: Namespace) -> int:
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
         return _fail(1, f"{error}; {remedy}.")
+    except ValueError as error:
+        return _fail(2, str(error))
     except OSError as error:
         return _fail(1, f"{error}. Batches kept in --output-dir stay; give the same command again.")
     return 0
@@ -160,14 +166,16 @@ def _report(args: Namespace, evaluation: "_Evaluation") -> None:
         results = {
             "line": line,
             "model": evaluation.model,
+            "version": evaluation.version,
             "dataset": asdict(protocol),
             "settings": settings,
             "scores": scores,
         }
         _save(args.output_dir, evaluation, results)
     if args.write_card:
+        size = {"size": protocol.size, **({"note": protocol.note} if protocol.note else {})}
         write_evaluation(
-            args.model, dataset=protocol.name, split=protocol.split, scores=scores, protocol=settings
+            args.model, dataset=protocol.name, split=protocol.split, scores=scores, protocol=size | settings
         )
 
 
@@ -177,6 +185,7 @@ class _Evaluation:
 
     Attributes:
         model: folder or Hub id.
+        version: see `model_version`.
         protocol: of the data set.
         settings: what the model saw.
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` and, for QB-Norm, `text_bank` `[bank, videos]` and
@@ -184,6 +193,7 @@ class _Evaluation:
     """
 
     model: str
+    version: str
     protocol: RetrievalProtocol
     settings: dict[str, str | int]
     tensors: dict[str, torch.Tensor]
@@ -208,14 +218,24 @@ def _check_usage(args: Namespace) -> None:
         )
     if args.querybank_size < 1:
         raise ValueError(f"--querybank-size is {args.querybank_size}; expected at least 1 video.")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size is {args.batch_size}; expected at least 1 video.")
+    if args.num_workers < 0:
+        raise ValueError(f"--num-workers is {args.num_workers}; expected 0 (none) or more processes.")
 
 
 def _check_model(args: Namespace, evaluation: "_Evaluation") -> None:
     """A saved matrix must not become the result of another model."""
-    if args.model and Path(args.model).resolve() != Path(evaluation.model).resolve():
+    if Path(args.model).resolve() != Path(evaluation.model).resolve():
         raise ValueError(
             f"{args.similarity} was computed with {evaluation.model}, not with --model {args.model}; name that model, or "
             "leave --model out."
+        )
+    version = str(model_version(args.model, AutoConfig.from_pretrained(args.model))["version"])
+    if version != evaluation.version:
+        raise ValueError(
+            f"{args.model} has changed since {args.similarity} was computed ({evaluation.version} then, {version} now); "
+            "evaluate it anew, or leave --model out."
         )
 
 
@@ -228,6 +248,7 @@ class _Plan:
         parts: what of it is kept on the disk; empty without an output folder.
     """
 
+    version: dict[str, Any]
     protocol: RetrievalProtocol
     model: Any
     processor: Any
@@ -241,10 +262,11 @@ def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
     if args.querybank:
         records[BANK] = _querybank(args, set(dataset["video_id"]))
     model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
+    version = model_version(args.model, model.config)
     parts = {}
     if args.output_dir:
         provenance = {
-            **model_version(args.model, model.config),
+            **version,
             **input_protocol(processor),
             "dataset": protocol.name,
             "split": protocol.split,
@@ -260,7 +282,7 @@ def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
                 {**provenance, "split": args.querybank if title == BANK else protocol.split},
                 skipping=args.on_broken_video == "skip",
             )
-    return _Plan(protocol, model, processor, records, parts)
+    return _Plan(version, protocol, model, processor, records, parts)
 
 
 def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluation:
@@ -288,6 +310,8 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
 
     embeddings = encode(SCORED)
     settings = input_protocol(plan.processor)
+    if args.mixed_precision != "no":
+        settings["precision"] = args.mixed_precision
     if embeddings.num_broken_videos:
         settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
     tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
@@ -295,7 +319,7 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
         bank = encode(BANK)
         tensors["text_bank"] = bank.similarity_to(embeddings.video_embeds)
         tensors["video_bank"] = embeddings.similarity_to(bank.video_embeds).T
-    return _Evaluation(args.model, plan.protocol, settings, tensors)
+    return _Evaluation(args.model, str(plan.version["version"]), plan.protocol, settings, tensors)
 
 
 def _querybank(args: Namespace, scored: set[str]) -> Any:
@@ -331,6 +355,7 @@ def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "model": evaluation.model,
+        "version": evaluation.version,
         "dataset": json.dumps(asdict(evaluation.protocol)),
         "settings": json.dumps(evaluation.settings),
     }
@@ -351,10 +376,15 @@ def _read(path: Path) -> _Evaluation:
             about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    if not {"similarity", "labels"} <= tensors.keys() or not {"model", "dataset", "settings"} <= about.keys():
-        raise ValueError(
-            f"{path} holds {sorted(tensors)} and says {sorted(about)} about them; expected a similarity.safetensors "
-            "that `hf-videolang evaluate --output-dir` wrote."
+    try:
+        _ = tensors["similarity"], tensors["labels"]
+        protocol, settings = (
+            RetrievalProtocol(**json.loads(about["dataset"])),
+            dict(json.loads(about["settings"])),
         )
-    protocol = RetrievalProtocol(**json.loads(about["dataset"]))
-    return _Evaluation(about["model"], protocol, json.loads(about["settings"]), tensors)
+        return _Evaluation(about["model"], about["version"], protocol, settings, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds {sorted(tensors)} and says {about or 'nothing'} about them; expected a similarity.safetensors "
+            "that `hf-videolang evaluate --output-dir` wrote."
+        ) from error
