@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 the command found a problem, 2 wrong usage, 141 (as if ended by SIGPIPE) when the
     reader of the output left first, as `head` does.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: names of files need not be Unicode
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)

@@ -201,6 +201,54 @@ def test_other_metadata_formats_name_the_new_files(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("options", [["--preset", "msrvtt"], ["--preset", "activitynet"]])
+def test_odd_files_and_names_stop_nothing(tmp_path, capsys, options):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_video(source / "a.mp4", 4, rate=12)
+    video = (source / "a.mp4").read_bytes()
+    names = ("\u4e2d" * 80, "line\u2028next\x85", os.fsdecode(b"latin\xe9"), "x" * 240)
+    for name in names:
+        (source / f"{name}.mp4").write_bytes(video)
+    (source / os.fsdecode(b"dangling\xe9.mp4")).symlink_to("nowhere.mp4")
+    for _ in range(2):  # the second time from the report
+        assert prepare(source, out, *options) == 1
+        assert "dangling\\udce9.mp4: cannot decode" in capsys.readouterr().out
+        rows = report(out)[1]
+        assert {name for name in rows if not rows[name]["error"]} == {f"{name}.mp4" for name in ("a", *names)}
+        ending = "" if "activitynet" in options else ".mp4"
+        assert {*os.listdir(out)} == {f"{name}{ending}" for name in ("a", *names)} | {"preparation.jsonl"}
+
+
+def test_a_name_without_room_for_numbers_and_a_picture_without_room_for_h264_are_broken(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    write_video(source / "a.mp4", 4, rate=12)
+    (source / ("x" * 250 + ".mp4")).write_bytes((source / "a.mp4").read_bytes())
+    assert prepare(source, tmp_path / "frames", "--num-frames", 2, "--frames") == 1
+    rows = report(tmp_path / "frames")[1]
+    assert rows["a.mp4"]["error"] is None and "File name too long" in rows["x" * 250 + ".mp4"]["error"]
+    (source / ("x" * 250 + ".mp4")).unlink()
+    with av.open(str(source / "dot.mp4"), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 1, 1, "rgb24"
+        for frame in (av.VideoFrame.from_ndarray(picture(0, 1, 1), format="rgb24"), None):
+            container.mux(stream.encode(frame))
+    assert prepare(source, tmp_path / "out", "--num-frames", 2) == 1
+    rows = report(tmp_path / "out")[1]
+    assert rows["a.mp4"]["error"] is None and "1x1 pixels are too few for H.264" in rows["dot.mp4"]["error"]
+
+
+def test_absolute_names_name_the_prepared_videos(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mov", 4, rate=12)
+    row = {"file_name": str(tmp_path / "in" / "a.mov"), "caption": "a"}
+    (tmp_path / "in" / "metadata.jsonl").write_text(json.dumps(row))
+    assert prepare(tmp_path / "in", tmp_path / "out", "--preset", "msrvtt") == 0
+    dataset, _ = load_retrieval_dataset(str(tmp_path / "out"))
+    assert dataset[0]["video"]["path"] == str(tmp_path / "out" / "a.mp4")
+
+
 # ---- refusals ----
 
 
@@ -225,10 +273,55 @@ def test_refusals_come_before_any_work(videos, tmp_path, capsys):
         (tmp_path / "twins" / name).write_bytes(b"")
     assert "a.mkv and a.mp4" in refused(tmp_path / "twins", tmp_path / "out", "--preset", "msrvtt")
     (tmp_path / "twins" / "a.mkv").unlink()
-    assert "a video and to a folder" in refused(
+    assert "a video and a folder of other files: a." in refused(
         tmp_path / "twins", tmp_path / "out", "--preset", "activitynet"
     )
+    (tmp_path / "twins" / "a" / "b.mp4").rename(tmp_path / "twins" / "a" / "subtitles.srt")
+    assert (
+        "a video and a folder of other files: a."
+        in refused(  # the pictures would take the place of the subtitles
+            tmp_path / "twins", tmp_path / "out", "--preset", "activitynet"
+        )
+    )
+    assert "--min-frames goes with a rate" in refused(
+        videos, tmp_path / "out", "--num-frames", 4, "--min-frames", 2
+    )
+    with pytest.raises(SystemExit):
+        prepare(videos, tmp_path / "out", "--size", "288")
+    assert "--size: '288' is no WIDTHxHEIGHT, such as 288x180" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "told"),
+    [
+        ("metadata.jsonl", b'{"file_name": "a.mp4"', [], "Expecting ',' delimiter"),
+        ("metadata.jsonl", b'["a.mp4"]', [], "dictionary update"),
+        ("metadata.jsonl", b'{"file_name": "\xe9"}', [], "can't decode byte 0xe9"),
+        ("metadata.csv", b"file_name,caption\na.mp4,a, b\n", [], "more cells than the header"),
+        ("metadata.parquet", b"no", [], "Parquet"),
+        ("metadata.jsonl", b'{"file_name": "a.mp4", "caption": "c", "start": 1}', ["--frames"], "in seconds"),
+    ],
+)
+def test_metadata_that_cannot_be_carried_along_are_named(tmp_path, name, content, options, told, capsys):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mp4", 4, rate=12)
+    (tmp_path / "in" / name).write_bytes(content)
+    assert prepare(tmp_path / "in", tmp_path / "out", "--num-frames", 2, *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'in' / name}: ") and told in error and error.count("\n") == 1
+    (tmp_path / "in" / name).unlink()
+    assert prepare(tmp_path / "in", tmp_path / "out", "--num-frames", 2, *options) == 0
+
+
+def test_a_damaged_report_is_named(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mp4", 4, rate=12)
+    assert prepare(tmp_path / "in", tmp_path / "out", "--num-frames", 2) == 0
+    for text in ("", "no\n"):
+        (tmp_path / "out" / "preparation.jsonl").write_text(text)
+        assert prepare(tmp_path / "in", tmp_path / "out", "--num-frames", 2) == 2
+        assert f"{tmp_path / 'out' / 'preparation.jsonl'} is damaged" in capsys.readouterr().err
 
 
 def test_other_settings_are_refused_a_finished_run_does_nothing_and_a_mended_video_is_done(tmp_path, capsys):
@@ -250,6 +343,9 @@ def test_other_settings_are_refused_a_finished_run_does_nothing_and_a_mended_vid
     assert prepare(source, out, "--preset", "msrvtt") == 0
     assert (out / "a.mp4").stat().st_mtime_ns == stamps[out / "a.mp4"]
     assert (out / "a.mp4").read_bytes() == (out / "b.mp4").read_bytes()
+    (source / "a.mp4").write_bytes(b"no video any more")
+    assert prepare(source, out, "--preset", "msrvtt") == 1
+    assert not (out / "a.mp4").exists()  # what was made of the file before it broke
 
 
 # ---- interruptions ----

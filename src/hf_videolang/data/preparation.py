@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import os
-import shutil
+import re
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -33,9 +33,9 @@ from typing import Any
 from tqdm import tqdm
 
 from .records import VIDEO_EXTENSIONS, is_video, list_files, name_some
-from .reencoding import JPEG_QUALITY, FrameSettings, encoder, reencode_video
+from .reencoding import JPEG_QUALITY, FrameSettings, encoder, file_size, reencode_video
 from .video_folder import METADATA_NAMES
-from .whole_files import whole_file
+from .whole_files import remove, whole_file
 
 REPORT = "preparation.jsonl"
 ANNOTATION_EXTENSIONS = (".csv", ".json", ".jsonl", ".md", ".parquet", ".srt", ".tsv", ".txt", ".vtt")
@@ -106,7 +106,8 @@ def prepare_folder(
         raise ValueError(f"{output_dir} and {data_dir} lie one in the other; take a folder of its own.")
     files = list_files(data_dir)
     videos = [file.relative_to(data_dir) for file in files if _is_video_file(file)]
-    outputs = _outputs(videos, settings.frames)
+    annotations = [file for file in files if file.suffix.lower() in ANNOTATION_EXTENSIONS]
+    outputs = _outputs(videos, settings.frames, [file.relative_to(data_dir) for file in annotations])
     if not outputs:
         raise ValueError(f"No videos in {data_dir}: expected files ending in {', '.join(VIDEO_EXTENSIONS)}.")
     facts = {"data_dir": str(data_dir), **asdict(settings), **_provenance(settings), **_documented(settings)}
@@ -117,14 +118,14 @@ def prepare_folder(
         for file, row in rows.items()
         if not row["error"]
         and file in outputs
-        and row["bytes_before"] == (data_dir / file).stat().st_size
+        and row["bytes_before"] == file_size(data_dir / file)
         and _is_there(output_dir / row["output"], row)
     }
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         _remove_unfinished({output_dir, *((output_dir / output).parent for output in outputs.values())})
         _write_report(report, facts, rows)
-        _copy_annotations(files, data_dir, output_dir, outputs)
+        _copy_annotations(annotations, data_dir, output_dir, outputs, settings.frames)
         tasks = {
             file: (data_dir / file, output_dir / output, settings)
             for file, output in outputs.items()
@@ -136,7 +137,7 @@ def prepare_folder(
         ):
             for file, facts_of_file in _in_processes(tasks, num_workers):
                 rows[file] = {"file": file, "output": outputs[file], **facts_of_file}
-                lines.write(json.dumps(rows[file], ensure_ascii=False) + "\n")
+                lines.write(json.dumps(rows[file]) + "\n")
                 lines.flush()
                 bar.update()
         _write_report(report, facts, rows)
@@ -179,7 +180,7 @@ def _is_video_file(path: Path) -> bool:
     return is_video(path) and not path.is_dir()  # a folder of pictures has no times to choose by
 
 
-def _outputs(videos: list[Path], frames: bool) -> dict[str, str]:
+def _outputs(videos: list[Path], frames: bool, annotations: list[Path]) -> dict[str, str]:
     """Where each video goes, both relative to their folders."""
     sources = defaultdict(list)
     for file in videos:
@@ -187,10 +188,11 @@ def _outputs(videos: list[Path], frames: bool) -> dict[str, str]:
     if collisions := [found for found in sources.values() if len(found) > 1]:
         examples = name_some([" and ".join(found) for found in collisions])
         raise ValueError(f"{len(collisions)} outputs would have two sources: {examples}. Rename one of each.")
-    parents = {parent.as_posix() for output in sources for parent in Path(output).parents}
-    if frames and (both := sorted(parents & sources.keys())):
+    written = [*map(Path, sources), *annotations]
+    parents = {parent.as_posix() for file in written for parent in file.parents}
+    if both := sorted(parents & sources.keys()):
         raise ValueError(
-            f"{len(both)} names belong to a video and to a folder of videos: {name_some(both)}. Rename one."
+            f"{len(both)} outputs would be a video and a folder of other files: {name_some(both)}. Rename one of each."
         )
     return {found[0]: output for output, found in sources.items()}
 
@@ -207,7 +209,14 @@ def _earlier_rows(report: Path, facts: dict[str, Any]) -> dict[str, dict[str, An
             )
         return {}
     lines = report.read_text(encoding="utf-8").splitlines(keepends=True)
-    there, *rows = [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may cut off the last
+    try:
+        there, *rows = [
+            json.loads(line) for line in lines if line.endswith("\n")
+        ]  # a kill may cut off the last
+    except ValueError as error:
+        raise ValueError(
+            f"{report} is damaged ({error}); take another folder, or remove this one."
+        ) from error
     if there != facts:
         differing = [
             f"{key}: {there.get(key)!r} there, {facts[key]!r} now"
@@ -222,7 +231,7 @@ def _earlier_rows(report: Path, facts: dict[str, Any]) -> dict[str, dict[str, An
 
 def _write_report(report: Path, facts: dict[str, Any], rows: dict[str, dict[str, Any]]) -> None:
     lines = [facts, *(rows[file] for file in sorted(rows))]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)  # ASCII: any name of a file
     if not report.is_file() or report.read_text(encoding="utf-8") != text:
         with whole_file(report) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -237,11 +246,13 @@ def _is_there(target: Path, row: dict[str, Any]) -> bool:
 def _remove_unfinished(folders: Iterable[Path]) -> None:
     """What a killed run was at work on."""
     for left in [path for folder in folders for path in folder.glob(".*.part*")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        remove(left)
 
 
-def _copy_annotations(files: list[Path], data_dir: Path, output_dir: Path, outputs: dict[str, str]) -> None:
-    for file in [file for file in files if file.suffix.lower() in ANNOTATION_EXTENSIONS]:
+def _copy_annotations(
+    files: list[Path], data_dir: Path, output_dir: Path, outputs: dict[str, str], frames: bool
+) -> None:
+    for file in files:
         content, target = file.read_bytes(), output_dir / file.relative_to(data_dir)
         if file.name in METADATA_NAMES:
             place = file.parent.relative_to(data_dir)
@@ -249,24 +260,38 @@ def _copy_annotations(files: list[Path], data_dir: Path, output_dir: Path, outpu
                 os.path.relpath(source, place): os.path.relpath(output, place)
                 for source, output in outputs.items()
             }
-            content = _with_new_names(content, file.suffix, names)
+            try:
+                content = _with_new_names(content, file.suffix, names, file.parent, frames)
+            except (TypeError, ValueError, csv.Error) as error:
+                raise ValueError(f"{file}: {error}") from error
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(target) as temporary:
                 temporary.write_bytes(content)
 
 
-def _with_new_names(content: bytes, suffix: str, names: dict[str, str]) -> bytes:
+def _with_new_names(content: bytes, suffix: str, names: dict[str, str], folder: Path, frames: bool) -> bytes:
     """A metadata file whose `file_name` are the new ones; names of no video stay as they are."""
 
     def renamed(row: dict[str, Any]) -> dict[str, Any]:
+        if None in row:
+            raise ValueError(f"a row has more cells than the header: {row}")
+        if frames and not {row.get("start"), row.get("end")} <= {None, ""}:
+            raise ValueError(
+                f"start or end is in seconds, which pictures do not know: {row}. Leave --frames out, or cut first."
+            )
         name = row.get("file_name")
-        return {**row, "file_name": names.get(os.path.normpath(name), name)} if isinstance(name, str) else row
+        if not isinstance(name, str):
+            return row
+        return {
+            **row,
+            "file_name": names.get(os.path.relpath(folder / name, folder), name),
+        }  # it may be absolute
 
     if suffix == ".jsonl":
         lines = [line for line in content.decode("utf-8-sig").split("\n") if line.strip()]
         return "".join(
-            json.dumps(renamed(json.loads(line)), ensure_ascii=False) + "\n" for line in lines
+            json.dumps(renamed(dict(json.loads(line))), ensure_ascii=False) + "\n" for line in lines
         ).encode()
     if suffix == ".csv":
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
@@ -331,8 +356,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    return int(width), int(height)
+    if not (sides := re.fullmatch(r"(\d+)x(\d+)", text.lower())):
+        raise argparse.ArgumentTypeError(f"{text!r} is no WIDTHxHEIGHT, such as 288x180")
+    return int(sides[1]), int(sides[2])
 
 
 def _settings(args: argparse.Namespace) -> FrameSettings:
@@ -348,6 +374,8 @@ def _settings(args: argparse.Namespace) -> FrameSettings:
     settings = FrameSettings(**{**preset, **given, "frames": args.frames or preset.get("frames", False)})
     if settings == FrameSettings():
         raise ValueError("say what to do: --preset, --frames-per-second, --num-frames, a size or --frames.")
+    if args.min_frames is not None and settings.frames_per_second is None:
+        raise ValueError("--min-frames goes with a rate; give --frames-per-second, too.")
     numbers = [*(settings.size or ()), settings.shortest_edge, settings.num_frames, settings.min_frames]
     if any(number is not None and number < 1 for number in numbers) or (
         settings.frames_per_second is not None and not 0 < settings.frames_per_second < float("inf")

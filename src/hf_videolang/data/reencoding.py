@@ -1,5 +1,6 @@
 """One video becomes a smaller one: fewer frames, chosen by time, as H.264 or as a folder of pictures."""
 
+import errno
 import io
 import math
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.decoding_helper import HelperStream
 
-from .whole_files import whole_file
+from .whole_files import remove, whole_file
 
 # x264's own defaults, and the same bytes on every machine: its fast code for macroblock trees varies from run to run.
 X264 = {"crf": "23", "preset": "medium", "x264-params": "cpu-independent=1"}
@@ -105,16 +106,16 @@ def reencode_video(source: Path, target: Path, settings: FrameSettings) -> dict[
 
     Args:
         source: a video file.
-        target: the .mp4, or the folder for `<name>_000.jpg`, `<name>_001.jpg`, …; replaced if it is there.
+        target: the .mp4, or the folder for `<name>_000.jpg`, `<name>_001.jpg`, …; replaced if it is there, and removed
+            if the video is broken.
 
     Returns:
-        `frames_before`, `frames_after`, `bytes_before`, `bytes_after` and `error`: None, or why the video is broken
-        (then nothing was written).
+        `frames_before`, `frames_after`, `bytes_before`, `bytes_after` and `error`: None, or why the video is broken.
 
     Raises:
         OSError: `target` cannot be written.
     """
-    row = {"frames_before": None, "frames_after": None, "bytes_before": source.stat().st_size}
+    row = {"frames_before": None, "frames_after": None, "bytes_before": file_size(source)}
     try:
         with closing(HelperStream("pyav", str(source), source.name, 1, TIMEOUT)) as stream:
             chosen = choose_frames(
@@ -131,13 +132,18 @@ def reencode_video(source: Path, target: Path, settings: FrameSettings) -> dict[
                 _write_pictures(target, pictures)
             else:
                 _write_video(target, pictures, stream.timestamps[chosen])
-    except OSError:
-        raise
-    except VideoDecodingError as error:
-        return row | {"frames_after": None, "bytes_after": None, "error": str(error)}
     except Exception as error:  # whatever a strange file brings about is a fact about this file
-        return row | {"frames_after": None, "bytes_after": None, "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            raise
+        remove(target)  # made of an earlier file of this name
+        reason = str(error) if isinstance(error, VideoDecodingError) else f"{type(error).__name__}: {error}"
+        return row | {"frames_after": None, "bytes_after": None, "error": reason}
     return row | {"bytes_after": _bytes(target), "error": None}
+
+
+def file_size(path: Path) -> int | None:
+    """Bytes; None where a link leads nowhere."""
+    return path.stat().st_size if path.exists() else None
 
 
 def _bytes(target: Path) -> int:
@@ -154,6 +160,8 @@ def _resized(stream: HelperStream, chosen: list[int], settings: FrameSettings) -
         size = (round(width * scale) * whole, round(height * scale) * whole)
     else:
         size = (width, height)
+    if min(size) < whole:
+        raise ValueError(f"{size[0]}x{size[1]} pixels are too few for H.264; --frames takes them.")
     for number, pixels in zip(chosen, stream.pictures(chosen)):
         if pixels.shape[:2] != (height, width):
             found = f"{pixels.shape[1]}x{pixels.shape[0]}"
@@ -205,7 +213,7 @@ def _conversion(width: int, height: int) -> Any:
 
 def _write_pictures(target: Path, pictures: Iterable[Image.Image]) -> None:
     """A finished folder gets its name; until then it is hidden."""
-    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
+    temporary = target.with_name(f".{target.name[:40]}.{uuid4().hex[:8]}.part")
     temporary.mkdir()
     try:
         for number, picture in enumerate(pictures):
