@@ -131,7 +131,8 @@ def reencode_video(source: Path, target: Path, settings: FrameSettings) -> dict[
             if settings.frames:
                 _write_pictures(target, pictures)
             else:
-                _write_video(target, pictures, stream.timestamps[chosen])
+                end = stream.timestamps[0] + (stream.info.duration or 0.0)
+                _write_video(target, pictures, np.append(stream.timestamps[chosen], end))
     except Exception as error:  # whatever a strange file brings about is a fact about this file
         if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
             raise
@@ -175,6 +176,10 @@ def _resized(stream: HelperStream, chosen: list[int], settings: FrameSettings) -
 
 
 def _write_video(target: Path, pictures: Iterable[Image.Image], seconds: np.ndarray) -> None:
+    """
+    `seconds`: of the pictures, and at which the last one ends, lest a segment there have no frame. (If the last picture
+    is not coded last, MP4 gives it the length of another one.)
+    """
     import av
 
     name, options = encoder()
@@ -183,16 +188,16 @@ def _write_video(target: Path, pictures: Iterable[Image.Image], seconds: np.ndar
     ticks = np.maximum.accumulate(ticks - steps) + steps  # time stamps that come twice, in damaged files
     file = io.BytesIO()  # FFmpeg does not tell every failure to write; Python does
     with av.open(file, "w", format="mp4") as container:
-        stream: Any = container.add_stream(name, options=options)
+        stream: Any = container.add_stream(name, options=options | {"flags": "+frame_duration"})
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, CLOCK)
         stream.codec_context.thread_count = 1  # the same bytes everywhere; the processes keep the cores busy
-        for tick, picture in zip(ticks.tolist(), pictures):
+        for tick, length, picture in zip(ticks.tolist(), np.diff(ticks).tolist(), pictures):
             if tick == ticks[0]:
                 stream.width, stream.height = picture.size
                 graph = _conversion(*picture.size)
             graph.vpush(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24"))
             frame = graph.vpull()
-            frame.pts, frame.time_base = tick, Fraction(1, CLOCK)
+            frame.pts, frame.duration, frame.time_base = tick, length, Fraction(1, CLOCK)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with whole_file(target) as temporary:
