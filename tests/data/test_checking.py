@@ -125,6 +125,7 @@ def test_a_folder_without_metadata_is_checked_all_the_same(folder, run_here):
     assert run_here(folder, "--split", "test")[0] == 2
     (folder / "1.mp4").write_bytes((folder / "1.mp4").read_bytes()[:900])
     (folder / "3.mp4").write_bytes((folder / "2.mp4").read_bytes())
+    (folder / "4.mp4").symlink_to("nowhere.mp4")
     code, printed, _ = run_here(folder, "--json")
     found = {
         (p["kind"], p["split"], p["path"] and os.path.basename(p["path"]))
@@ -134,6 +135,7 @@ def test_a_folder_without_metadata_is_checked_all_the_same(folder, run_here):
         ("no_metadata", None, None),
         ("undecodable_video", None, "1.mp4"),
         ("duplicate_file", None, "2.mp4"),
+        ("missing_video", None, "4.mp4"),
     }
 
 
@@ -223,6 +225,11 @@ def test_published_sizes(folder, run_here):
 def test_wrong_usage(tmp_path, arguments, message, run_here):
     code, printed, errors = run_here(*(argument.replace("EMPTY", str(tmp_path)) for argument in arguments))
     assert (code, printed) == (2, "") and message in errors
+
+
+def test_fewer_than_no_workers(tmp_path):
+    with pytest.raises(ValueError, match="num_workers is -1; expected 0"):
+        check_data(str(tmp_path), num_workers=-1)
 
 
 def test_annotations_that_are_no_text_are_one_line(tmp_path, run_here):

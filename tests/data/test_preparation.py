@@ -286,6 +286,7 @@ def test_refusals_come_before_any_work(videos, tmp_path, capsys):
             tmp_path / "twins", tmp_path / "out", "--preset", "activitynet"
         )
     )
+    assert "num_workers is -1" in refused(videos, tmp_path / "out", "--preset", "msrvtt", "--num-workers", -1)
     assert "--min-frames goes with a rate" in refused(
         videos, tmp_path / "out", "--num-frames", 4, "--min-frames", 2
     )

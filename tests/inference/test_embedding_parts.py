@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.inference.embedding_parts import EmbeddingParts
@@ -59,6 +60,21 @@ def test_a_changed_video_and_one_that_was_left_out_are_encoded_again(tmp_path, d
     assert open_parts(tmp_path, dataset).missing == [0, 4]
     os.utime(dataset[3]["video"]["path"], ns=(1, 1))
     assert open_parts(tmp_path, dataset, skipping=True).missing == [2, 4]
+
+
+def test_a_picture_that_was_painted_over_is_a_changed_video(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    pictures = [folder / f"frames_{number:03d}.jpg" for number in range(3)]
+    for picture in pictures:
+        picture.write_bytes(b"old")
+    dataset = Dataset.from_dict(
+        {"video": [{"path": str(folder), "bytes": None}], "video_id": ["frames"], "captions": [["a"]]}
+    )
+    open_parts(tmp_path, dataset).write(encoded([0]))
+    assert open_parts(tmp_path, dataset).missing == []
+    pictures[1].write_bytes(b"new!")  # in place: the folder has the date that it had
+    assert open_parts(tmp_path, dataset).missing == [0]
 
 
 @pytest.mark.parametrize("kept", [0, 100, -1])

@@ -100,6 +100,8 @@ def check_data(
     Raises:
         ValueError, FileNotFoundError: the annotation itself cannot be read.
     """
+    if num_workers is not None and num_workers < 0:
+        raise ValueError(f"num_workers is {num_workers}; expected 0 (none) or more processes.")
     protocols: list[RetrievalProtocol] = []
     try:
         parts = split.split("+") if split else available_splits(name, data_dir)
@@ -109,6 +111,8 @@ def check_data(
             raise
         clips = {"": [Clip(path.name, path, []) for path in error.videos]}
         problems = [Problem("no_metadata", str(error))]
+        lost = [path for path in error.videos if not path.exists()]
+        problems += [Problem("missing_video", "a link to nowhere", path=str(path)) for path in lost]
     else:
         clips = {part: found for part, (found, _) in read.items()}
         protocols = [protocol for _, protocol in read.values()]

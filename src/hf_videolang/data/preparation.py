@@ -96,10 +96,12 @@ def prepare_folder(
         `bytes_after`, and `error` (None unless the video is broken).
 
     Raises:
-        ValueError: the folders overlap, there is no video, two videos would become one file, or the output folder
-            holds something else or other settings; names what differs.
+        ValueError: `num_workers` is negative, the folders overlap, there is no video, two outputs would have one name,
+            metadata cannot be read, or the output folder holds something else or other settings; names what differs.
         PreparationError: the disk is full or a worker was killed.
     """
+    if num_workers is not None and num_workers < 0:
+        raise ValueError(f"num_workers is {num_workers}; expected 0 (none) or more processes.")
     data_dir, output_dir = Path(data_dir).absolute(), Path(output_dir).absolute()
     inside, outside = data_dir.resolve(), output_dir.resolve()
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):

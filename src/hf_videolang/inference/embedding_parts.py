@@ -98,8 +98,17 @@ class EmbeddingParts:
     def _files(self, first: int) -> list[list[int]]:
         """Size and date of the videos of a batch."""
         rows = range(first, min(first + self._batch_size, len(self._dataset)))
-        files = [os.stat(video["path"]) for video in self._dataset.select(rows)["video"] if video["path"]]
-        return [[file.st_size, file.st_mtime_ns] for file in files]
+        return [
+            _size_and_date(video["path"]) for video in self._dataset.select(rows)["video"] if video["path"]
+        ]
+
+
+def _size_and_date(path: str) -> list[int]:
+    """Of a file, or of a folder of pictures with all that is in it."""
+    files = [os.stat(path)]
+    if os.path.isdir(path):
+        files += [file.stat() for file in os.scandir(path)]
+    return [sum(file.st_size for file in files), max(file.st_mtime_ns for file in files)]
 
 
 def _name(first: int) -> str:

@@ -11,7 +11,7 @@ Prints the protocol, then recalls in per cent and ranks, raw and post-processed,
 With --output-dir, encoded batches are kept there, in `embeddings` and `embeddings_querybank`: the same command after a
 kill encodes only what is missing, on however many processes, and ends with the same numbers. These folders go when the
 results are there; until then another model, processor, data set, batch size, precision or kind of device is refused.
-Without --output-dir nothing is kept.
+One evaluation at a time may write to an output folder. Without --output-dir nothing is kept.
 """
 
 import json
@@ -39,7 +39,7 @@ from hf_videolang.video import VideoDecodingError
 
 from .embedding_parts import EmbeddingParts
 from .load_model import load_model_and_processor
-from .model_version import model_version
+from .model_version import RESULTS, SIMILARITY, model_version
 from .retrieval_evaluation import (
     PairEmbeddings,
     encode_pairs,
@@ -360,9 +360,9 @@ def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> Non
         "settings": json.dumps(evaluation.settings),
     }
     tensors = {name: tensor.contiguous() for name, tensor in evaluation.tensors.items()}
-    with whole_file(folder / "similarity.safetensors") as temporary:
+    with whole_file(folder / SIMILARITY) as temporary:
         save_file(tensors, temporary, metadata=about)
-    with whole_file(folder / "results.json") as temporary:
+    with whole_file(folder / RESULTS) as temporary:
         temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 
