@@ -381,6 +381,8 @@ def test_killed_at_work_it_continues_to_the_same_bytes(tmp_path):
         write_video(source / f"v{number}.mp4", pictures, rate=12)
     (source / "broken.mp4").write_bytes(b"no video")
     options = ("--frames-per-second", 6)
+    (source / "lists").mkdir()
+    (source / "lists" / "train.txt").write_text("v0")
     assert prepare(source, tmp_path / "unbroken", *options) == 1
     whole = tree(tmp_path / "unbroken")
 
@@ -402,6 +404,7 @@ def test_killed_at_work_it_continues_to_the_same_bytes(tmp_path):
     }
     assert 1 <= len(there) < 8 and all(whole[name] == content for name, content in there.items())
     (out / "preparation.jsonl").open("a").write('{"file": "v')  # as a kill in the middle of a line would
+    (out / "lists" / ".train.12345678.part.txt").write_text("v")  # or of a list
 
     done = [row["file"] for row in map(json.loads, (out / "preparation.jsonl").read_text().splitlines()[1:-1]) if not row["error"]]  # fmt: skip
     stamps = {name: (out / name).stat().st_mtime_ns for name in done}

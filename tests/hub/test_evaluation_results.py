@@ -4,7 +4,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from hf_videolang.hub.evaluation_results import BEGIN, add_evaluation, write_evaluation
+from hf_videolang.hub.evaluation_results import BEGIN, END, add_evaluation, write_evaluation
 from hf_videolang.hub.model_card import build_model_card, write_model_card
 from tests.common.tiny import tiny_config, tiny_model
 
@@ -98,6 +98,13 @@ def test_a_folder_without_card_gets_one_and_a_foreign_card_a_section(tmp_path):
     card = ModelCard.load(tmp_path / "README.md")
     assert card.text.strip().startswith("# Mine\n\nWords.\n\n## Measured with hf_videolang")
     assert card.data.license == "mit" and len(table(card)) == 4
+
+
+def test_words_behind_a_lost_mark_stay():
+    card = tiny_card()
+    card.text = card.text.replace(END, "My words.")
+    add_evaluation(card, **EVALUATION)
+    assert "My words." in card.text and len(table(card)) == 4
 
 
 def test_an_unknown_metric_is_named():

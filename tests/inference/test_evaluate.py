@@ -256,6 +256,15 @@ def test_a_matrix_does_not_enter_the_card_of_a_model_that_was_trained_on(tiny_ru
     assert f"model has changed since {model}" in capsys.readouterr().err
 
 
+def test_a_model_that_gives_nan_is_one_line(tiny_run, tmp_path, capsys):
+    model = shutil.copytree(tiny_run / "model", tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    weights["text_projection.weight"].fill_(torch.nan)
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    assert evaluate("--model", model, "--dataset", tiny_run / "videos", "--num-workers", 0) == 2
+    assert "hf-videolang evaluate: similarity is NaN for 50 pairs" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_card_that_cannot_be_read_is_told_before_the_work(tiny_run, tmp_path, capsys):
     model = shutil.copytree(tiny_run / "model", tmp_path / "model")
     what = ("--model", model, "--dataset", tiny_run / "videos", "--write-card", "--output-dir", tmp_path)

@@ -108,8 +108,10 @@ def prepare_folder(
         raise ValueError(f"{output_dir} and {data_dir} lie one in the other; take a folder of its own.")
     files = list_files(data_dir)
     videos = [file.relative_to(data_dir) for file in files if _is_video_file(file)]
-    annotations = [file for file in files if file.suffix.lower() in ANNOTATION_EXTENSIONS]
-    outputs = _outputs(videos, settings.frames, [file.relative_to(data_dir) for file in annotations])
+    annotations = [
+        file.relative_to(data_dir) for file in files if file.suffix.lower() in ANNOTATION_EXTENSIONS
+    ]
+    outputs = _outputs(videos, settings.frames, annotations)
     if not outputs:
         raise ValueError(f"No videos in {data_dir}: expected files ending in {', '.join(VIDEO_EXTENSIONS)}.")
     facts = {"data_dir": str(data_dir), **asdict(settings), **_provenance(settings), **_documented(settings)}
@@ -125,7 +127,8 @@ def prepare_folder(
     }
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished({output_dir, *((output_dir / output).parent for output in outputs.values())})
+        written = [*map(Path, outputs.values()), *annotations]
+        _remove_unfinished({output_dir, *((output_dir / file).parent for file in written)})
         _write_report(report, facts, rows)
         _copy_annotations(annotations, data_dir, output_dir, outputs, settings.frames)
         tasks = {
@@ -255,17 +258,16 @@ def _copy_annotations(
     files: list[Path], data_dir: Path, output_dir: Path, outputs: dict[str, str], frames: bool
 ) -> None:
     for file in files:
-        content, target = file.read_bytes(), output_dir / file.relative_to(data_dir)
+        content, target = (data_dir / file).read_bytes(), output_dir / file
         if file.name in METADATA_NAMES:
-            place = file.parent.relative_to(data_dir)
             names = {
-                os.path.relpath(source, place): os.path.relpath(output, place)
+                os.path.relpath(source, file.parent): os.path.relpath(output, file.parent)
                 for source, output in outputs.items()
             }
             try:
-                content = _with_new_names(content, file.suffix, names, file.parent, frames)
+                content = _with_new_names(content, file.suffix, names, data_dir / file.parent, frames)
             except (TypeError, ValueError, csv.Error) as error:
-                raise ValueError(f"{file}: {error}") from error
+                raise ValueError(f"{data_dir / file}: {error}") from error
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(target) as temporary:

@@ -96,7 +96,7 @@ def add_evaluation(
     block = measured_results(kept)
     if BEGIN in card.text:
         before, _, rest = card.text.partition(BEGIN)
-        card.text = before + block + rest.partition(END)[2]
+        card.text = before + block + (rest.partition(END)[2] if END in rest else rest)
     else:
         card.text = f"{card.text.rstrip()}\n\n## Measured with hf_videolang\n\n{block}\n"
 
