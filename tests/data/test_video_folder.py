@@ -134,6 +134,14 @@ def test_a_tenth_is_held_out_as_validation(tmp_path):
     assert set(read_video_folder(tmp_path)[0]) == {"train", "test"}
 
 
+def test_segments_that_run_backward_are_named(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    times = {"a": {"start": 5, "end": 2}, "b": {"start": 1, "end": 1}, "c": {"start": 1, "end": 2}}
+    write_jsonl(tmp_path, [{"file_name": f"{name}.mp4", "caption": "x", **times[name]} for name in times])
+    with pytest.raises(ValueError, match="2 of 3 clips do not end after their start: .*data check"):
+        load_retrieval_dataset(str(tmp_path), split="train+validation")
+
+
 def test_segments(tmp_path):
     touch(tmp_path, "long.mp4", "whole.mp4")
     rows = [

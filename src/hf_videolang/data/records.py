@@ -186,7 +186,8 @@ def clips_to_dataset(clips: Sequence[Clip]) -> "Dataset":
 
     Raises:
         FileNotFoundError: some videos are not there.
-        ValueError: an id comes twice, a clip has no caption that is not blank, or there are no clips.
+        ValueError: an id comes twice, a clip has no caption that is not blank or does not end after its start, or there
+            are no clips.
     """
     try:
         from datasets import Dataset, Features, List, Value, Video
@@ -210,6 +211,11 @@ def clips_to_dataset(clips: Sequence[Clip]) -> "Dataset":
         raise ValueError(
             f"{len(silent)} of {len(clips)} clips have no caption, or only blank ones: {name_some(silent)}. "
             f"Write captions for them or take them out of the annotation. {remedy}"
+        )
+    backward = [clip.video_id for clip in clips if clip.end is not None and clip.end <= (clip.start or 0)]
+    if backward:
+        raise ValueError(
+            f"{len(backward)} of {len(clips)} clips do not end after their start: {name_some(backward)}. {remedy}"
         )
     blank = sum(len(clip.captions) for clip in clips) - sum(map(len, captions))
     if blank:
