@@ -1,7 +1,7 @@
 """
 The argument of the CLIP-ViP paper on small made-up videos: what does each way of fusing frames buy, all else equal?
 
-    python benchmarks/fusion_comparison.py     # about 40 minutes on one core; stopped, it continues where it was
+    python benchmarks/fusion_comparison.py     # about an hour on one core; stopped, it continues where it was
 
 1. An image-text model, the stand-in for CLIP, learns single pictures: "a red circle at the top left".
 2. Every fusion of the library starts from its weights and is trained on moving shapes ("a red circle moves left then
@@ -337,7 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each fusion and task")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each fusion and task")
     parser.add_argument("--order_steps", type=int, default=600, help="updates of each run in order")
     parser.add_argument("--retrieval_steps", type=int, default=900, help="updates of each run in retrieval")
     parser.add_argument("--image_steps", type=int, default=600, help="updates of the image-text model")
