@@ -1,6 +1,7 @@
 """run_retrieval under fsdp2.yaml without a GPU: Accelerate shards on GPUs only, so the CPU is passed off as one."""
 
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 initialise = PartialState.__init__
@@ -19,4 +20,6 @@ if __name__ == "__main__":
     from hf_videolang.training.command import end_process
     from hf_videolang.training.run_retrieval import main
 
-    end_process(main())
+    status = main()
+    print("FSDP2 with", AcceleratorState().fsdp_plugin.mixed_precision_policy)
+    end_process(status)

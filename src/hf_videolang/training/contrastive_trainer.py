@@ -1,6 +1,7 @@
 """What fine-tuning and pre-training of two-tower models share: `transformers.Trainer` for contrastive losses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,7 +98,14 @@ class ContrastiveTrainer(Trainer):
             # each computes the loss of all pairs, hence its full gradient.
             whole = nn.Module()
             whole.logit_scale = self.model.logit_scale
-            self.accelerator.state.fsdp_plugin.ignored_modules = [whole.to(self.args.device)]
+            plugin = self.accelerator.state.fsdp_plugin
+            plugin.ignored_modules = [whole.to(self.args.device)]
+            if plugin.mixed_precision_policy is not None:
+                # Gradients of chunks and of processes are added up in this type. Accelerate takes the half precision of
+                # the forward pass, in which a long sum no longer sees its next term.
+                plugin.mixed_precision_policy = replace(
+                    plugin.mixed_precision_policy, reduce_dtype=torch.float32
+                )
 
     # ---- training ----
 
