@@ -5,15 +5,16 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
 
-from hf_videolang.training.checkpoints import find_checkpoints, last_complete_checkpoint
+from hf_videolang.training.checkpoints import choose_checkpoint, find_checkpoints, last_complete_checkpoint
 
 
 def write_checkpoint(folder, processes=1):
     folder.mkdir(parents=True)
     save_file({"w": torch.ones(8)}, folder / "model.safetensors")
-    torch.save({"lr": 1.0}, folder / "optimizer.pt")
+    for name in ("optimizer.pt", "pytorch_model_fsdp.bin"):
+        torch.save({"lr": 1.0}, folder / name)
     torch.save({}, folder / "scheduler.pt")
     for rank in range(processes):
         torch.save({}, folder / ("rng_state.pth" if processes == 1 else f"rng_state_{rank}.pth"))
@@ -33,7 +34,15 @@ def test_newest_by_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_1.pth", "trainer_state.json"]
+    "name",
+    [
+        "model.safetensors",
+        "optimizer.pt",
+        "pytorch_model_fsdp.bin",
+        "scheduler.pt",
+        "rng_state_1.pth",
+        "trainer_state.json",
+    ],
 )
 def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
     write_checkpoint(tmp_path / "checkpoint-3", processes=2)
@@ -42,6 +51,13 @@ def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
     data = (tmp_path / "checkpoint-6" / name).read_bytes()
     (tmp_path / "checkpoint-6" / name).write_bytes(data[:-20])
     assert last_complete_checkpoint(tmp_path, 2).name == "checkpoint-3"
+
+    named = tmp_path / "checkpoint-6"
+    args = TrainingArguments(str(tmp_path), resume_from_checkpoint=str(named), use_cpu=True)
+    with pytest.raises(FileNotFoundError, match="checkpoint-6, which is no checkpoint that was written to"):
+        choose_checkpoint(args)
+    (named / name).write_bytes(data)
+    assert choose_checkpoint(args) == str(named)  # of two processes, for one: named, it may be
 
 
 def test_one_process_has_not_saved_its_state(tmp_path):

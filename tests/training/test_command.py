@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from hf_videolang.training.command import end_process
+from hf_videolang.training.command import end_process, run_command
 
 ENDING = """
 import atexit
@@ -32,3 +34,11 @@ def test_one_of_several_processes_ends_before_the_interpreter_is_torn_down(monke
     with pytest.raises(SystemExit) as exit:
         end_process(2)
     assert exit.value.code == 2
+
+
+def test_a_file_that_cannot_be_read_is_no_full_disk(tmp_path, capsys):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"half of a file")
+    with pytest.raises(SafetensorError):
+        run_command(lambda argv: (file,), load_file, None)
+    assert "cannot write" not in capsys.readouterr().err

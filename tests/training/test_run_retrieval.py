@@ -270,6 +270,24 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     assert "--resume_from_checkpoint true" in capsys.readouterr().err
 
 
+def test_the_last_checkpoint_is_not_passed_off_as_the_best(tiny_run, tmp_path):
+    evaluating = (
+        "--select_on",
+        "validation",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "1",
+        "--save_steps",
+        "1",
+    )
+    assert main(words(tiny_run, tmp_path, *evaluating, "--max_steps", "2")) == 0
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 1
+    results = json.loads((tmp_path / "eval_results.json").read_text())
+    assert results["selected_on"] == "none" and results["best"] is results["selected_by"] is None
+    assert results["step"] == 2 and results["evaluations"][0]["protocol"]["selected on"] == "none"
+
+
 def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
     selecting = (
         "--select_on",
@@ -292,6 +310,10 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
     [
         (("--learning_rat", "1"), "did you mean --learning_rate"),
         (("--resume_from_checkpoint", "true"), "no complete checkpoint"),
+        (
+            ("--resume_from_checkpoint", "no/such/checkpoint-3"),
+            "no/such/checkpoint-3, which is no checkpoint",
+        ),
         (("--model=",), "model is missing"),
         (("--model", "no/such/folder"), "no/such/folder"),
         (("--max_length", "78"), "max_length is 78; expected 2 to 77"),

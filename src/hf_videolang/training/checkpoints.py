@@ -16,12 +16,17 @@ def choose_checkpoint(args: TrainingArguments) -> str | None:
 
     Raises:
         RecipeError: not resumed, and the output folder holds checkpoints of an earlier run.
-        FileNotFoundError: "true", and there is no complete checkpoint.
+        FileNotFoundError: "true", and there is no complete checkpoint; or the named folder is none.
     """
     output_dir, named = str(args.output_dir), args.resume_from_checkpoint or "false"
     if named.lower() == "true":
         return str(last_complete_checkpoint(output_dir, args.world_size))
     if named.lower() != "false":
+        if not _is_complete(Path(named)):
+            raise FileNotFoundError(
+                f"resume_from_checkpoint is {named}, which is no checkpoint that was written to the end; name the folder "
+                "of one (checkpoint-…), or say true for the last complete one in output_dir."
+            )
         return named
     if found := find_checkpoints(output_dir):
         raise RecipeError(
@@ -59,7 +64,7 @@ def find_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name.split("-")[-1]))
 
 
-def _is_complete(checkpoint: Path, num_processes: int) -> bool:
+def _is_complete(checkpoint: Path, num_processes: int | None = None) -> bool:
     # The Trainer writes trainer_state.json last; a kill may have cut it short, and a copy any other file.
     try:
         TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -69,6 +74,5 @@ def _is_complete(checkpoint: Path, num_processes: int) -> bool:
     except (OSError, ValueError, TypeError, SafetensorError):
         return False
     random_states = list(checkpoint.glob("rng_state*.pth"))
-    return len(random_states) == num_processes and all(
-        map(is_zipfile, [*checkpoint.glob("*.pt"), *random_states])
-    )
+    archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *random_states]
+    return num_processes in (None, len(random_states)) and all(map(is_zipfile, archives))

@@ -72,7 +72,8 @@ def _disk_is_full(error: Exception) -> bool:
     """The disk, the user's share of it, or the size a file may have; safetensors and torch.save tell it in words."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, SafetensorError) or "inline_container" in str(error)
+    told = "while serializing" if isinstance(error, SafetensorError) else "inline_container"
+    return told in str(error)
 
 
 def leave_process_group() -> None:
@@ -117,11 +118,13 @@ def evaluate_and_finish(
         trainer: after `train()`, `save_model()` and `save_state()`.
         data: records and facts of at least `splits`.
         splits: keys of `data` whose results are reported; perhaps none.
-        selected_on: the split that chose the checkpoint, or "none".
+        selected_on: the split that chose the checkpoint, or "none"; without `load_best_model_at_end` none did.
         trained_on: name of the training data, for the card.
         given: the values that recipe and command line gave.
     """
-    args = trainer.args
+    args, state = trainer.args, trainer.state
+    chosen = bool(args.load_best_model_at_end)
+    selected_on = selected_on if chosen else "none"
     for split in splits:
         dataset, protocol = data[split]
         trainer.evaluate(dataset, metric_key_prefix=f"final_{split}")
@@ -137,10 +140,10 @@ def evaluate_and_finish(
     if trainer.is_world_process_zero():
         results = {
             "selected_on": selected_on,
-            "selected_by": args.metric_for_best_model,
-            "best": trainer.state.best_metric,
-            "step": trainer.state.best_global_step or trainer.state.global_step,
-            "broken_videos": sum(line.get("broken_videos", 0) for line in trainer.state.log_history),
+            "selected_by": args.metric_for_best_model if chosen else None,
+            "best": state.best_metric if chosen else None,
+            "step": (state.best_global_step if chosen else None) or state.global_step,
+            "broken_videos": sum(line.get("broken_videos", 0) for line in state.log_history),
             "evaluations": trainer.evaluations,
         }
         output_dir = Path(str(args.output_dir))
