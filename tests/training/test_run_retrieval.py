@@ -51,6 +51,19 @@ def test_killed_run_goes_on_to_the_same_bits(tiny_run, unbroken, tmp_path):
         _assert_same_bits(tmp_path, unbroken)
 
 
+def test_resumed_between_two_log_lines(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "videos", tmp_path / "videos")
+    for file in sorted((tmp_path / "videos" / "train").glob("*.mp4"))[:5]:
+        file.write_bytes(b"no video")
+    seldom = ("--data_dir", tmp_path / "videos", "--on_broken_video", "replace", "--logging_steps", "4")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert main(words(tiny_run, whole, *seldom)) == 0
+    assert main(words(tiny_run, resumed, *seldom, "--resume_from_checkpoint", whole / "checkpoint-6")) == 0
+    assert _logged(resumed, "loss") == _logged(whole, "loss")
+    assert _logged(resumed, "broken_videos") == _logged(whole, "broken_videos") != []
+    assert json.loads((resumed / "eval_results.json").read_text())["broken_videos"] > 5
+
+
 CACHED = ("--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "3")
 
 

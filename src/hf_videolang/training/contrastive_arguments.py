@@ -38,7 +38,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
         max_logit_scale (`float`, defaults to ln 200): after every update `logit_scale` is put back into [0, this].
         on_broken_video (`str`, defaults to `"raise"`): what to do in training with a video that does not decode:
             `"raise"`, `"replace"` it by another, or `"skip"` it (one process only). Each case is a warning, and the
-            number since the last log line is logged as `broken_videos`. Evaluation always raises.
+            number since the last log line is logged as `broken_videos`; each checkpoint is preceded by a log line.
+            Evaluation always raises.
         checkpoint_activations (`bool`, defaults to `False`): recompute activations in the backward pass; the Trainer's
             switch for it changed its name between the versions that this package runs on.
         optim: left at its default, the AdamW of the original; any other of the Trainer's takes its place, with the

@@ -258,3 +258,9 @@ class _EveryEpochAndUpdate(TrainerCallback):
     @torch.no_grad()
     def on_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.model.logit_scale.clamp_(0, args.max_logit_scale)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        # A checkpoint holds what was logged, not the sums since: a resumed run would log another loss, fewer broken videos.
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
