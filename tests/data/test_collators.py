@@ -206,6 +206,17 @@ def test_broken_video_is_replaced_and_counted(processor, broken, dataset, caplog
         collate(rows_of(broken))
 
 
+def test_the_replacement_does_not_depend_on_the_others_in_the_batch(processor, folder, dataset):
+    rows = rows_of(dataset)
+    rows[0] = {**rows[0], "video": {"path": str(folder / "test" / "broken.mp4"), "bytes": None}}
+    collate = RetrievalCollator(
+        processor, Dataset.from_list(rows), training=True, on_broken_video="replace", seed=1
+    )
+    replacements = [collate([rows[0], other])["pixel_values_videos"][0] for other in rows[1:]]
+    equal = [sum(torch.equal(one, another) for another in replacements) for one in replacements]
+    assert max(equal) >= len(replacements) - 1  # but where the first choice is itself in the batch
+
+
 def test_clips_are_made_ahead_but_few_at_a_time():
     made = []
 

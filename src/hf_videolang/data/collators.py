@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zlib import crc32
 
@@ -44,8 +45,8 @@ class RetrievalCollator:
         training: see above.
         on_broken_video: what to do with a video that does not decode. "raise" the `VideoDecodingError`; "skip" it, so
             that the batch is smaller (not for the contrastive loss over several processes, which needs equal
-            batches); "replace" it by another video of `dataset` that is not in the batch. Skips and replacements are
-            logged as warnings and counted in the batch.
+            batches); "replace" it by another video of `dataset` that is not in this process's batch. Skips and
+            replacements are logged as warnings and counted in the batch.
         seed: see above.
         frame_cache: keeps decoded frames for the next epoch. Batches are the same to the last bit with it and without,
             but for one thing, in training: the draws of frames repeat themselves after `frame_cache.num_draws` epochs.
@@ -178,9 +179,10 @@ class RetrievalCollator:
     def _replacement(
         self, in_batch: set[str], generator: np.random.Generator, error: VideoDecodingError
     ) -> tuple[dict[str, Any], torch.Tensor]:
-        others = [row for video_id, row in self._rows.items() if video_id not in in_batch]
-        for row in generator.permutation(others)[:MAX_REPLACEMENTS]:
-            record = self.dataset[int(row)]
+        # An order of all videos, whoever is in the batch: another number of processes meets another part of it.
+        order = (video_id for video_id in generator.permutation(list(self._rows)) if video_id not in in_batch)
+        for video_id in islice(order, MAX_REPLACEMENTS):
+            record = self.dataset[self._rows[video_id]]
             try:
                 return record, self._decode(record, generator)
             except VideoDecodingError as another:
