@@ -74,10 +74,8 @@ class CaptionStore(PartStore):
         known = part.slice(place, 1).to_pylist()[0]
         there, now = known["video_id"] or video_id, video_id  # no id: the row could not be read
         size = known.get("num_bytes")  # older stores do not have it
-        if known["caption"] is not None and None not in (
-            size,
-            num_bytes,
-        ):  # a broken video may have been mended
+        # Not of a row without a caption: a broken video may have been mended.
+        if None not in (known["caption"], size, num_bytes):
             there, now = f"{there} of {size} bytes", f"{now} of {num_bytes} bytes"
         if there != now:
             raise ValueError(

@@ -100,8 +100,7 @@ def _fields(source: str, column: str, limit: int | None) -> Iterator[Any]:
         number = int(np.searchsorted(ends, row, side="right"))
         record = shards[number][int(row - ends[number] + len(shards[number]))]
         known |= record.keys()
-        if column not in known and count == min(
-            100, len(rows)
-        ):  # a clip may lack a text, and a tar then the field
+        # Not of the first record alone: a clip may lack a text, and a tar then has no such field.
+        if column not in known and count == min(100, len(rows)):
             raise ValueError(f"{source} has records with {sorted(known)}, none of them {column!r}.")
         yield record.get(column)
