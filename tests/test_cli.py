@@ -33,6 +33,7 @@ def test_every_command_has_help(name, capsys):
     ("words", "message"),
     [
         (["evalute"], "'evalute'. Did you mean 'evaluate'?"),
+        (["data", "--help"], "'data'. Did you mean 'data check' or 'data prepare' or 'data shard'?"),
         (["data", "chek"], "'data chek'. Did you mean 'data check'?"),
         (["evaluate", "--modle", "x"], "unrecognized arguments: --modle"),
     ],
@@ -45,6 +46,7 @@ def test_a_mistyped_word_exits_with_two_and_says_so(words, message, capsys):
 def test_no_command_shows_usage(capsys):
     code, out, _ = run(capsys)
     assert code == 2 and "commands:" in out
+    assert all(f"{name}  " in out for name in COMMANDS)  # a gap between every name and its summary
 
 
 def test_a_reader_that_leaves_first_meets_no_traceback():

@@ -23,7 +23,7 @@ COMMANDS = {
 
 def usage() -> str:
     lines = ["usage: hf-videolang <command> [options]", "", "commands:"]
-    lines += [f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [f"  {name:<14}{summary}" for name, (_, summary) in COMMANDS.items()]
     lines += ["", "hf-videolang <command> --help shows a command's options; --version the version."]
     return "\n".join(lines)
 
@@ -68,8 +68,9 @@ def _run(arguments: list[str]) -> int:
             module.add_arguments(parser)
             return module.main(parser.parse_args(arguments[len(words) :]))
     given = " ".join(word for word in arguments[:2] if not word.startswith("-"))
-    close = get_close_matches(given, COMMANDS, n=1, cutoff=0.4)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = [name for name in COMMANDS if name.startswith(f"{given} ")]
+    close = close or get_close_matches(given, COMMANDS, n=1, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     print(f"hf-videolang: unknown command {given or arguments[0]!r}.{hint}\n\n{usage()}", file=sys.stderr)
     return 2
 

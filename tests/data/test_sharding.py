@@ -97,6 +97,8 @@ def test_other_records_are_refused(records, tmp_path):
         write_shards(records[:5], tmp_path, 2)
     with pytest.raises(ValueError, match="another number of records a shard"):
         write_shards(records[:4], tmp_path, 3)
+    with pytest.raises(ValueError, match=r"^records_per_shard is 0; expected at least 1\.$"):
+        write_shards(records[:4], tmp_path, 0)
     write_shards(records[:5], tmp_path, 2, name="dev")
     (tmp_path / "mine-0.tar").touch()
     with pytest.raises(ValueError, match=r"has shards of that name from elsewhere: mine-0\.tar"):

@@ -84,11 +84,10 @@ def write_shards(
             that JSON cannot hold, or shards of other records in `folder`.
         VideoDecodingError: a broken video under "raise". Complete shards stay, and the same call goes on behind them.
     """
-    if on_broken_video not in ("raise", "skip") or records_per_shard < 1:
-        raise ValueError(
-            f"on_broken_video={on_broken_video!r} and records_per_shard={records_per_shard}; expected 'raise' or "
-            "'skip', and at least 1."
-        )
+    if records_per_shard < 1:
+        raise ValueError(f"records_per_shard is {records_per_shard}; expected at least 1.")
+    if on_broken_video not in ("raise", "skip"):
+        raise ValueError(f"on_broken_video is {on_broken_video!r}; expected 'raise' or 'skip'.")
     folder = Path(folder)
     facts = {"records": _fingerprint(records), "records_per_shard": records_per_shard}
     _claim(folder, name, facts)
