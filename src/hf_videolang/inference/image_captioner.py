@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .load_model import errors_naming
+
 # What these models were trained to be asked; BLIP, GIT and image encoder-decoders caption without a question.
 PROMPTS = {"florence2": "<CAPTION>", "paligemma": "<image>caption en", "kosmos-2": "An image of"}
 CHAT_PROMPT = "Describe this picture in one sentence of at most 16 words."
@@ -187,7 +189,8 @@ def load_image_captioner(
 
 
 def _captioner_config(model: str | Path, trust_remote_code: bool) -> PreTrainedConfig:
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    with errors_naming(model):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     brings_code = "AutoModelForImageTextToText" in (getattr(config, "auto_map", None) or {})
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not brings_code:
         raise ValueError(

@@ -36,6 +36,7 @@ from hf_videolang.data.text_collections import read_texts
 from hf_videolang.data.whole_files import whole_file
 from hf_videolang.metrics.language_gap import Average, language_gap
 
+from .load_model import errors_naming
 from .model_version import model_version
 
 COLOURS = ("#0072B2", "#E69F00")  # of Okabe and Ito, told apart by colour-blind readers and in grey
@@ -181,7 +182,8 @@ class TextTower:
     """
 
     def __init__(self, model: str, cpu: bool = False):
-        config = AutoConfig.from_pretrained(model)
+        with errors_naming(model):
+            config = AutoConfig.from_pretrained(model)
         if config.model_type not in ("clip", "clip_vip"):
             raise ValueError(f"{model} is a {config.model_type} model; expected clip or clip_vip.")
         loaded, facts = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
