@@ -68,6 +68,7 @@ def test_empty_value_keeps_the_default(tmp_path):
         ),
         ("num_frames: 3\n", (), ["model is missing", "where to start", "`model: …`", "--model"]),
         ("- a\n- b\n", (), ["toy.yaml holds list"]),
+        ("", (), ["toy.yaml holds nothing; expected lines"]),
         ("a: [\n", (), ["toy.yaml is not YAML"]),
         (None, ("absent.yaml",), ["no recipe 'absent.yaml'", "my_videos.yaml"]),
         (None, ("msrvtt_clip_vip_b61",), ["did you mean", "msrvtt_clip_vip_b16.yaml"]),
@@ -78,6 +79,7 @@ def test_errors_name_the_key_and_the_remedy(recipe, words, told, tmp_path):
         parse(*words, recipe=recipe, tmp_path=tmp_path)
     for part in told:
         assert part in str(error.value)
+    assert "?." not in str(error.value)
 
 
 def test_help_shows_what_recipes_set(capsys):
@@ -87,4 +89,4 @@ def test_help_shows_what_recipes_set(capsys):
     assert (
         "RECIPE.yaml" in page and "--model" in page and "where to start" in page and "my_videos.yaml" in page
     )
-    assert "hidden_detail" not in page
+    assert "hidden_detail" not in page and "show this page\n" in page

@@ -46,7 +46,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
             same choice of what is decayed, and without `lr_multiplier`.
 
     Raises:
-        ValueError: a chunk of no row, or `remove_unused_columns`.
+        ValueError: a batch or chunk of no row, or `remove_unused_columns`.
     """
 
     _argument_group_name = "training"
@@ -102,6 +102,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
             raise ValueError(
                 "remove_unused_columns must be false: the collator needs the columns of the records."
             )
+        for key in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected at least 1.")
         if self.gradient_cache_chunk_size is not None and self.gradient_cache_chunk_size < 1:
             raise ValueError(
                 f"gradient_cache_chunk_size is {self.gradient_cache_chunk_size}; expected at least 1 row, or leave it "

@@ -54,7 +54,7 @@ def parse_recipe(
         add_help=False,
     )
     parser.usage = f"{program} RECIPE.yaml [--key value ...]"
-    parser.add_argument("-h", "--help", action="store_true", help="show this page")
+    parser.add_argument("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="show this page")
     if "-h" in words or "--help" in words:
         parser.print_page()
         raise SystemExit(0)
@@ -66,7 +66,7 @@ def parse_recipe(
     known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
     for key in recipe:
         if key not in known:
-            raise RecipeError(f"{source} has the unknown key {key!r}{_close_matches(key, known)}.{_REMEDY}")
+            raise RecipeError(f"{source} has the unknown key {key!r}{_close_matches(key, known)}{_REMEDY}")
     parser.source = source
     from_recipe, rest = parser.parse_known_args(_as_words(recipe))
     if rest:
@@ -79,10 +79,10 @@ def parse_recipe(
     if rest:
         name = rest[0].split("=")[0]
         close = (
-            _close_matches(name.lstrip("-").replace("-", "_"), known, "--") if name.startswith("-") else ""
+            _close_matches(name.lstrip("-").replace("-", "_"), known, "--") if name.startswith("-") else "."
         )
         what = f"the option {name}" if name.startswith("-") else f"{name!r}, which belongs to no option"
-        raise RecipeError(f"the command line has {what}; it is unknown{close}.{_REMEDY}")
+        raise RecipeError(f"the command line has {what}; it is unknown{close}{_REMEDY}")
     given |= {key: getattr(parsed, key) for key in sorted(known) if _is_given(key, words)}
     _check_required(dataclass_types, given, source)
     return *parser.build(parsed), given
@@ -103,7 +103,7 @@ def find_recipe(name: str) -> Path:
             return path
     shipped = sorted(path.name for path in RECIPES.glob("*.yaml"))
     raise RecipeError(
-        f"there is no recipe {name!r}{_close_matches(name, shipped)}. Give the path of a YAML file or one of "
+        f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file or one of "
         f"{', '.join(shipped)}."
     )
 
@@ -115,7 +115,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(
-            f"{path} holds {type(content).__name__}; expected lines such as `learning_rate: 1.0e-6`."
+            f"{path} holds {'nothing' if content is None else type(content).__name__}; expected lines such as `learning_rate: 1.0e-6`."
         )
     return {key.replace("-", "_"): value for key, value in content.items()}
 
@@ -138,7 +138,7 @@ def _is_given(key: str, words: Sequence[str]) -> bool:
 
 def _close_matches(key: str, known, prefix: str = "") -> str:
     close = difflib.get_close_matches(key, sorted(known), n=3)
-    return f"; did you mean {' or '.join(prefix + name for name in close)}?" if close else ""
+    return f"; did you mean {' or '.join(prefix + name for name in close)}?" if close else "."
 
 
 def _check_required(dataclass_types: Sequence[Any], given: Mapping[str, Any], source: str) -> None:
@@ -166,10 +166,16 @@ class _Parser(HfArgumentParser):
 
     def build(self, parsed: argparse.Namespace) -> tuple:
         values = vars(parsed)
-        return tuple(
-            cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
-            for cls in self.dataclass_types
-        )
+        try:
+            return tuple(
+                cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
+                for cls in self.dataclass_types
+            )
+        except (
+            json.JSONDecodeError
+        ) as error:  # of an option that takes a dictionary; transformers does not name it
+            key = next((key for key, value in values.items() if value == error.doc), "an option")
+            raise RecipeError(f"{key} is {error.doc!r}, which is no JSON: {error}.") from error
 
     def print_page(self) -> None:
         hidden = {
