@@ -276,12 +276,12 @@ def test_refusals_come_before_any_work(videos, tmp_path, capsys):
         (tmp_path / "twins" / name).write_bytes(b"")
     assert "a.mkv and a.mp4" in refused(tmp_path / "twins", tmp_path / "out", "--preset", "msrvtt")
     (tmp_path / "twins" / "a.mkv").unlink()
-    assert "a video and a folder of other files: a." in refused(
+    assert "folder of other files would have one name: a." in refused(
         tmp_path / "twins", tmp_path / "out", "--preset", "activitynet"
     )
     (tmp_path / "twins" / "a" / "b.mp4").rename(tmp_path / "twins" / "a" / "subtitles.srt")
     assert (
-        "a video and a folder of other files: a."
+        "folder of other files would have one name: a."
         in refused(  # the pictures would take the place of the subtitles
             tmp_path / "twins", tmp_path / "out", "--preset", "activitynet"
         )

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from hf_videolang.video import VideoDecodingError
 
@@ -237,7 +238,7 @@ def stack_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> di
     for row, frames in enumerate(clips):
         clip = processor.video_processor(videos=[frames], **options)["pixel_values_videos"][0]
         if row == 0:
-            batch = clip.new_empty((limit, *clip.shape))
+            batch = _empty_batch(clip, limit)
         if clip.shape[1:] != batch.shape[2:]:
             raise ValueError(
                 f"clips of heights and widths {tuple(batch.shape[-2:])} and {tuple(clip.shape[-2:])} do not fit one "
@@ -254,3 +255,11 @@ def stack_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> di
         places = torch.arange(batch.shape[1])
         result["video_attention_mask"] = (places < torch.tensor(lengths)[:, None]).long()
     return result
+
+
+def _empty_batch(clip: torch.Tensor, limit: int) -> torch.Tensor:
+    """`[limit, *clip.shape]`; of a worker in shared memory at once, or sending it to the trainer would stop all else."""
+    if get_worker_info() is None:
+        return clip.new_empty((limit, *clip.shape))
+    storage = torch.UntypedStorage._new_shared(limit * clip.nbytes)  # as in torch's own default_collate
+    return clip.new_empty(0).set_(storage).view(limit, *clip.shape)

@@ -192,12 +192,12 @@ def _outputs(videos: list[Path], frames: bool, annotations: list[Path]) -> dict[
         sources[os.path.splitext(file.as_posix())[0] + ("" if frames else ".mp4")].append(file.as_posix())
     if collisions := [found for found in sources.values() if len(found) > 1]:
         examples = name_some([" and ".join(found) for found in collisions])
-        raise ValueError(f"{len(collisions)} outputs would have two sources: {examples}. Rename one of each.")
+        raise ValueError(f"Several videos would become one output: {examples}. Rename all but one.")
     written = [*map(Path, sources), *annotations]
     parents = {parent.as_posix() for file in written for parent in file.parents}
     if both := sorted(parents & sources.keys()):
         raise ValueError(
-            f"{len(both)} outputs would be a video and a folder of other files: {name_some(both)}. Rename one of each."
+            f"A video and a folder of other files would have one name: {name_some(both)}. Rename one of each."
         )
     return {found[0]: output for output, found in sources.items()}
 

@@ -102,9 +102,10 @@ def video_folder(name: str, data_dir: str | Path | None = None) -> Path | None:
         return Path(name).absolute()
     if data_dir is not None and name == "videofolder":
         return Path(data_dir).absolute()
+    folder = " It is a folder; leave out data_dir." if Path(name).is_dir() else ""
     raise ValueError(
         f"Unknown data set {name!r}: expected {', '.join(BENCHMARKS)}, the path of a video folder, or videofolder "
-        "with data_dir."
+        f"with data_dir.{folder}"
     )
 
 

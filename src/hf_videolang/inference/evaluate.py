@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from hf_videolang.data.records import RetrievalProtocol
+from hf_videolang.data.records import RetrievalProtocol, name_some
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.data.whole_files import whole_file
 from hf_videolang.hub.evaluation_results import load_card, write_evaluation
@@ -385,6 +385,6 @@ def _read(path: Path) -> _Evaluation:
         return _Evaluation(about["model"], about["version"], protocol, settings, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} holds {sorted(tensors)} and says {about or 'nothing'} about them; expected a similarity.safetensors "
+            f"{path} holds {name_some(sorted(tensors))} and says {about or 'nothing'} about them; expected a similarity.safetensors "
             "that `hf-videolang evaluate --output-dir` wrote."
         ) from error
