@@ -8,11 +8,10 @@ frames (JPEG), from a tar shard, and from the cache of decoded frames. The clips
 here (30 frames a second, a key frame every 250), or those of FOLDER. Against it stand, in as many processes (0 workers:
 the process itself):
 
-- bare: PyAV, told beforehand when the wanted frames and the key frames come, decodes from the nearest key frame on and
-  converts the wanted frames to RGB arrays; of a folder, Pillow opens the wanted pictures. No time limit, no look at the
-  packets, no resize, and no array leaves its process.
-- bare + resize: then resizes and normalises them, by the plain calls of torch that give the model's input. That much of
-  the loader's work is the model's own, whoever does it.
+- bare: PyAV, told beforehand when the wanted frames and the key frames come, decodes every frame from the nearest key
+  frame on and converts the wanted ones to RGB arrays; of a folder, Pillow opens the wanted pictures. No time limit, no
+  look at the packets, no resize, and no array leaves its process. (The loader leaves out B frames that nobody needs.)
+- bare + resize: then resizes and normalises them, by the plain calls of torch that give the model's input.
 
 Workers live on from epoch to epoch, and an epoch is timed from its first request to its last batch. Each worker of the
 loader has a helper process that decodes while the worker resizes, so that it profits from idle cores; where there are

@@ -144,7 +144,8 @@ twice that: {n.operations / 1e12:.2f} TFLOP a clip.
 
 - one GPU: {assumptions.peak / 1e12:.0f} · {assumptions.share_of_peak} / {n.operations / 1e12:.2f} = {n.clips_per_gpu:.0f} clips/s
 - one pass: {CLIPS / 1e6:.0f} million / {n.clips_per_gpu:.0f} / 3600 = **{n.gpu_hours:.0f} GPU hours**; three passes {3 * n.gpu_hours:.0f}
-- with the gradient cache, which measured {n.cache_time:.2f} times the time: {n.gpu_hours * n.cache_time:.0f} GPU hours a pass
+- with the gradient cache, one more forward pass, so 4/3 of the operations: {n.gpu_hours * 4 / 3:.0f} GPU hours a pass ({n.cache_time:.2f} times the time in
+  `benchmarks/gradient_cache.py`, on a CPU)
 - updates a pass: {CLIPS:,} / {GLOBAL_BATCH:,} = {CLIPS // GLOBAL_BATCH:,}
 
 ## Decoding cores
