@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -94,6 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--chunk-size", type=int, default=BATCHES[0])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each batch; medians count")
     parser.add_argument("--output", default="benchmarks/results/gradient_cache.json")
     parser.add_argument("--measure", nargs=3, metavar=("BATCH", "CHUNK", "DEVICE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -106,8 +108,9 @@ def main() -> None:
     for batch in BATCHES:
         line = f"{batch:5}"
         for name, chunk_size in {"at once": 0, "gradient cache": args.chunk_size}.items():
-            result = in_new_process(batch, chunk_size, args.device)
-            results[name].append(result)
+            runs = [in_new_process(batch, chunk_size, args.device) for _ in range(args.rounds)]
+            result = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            results[name].append(result | {"runs": runs})
             line += f"{result['inputs'] / MIB:8.0f} MiB" if name == "at once" else "  "
             line += f"{result['peak_without_inputs'] / MIB:10.0f} MiB{result['seconds']:6.1f} s"
         print(line, flush=True)

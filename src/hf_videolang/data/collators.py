@@ -94,6 +94,7 @@ class RetrievalCollator:
         self.frame_cache = frame_cache
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
         self._rows = {video_id: row for row, video_id in enumerate(dataset["video_id"])}
+        self._video_ids = list(self._rows)
         self._first_caption = np.cumsum([0, *map(len, dataset["captions"])])
 
     def set_epoch(self, epoch: int) -> None:
@@ -181,8 +182,8 @@ class RetrievalCollator:
         self, in_batch: set[str], generator: np.random.Generator, error: VideoDecodingError
     ) -> tuple[dict[str, Any], torch.Tensor]:
         # An order of all videos, whoever is in the batch: another number of processes meets another part of it.
-        order = (video_id for video_id in generator.permutation(list(self._rows)) if video_id not in in_batch)
-        for video_id in islice(order, MAX_REPLACEMENTS):
+        order = (self._video_ids[number] for number in generator.permutation(len(self._video_ids)))
+        for video_id in islice((one for one in order if one not in in_batch), MAX_REPLACEMENTS):
             record = self.dataset[self._rows[video_id]]
             try:
                 return record, self._decode(record, generator)

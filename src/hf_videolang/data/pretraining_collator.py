@@ -153,10 +153,7 @@ class PretrainingCollator:
                     counts["num_broken_videos" if broken else "num_missing_texts"] += 1
                 errors.append(error)
                 logger.warning("Replacing a clip: %s", error)
-        logger.error(
-            "Nor is any of the %d that may replace it whole; a smaller global batch has more.",
-            len(errors) - 1,
-        )
+        logger.error("None of the %d clips that may replace it is whole.", len(errors) - 1)
         raise errors[0]
 
     def _clip(

@@ -38,7 +38,7 @@ from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
 from .embedding_parts import EmbeddingParts
-from .load_model import load_model_and_processor
+from .load_model import errors_naming, load_model_and_processor
 from .model_version import RESULTS, SIMILARITY, model_version
 from .retrieval_evaluation import (
     PairEmbeddings,
@@ -231,7 +231,8 @@ def _check_model(args: Namespace, evaluation: "_Evaluation") -> None:
             f"{args.similarity} was computed with {evaluation.model}, not with --model {args.model}; name that model, or "
             "leave --model out."
         )
-    version = str(model_version(args.model, AutoConfig.from_pretrained(args.model))["version"])
+    with errors_naming(args.model):
+        version = str(model_version(args.model, AutoConfig.from_pretrained(args.model))["version"])
     if version != evaluation.version:
         raise ValueError(
             f"{args.model} has changed since {args.similarity} was computed ({evaluation.version} then, {version} now); "

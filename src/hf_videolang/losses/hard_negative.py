@@ -11,7 +11,9 @@ def hard_negative_loss(video: Tensor, text: Tensor, num_negatives: int) -> Tenso
     """
     Each match against the `num_negatives` most similar other columns of its row, both directions summed.
 
-    Works on the bare cosines, without any scale. Original: `HardNegLoss`.
+    Sum over both directions of mean_i -log(exp(a_ii) / (exp(a_ii) + sum over the largest a_ij, j != i, of exp(a_ij))),
+    a the bare cosines of a direction, without any scale. Original: `HardNegLoss`, which adds the directions up, as here;
+    the paper does not have it.
 
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.

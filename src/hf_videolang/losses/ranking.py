@@ -16,9 +16,10 @@ def ranking_loss(
     max_violation: bool = False,
 ) -> Tensor:
     """
-    Sum of `max(0, margin + mismatch - match)` over all mismatches of all videos and of all texts.
+    Sum over i and j != i of max(0, margin + sim(v_i, t_j) - sim(v_i, t_i)) + max(0, margin + sim(v_j, t_i) - sim(v_i, t_i)).
 
-    Original: `TripletContrastiveLoss` (the loss of VSE++).
+    Original: `TripletContrastiveLoss` (the loss of VSE++), which sums over both directions and all pairs, as here; the
+    CLIP-ViP paper does not have it.
 
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.

@@ -175,4 +175,5 @@ class DataOrder(TrainerCallback, ExportableState):
 class _StopAtStep(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if args.stop_at_step is not None and state.global_step >= args.stop_at_step:
+            # It is called after the one that logs before each checkpoint.
             control.should_log = control.should_save = control.should_training_stop = True

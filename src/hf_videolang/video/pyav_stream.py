@@ -81,7 +81,8 @@ class PyAVStream(VideoStream):
         except (VideoDecodingError, *self.failures):
             if self._wanted is None:
                 raise
-        self._wanted = None  # damage shows in every picture: decode as far as it goes
+        # Damage, of which every picture may tell, or a picture that an earlier request left out: now decode all.
+        self._wanted = None
         self._open()
         self._frames, self._next_number = self._decode(), 0
         return super()._frame(number)

@@ -63,8 +63,8 @@ class VideoStream(ABC):
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """Upright RGB pictures, uint8 `[height, width, 3]`, of ascending, distinct frame numbers.
 
-        One pass: frames between are decoded but not converted, and it seeks only where a key frame lies between
-        the decoder's position and the next wanted frame.
+        One pass: of the frames between, those that others refer to are decoded but not converted, and it seeks only
+        where a key frame lies between the decoder's position and the next wanted frame.
 
         Raises:
             VideoDecodingError: a wanted frame does not decode; those before it have been handed out.

@@ -11,12 +11,13 @@ import PIL.Image
 import pytest
 import torch
 from transformers import AutoVideoProcessor
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling, SizeDict
 from transformers.video_utils import VideoMetadata
 
 import hf_videolang  # noqa: F401  registers with the Auto classes
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+from hf_videolang.models.shared import separable_resize as resizing
 from hf_videolang.video import video_inputs
 from hf_videolang.video.decoded_video import VideoDecodingError
 
@@ -411,3 +412,28 @@ def test_bad_options_are_named(processor, frames, options, error, message):
 def test_sizes_that_do_not_fit_one_batch(processor, frames):
     with pytest.raises(ValueError, match=r"\(30, 56\), \(40, 56\).* do not fit one batch"):
         pixels_of(processor, [frames, frames[:, :30]], do_resize=False)
+
+
+def test_resize_takes_what_it_takes_in_transformers(processor):
+    size, options = SizeDict(height=5, width=7), {"resample": PILImageResampling.BICUBIC, "antialias": False}
+    pictures = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(pictures, (5, 7), mode="bicubic")
+    torch.testing.assert_close(processor.resize(pictures, size, **options), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(processor.resize(pictures[0], size, **options), expected[0], rtol=0, atol=2e-6)
+    double = processor.resize(pictures[0].double(), size, **options)
+    torch.testing.assert_close(double, expected[0].double(), rtol=0, atol=2e-6)
+    assert processor.resize((255 * pictures[0]).byte(), size, **options).dtype == torch.uint8
+
+
+def test_the_default_dtype_does_not_matter(processor):
+    frames = torch.randint(
+        0, 256, (2, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    expected = processor([frames], num_frames=2, return_tensors="pt")["pixel_values_videos"]
+    resizing._weights.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        pixels = processor([frames], num_frames=2, return_tensors="pt")["pixel_values_videos"]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert pixels.dtype == torch.float32 and torch.equal(pixels, expected)

@@ -174,6 +174,10 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     def _preprocess(self, videos: list[torch.Tensor], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
         batch, lengths = None, torch.tensor([len(frames) for frames in videos])
+        mean, std = (
+            torch.tensor(kwargs[key], dtype=torch.float32, device=videos[0].device).view(-1, 1, 1)
+            for key in ("image_mean", "image_std")
+        )
         for number, frames in enumerate(videos):
             if kwargs["do_rescale"]:
                 _check_range(frames)
@@ -190,9 +194,6 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
                     )
                 batch[number, i] = picture
                 if kwargs["do_normalize"]:
-                    mean, std = (
-                        batch.new_tensor(kwargs[key]).view(-1, 1, 1) for key in ("image_mean", "image_std")
-                    )
                     batch[number, i].sub_(mean).div_(std)
         data = {"pixel_values_videos": batch}
         if (lengths != lengths[0]).any():
@@ -212,9 +213,10 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         return picture
 
     def resize(self, image: torch.Tensor, size: SizeDict, resample=None, antialias: bool = True, **kwargs):
-        """As in transformers, `[3, H, W]`; to a given height and width on the CPU, several times faster."""
+        """As in transformers; a float32 picture `[3, H, W]` on the CPU to a given height and width several times faster."""
         mode = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}.get(resample)
-        if mode and size.height and size.width and image.device.type == "cpu":
+        is_plain = image.ndim == 3 and image.dtype == torch.float32 and image.device.type == "cpu"
+        if mode and is_plain and size.height and size.width:
             return separable_resize(image, size.height, size.width, mode, antialias)
         return super().resize(image.contiguous(), size, resample, antialias=antialias, **kwargs)
 

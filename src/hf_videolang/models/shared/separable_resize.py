@@ -44,7 +44,8 @@ def _weighted_sums(rows: torch.Tensor, numbers: torch.Tensor, weights: torch.Ten
 @lru_cache(maxsize=64)
 def _weights(old: int, new: int, mode: str, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Numbers and weights `[new, rows a new row is made of]`, read off torch's own resize of the unit vectors."""
-    matrix = interpolate(torch.eye(old)[None, None], (new, old), mode=mode, antialias=antialias)[0, 0]
+    unit_vectors = torch.eye(old, dtype=torch.float32, device="cpu")[None, None]
+    matrix = interpolate(unit_vectors, (new, old), mode=mode, antialias=antialias)[0, 0]
     most = int((matrix != 0).sum(dim=1).max())
     numbers = matrix.abs().topk(most, dim=1).indices.sort(dim=1).values
     return numbers, matrix.gather(1, numbers)
