@@ -9,6 +9,9 @@ from .decoded_video import VideoDecodingError
 from .video_sources import lacks_presentation_times
 from .video_stream import VideoStream
 
+SLICES = (1, 2, 5)  # types of units that begin a coded picture
+START_CODE = b"\0\0\1"
+
 
 class PyAVStream(VideoStream):
     """
@@ -54,6 +57,8 @@ class PyAVStream(VideoStream):
             None if timed else float(self._stream.average_rate or self._stream.guessed_rate or 25),
         )
         self.info = self._facts(frame, self._stream.codec_context.codec.canonical_name, self._stream.index)
+        # Of an interlaced file a packet may hold one field, and the decoder would pair it with that of another picture.
+        self._may_leave_out = self.info.codec == "h264" and not self._counted and not frame.interlaced_frame
 
     def _seconds(self, ticks: int) -> float:
         return ticks * self._base[0] / self._base[1]  # as torchcodec computes them, to the last bit
@@ -71,7 +76,7 @@ class PyAVStream(VideoStream):
         self._stream.codec_context.thread_count = self._num_threads
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        if self.info.codec == "h264" and not self._counted:
+        if self._may_leave_out:
             self._wanted = set(self.timestamps[list(numbers)].tolist())
         return super().pictures(numbers)
 
@@ -81,7 +86,8 @@ class PyAVStream(VideoStream):
         except (VideoDecodingError, *self.failures):
             if self._wanted is None:
                 raise
-        # Damage, of which every picture may tell, or a picture that an earlier request left out: now decode all.
+        # Damage, of which every picture may tell, or a picture that an earlier request left out: now decode all, from
+        # the key frame before it.
         self._wanted = None
         self._open()
         self._frames, self._next_number = self._decode(), 0
@@ -92,12 +98,15 @@ class PyAVStream(VideoStream):
         Of H.264, pictures that nobody asked for and no other picture refers to, about half of a usual file, are left
         out: the others are the same to the bit, since only references reach them.
         """
+        decoder = self._stream.codec_context
         for packet in self._container.demux(self._stream):
-            if packet.size:
-                leave_out = self._wanted is not None and self._seconds(packet.pts) not in self._wanted
-                decoder = self._stream.codec_context
-                decoder.skip_frame = "NONREF" if leave_out and not packet.is_keyframe else "DEFAULT"
+            is_wanted = (
+                self._wanted is None or packet.pts is None or self._seconds(packet.pts) in self._wanted
+            )
+            decoder.skip_frame = "DEFAULT" if is_wanted or is_reference(packet) else "NONREF"
             for frame in packet.decode():
+                if self._wanted is not None and frame.is_corrupt:
+                    raise VideoDecodingError(self.name, "it is damaged", self._reached)
                 yield (0.0 if frame.pts is None else self._seconds(frame.pts)), frame
 
     def _seek(self, seconds: float) -> None:
@@ -128,6 +137,29 @@ class PyAVStream(VideoStream):
         source = graph.add_buffer(**size, format=frame.format, time_base=frame.time_base)
         graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
         return graph
+
+
+def is_reference(packet: Any) -> bool:
+    """
+    Whether other pictures may refer to the one in a packet of H.264: `nal_ref_idc` of its first slice (H.264, 7.3.1).
+    True where none is found, so that the decoder tells what is wrong.
+    """
+    data, extradata = bytes(packet), packet.stream.codec_context.extradata or b""
+    if extradata[:1] == b"\1":  # lengths before the units, as in MP4 and Matroska
+        size, start = (extradata[4] & 3) + 1, 0
+        while start + size < len(data):
+            header = data[start + size]
+            if header & 31 in SLICES:
+                return header & 0x60 != 0
+            start += size + int.from_bytes(data[start : start + size])
+        return True
+    start = data.find(START_CODE)
+    while 0 <= start < len(data) - len(START_CODE):
+        header = data[start + len(START_CODE)]
+        if header & 31 in SLICES:
+            return header & 0x60 != 0
+        start = data.find(START_CODE, start + 1)
+    return True
 
 
 def _import_av() -> Any:
