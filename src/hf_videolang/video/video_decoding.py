@@ -36,12 +36,13 @@ def decode_video(
     """Decode the frames of a video that `select` names, and only these.
 
     Reads the packets once to count and time the frames, then makes one pass with the decoder, which seeks only where
-    a key frame lies between its position and the next wanted frame, and, with PyAV, leaves out the B frames of H.264
-    that no other frame refers to (none where the file is interlaced or turns out to be damaged). Both back ends give the same frames: the same
-    stream (FFmpeg's best), upright, numbered in presentation order and equal to the last bit, except where the two
-    versions of FFmpeg differ themselves: in the rounding of old codecs (MPEG-4 part 2, WMV: 2 of 255 levels), and in
-    how much of the last packet of a truncated file they read; and in what PyAV makes of H.264 that has lost packets, if
-    its decoder does not notice: such frames may depend on which others are asked for.
+    a key frame lies between its position and the next wanted frame. PyAV also leaves out pictures of H.264 that no
+    other picture refers to, but not in a file that is interlaced or turns out to be damaged.
+
+    Both back ends give the same frames: the same stream (FFmpeg's best), upright, numbered in presentation order and
+    equal to the last bit, except where the two versions of FFmpeg differ themselves: in the rounding of old codecs
+    (MPEG-4 part 2, WMV: 2 of 255 levels), and in how much of the last packet of a truncated file they read. Frames of
+    H.264 that has lost packets without the decoder's noticing may depend on which others are asked for.
 
     Args:
         source: path (str or Path), http(s) URL, bytes, or an open binary file; the last three are first written to
