@@ -129,7 +129,7 @@ def plot(report: dict, runs: list[dict], path: Path) -> None:
         axis.set(
             title=title, yticks=range(len(of(runs, task))), yticklabels=list(of(runs, task)), ylim=(5, -1)
         )
-        axis.set_xlim(0, 100 if task == "order" else None)
+        axis.set_xlim(0, 102)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

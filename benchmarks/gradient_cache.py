@@ -8,6 +8,8 @@ tokens, so that a step is short and activations still dominate. Every measuremen
 no optimiser. Memory is the most that was ever resident (VmHWM; with --device cuda the most that torch had allocated)
 above what the model and its gradients take before the step. On the CPU that contains the inputs, which grow with the
 batch whatever one does; they are stated beside it and taken off in the ratios. On a GPU only a chunk of them is there.
+Memory is measured in a run of its own, in which the C library gives back at once what torch has freed
+(MALLOC_MMAP_THRESHOLD_), or one would measure what it keeps, which grows a little with the number of chunks.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,9 +86,10 @@ def measure(batch: int, chunk_size: int, device: str) -> dict[str, float]:
     }
 
 
-def in_new_process(*arguments) -> dict[str, float]:
+def in_new_process(*arguments, **environment: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", *map(str, arguments)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    environment = {**os.environ, **environment}
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -95,7 +99,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--chunk-size", type=int, default=BATCHES[0])
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each batch; medians count")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each batch; medians count")
     parser.add_argument("--output", default="benchmarks/results/gradient_cache.json")
     parser.add_argument("--measure", nargs=3, metavar=("BATCH", "CHUNK", "DEVICE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -103,14 +107,15 @@ def main() -> None:
         batch, chunk_size, device = args.measure
         print(json.dumps(measure(int(batch), int(chunk_size), device)))
         return
-    results: dict[str, list[dict[str, float]]] = {"at once": [], "gradient cache": []}
+    results: dict[str, list[dict[str, Any]]] = {"at once": [], "gradient cache": []}
     print(f"{'batch':>5}{'inputs':>12}{'at once':>22}{'gradient cache':>24}   (peak less inputs, time)")
     for batch in BATCHES:
         line = f"{batch:5}"
         for name, chunk_size in {"at once": 0, "gradient cache": args.chunk_size}.items():
-            runs = [in_new_process(batch, chunk_size, args.device) for _ in range(args.rounds)]
-            result = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            results[name].append(result | {"runs": runs})
+            result = in_new_process(batch, chunk_size, args.device, MALLOC_MMAP_THRESHOLD_="65536")
+            times = [in_new_process(batch, chunk_size, args.device)["seconds"] for _ in range(args.rounds)]
+            result |= {"seconds": statistics.median(times), "all_seconds": times}
+            results[name].append(result)
             line += f"{result['inputs'] / MIB:8.0f} MiB" if name == "at once" else "  "
             line += f"{result['peak_without_inputs'] / MIB:10.0f} MiB{result['seconds']:6.1f} s"
         print(line, flush=True)
