@@ -102,6 +102,7 @@ def test_gradient_cache_gives_the_same_gradients(tiny_pretraining, tmp_path, chu
             tiny_pretraining, tmp_path, gradient_accumulation_steps=2, gradient_cache_chunk_size=chunk_size
         )
         trainer.current_gradient_accumulation_steps = 2
+        trainer.model.double()  # in float32 a batch of another size is summed in another order, on some processors
         rows = []
         trainer.model.vision_model.register_forward_hook(
             lambda *call, rows=rows: rows.append(len(call[-1].pooler_output))
@@ -116,7 +117,7 @@ def test_gradient_cache_gives_the_same_gradients(tiny_pretraining, tmp_path, chu
         torch.testing.assert_close(got, expected)
     assert results[1][1].keys() == results[0][1].keys()
     for name, gradient in results[0][1].items():
-        torch.testing.assert_close(results[1][1][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(results[1][1][name], gradient, atol=1e-12, rtol=1e-9, msg=name)
 
 
 def test_two_processes_have_the_loss_and_gradients_of_one(tiny_pretraining, tmp_path):

@@ -11,7 +11,6 @@ A video that does not decode gets a row with the reason instead of a caption and
 rows again, of the same videos. The exit code is 1 only if no part that was written has a caption.
 """
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,6 +34,7 @@ from hf_videolang.data.video_folder import MissingMetadataError, read_video_fold
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.video_inputs import read_frames
 
+from .error_lines import print_error
 from .image_captioner import CaptionerInputs, ImageCaptioner
 from .model_version import model_version
 
@@ -126,7 +126,7 @@ def main(args: Namespace) -> int:
         parts, num_in_source = _plan(args, captioner, shards, state)
         store = CaptionStore(args.output_dir)
     except (ValueError, OSError) as error:
-        print(f"hf-videolang caption: {error}", file=sys.stderr)
+        print_error(f"hf-videolang caption: {error}")
         return 2
     begin, num_videos = monotonic(), sum(len(part.rows) for part in parts)
     mine = parts[state.process_index :: state.num_processes]

@@ -38,6 +38,7 @@ from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
 from .embedding_parts import EmbeddingParts
+from .error_lines import print_error
 from .load_model import errors_naming, load_model_and_processor
 from .model_version import RESULTS, SIMILARITY, model_version
 from .retrieval_evaluation import (
@@ -146,7 +147,11 @@ def main(args: Namespace) -> int:
 
 
 def _fail(code: int, reason: str) -> int:
-    print(f"hf-videolang evaluate: {reason}", file=sys.stderr)
+    line = f"hf-videolang evaluate: {reason}"
+    if code == 2:
+        print_error(line)
+    else:  # known to this process alone
+        print(line, file=sys.stderr)
     return code
 
 

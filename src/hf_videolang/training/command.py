@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.data.whole_files import whole_file
+from hf_videolang.inference.error_lines import print_error
 from hf_videolang.inference.retrieval_evaluation import input_protocol, protocol_line, score_table
 from hf_videolang.video import VideoDecodingError
 
@@ -42,8 +43,7 @@ def run_command(
     try:
         run = set_up(argv)
     except (ValueError, OSError) as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        print_error(f"error: {error}")
         return 2
     try:
         train(*run)
