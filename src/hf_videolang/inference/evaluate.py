@@ -33,7 +33,7 @@ from transformers import AutoConfig
 from hf_videolang.data.records import RetrievalProtocol, name_some
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.data.whole_files import whole_file
-from hf_videolang.hub.evaluation_results import load_card, write_evaluation
+from hf_videolang.hub.evaluated_card import load_card, write_evaluation
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 

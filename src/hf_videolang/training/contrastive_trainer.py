@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from hf_videolang.hub.evaluation_results import write_evaluation
+from hf_videolang.hub.evaluated_card import write_evaluation
 from hf_videolang.hub.model_card import write_training_card
 from hf_videolang.inference.retrieval_evaluation import (
     Scores,
