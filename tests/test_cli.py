@@ -49,9 +49,10 @@ def test_no_command_shows_usage(capsys):
     assert all(f"{name}  " in out for name in COMMANDS)  # a gap between every name and its summary
 
 
-def test_a_reader_that_leaves_first_meets_no_traceback():
+@pytest.mark.parametrize("module", ["hf_videolang.cli", "hf_videolang.training.run_retrieval"])
+def test_a_reader_that_leaves_first_meets_no_traceback(module):
     """As in `hf-videolang --help | head -c 0`, with the pipe closed for certain before anything is written."""
-    script = "import sys; sys.stdin.read(); from hf_videolang.cli import main; sys.exit(main(['--help']))"
+    script = f"import sys; sys.stdin.read(); from {module} import main; sys.exit(main(['--help']))"
     with subprocess.Popen(
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,

@@ -1,11 +1,12 @@
 """`hf-videolang`: a thin face over the rooms. A command's module is imported only when the command is given."""
 
-import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
+
+from hf_videolang.inference.error_lines import reader_left, tell_interruption
 
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 the command found a problem, 2 wrong usage, 141 (as if ended by SIGPIPE) when the
     reader of the output left first, as `head` does.
     """
+    tell_interruption("hf-videolang: stopped by Ctrl-C.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: names of files need not be Unicode
     try:
@@ -42,8 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # or a closed pipe would only show when Python ends
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
-        return 141
+        return reader_left()
 
 
 def _run(arguments: list[str]) -> int:

@@ -10,11 +10,9 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,6 +23,7 @@ from hf_videolang.video.frame_folder import is_picture_of_a_frame, list_pictures
 from .records import EXPECTED_VIDEO, Clip, RetrievalProtocol, name_some
 from .retrieval_datasets import BENCHMARKS, available_splits, read_clips, unnamed_videos
 from .video_folder import MissingMetadataError
+from .worker_processes import WorkerProcesses
 
 PROBLEMS = {
     "no_metadata": "a folder of videos that no file describes",
@@ -255,7 +254,7 @@ def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iter
     if num_workers == 0:
         yield from ((task, check(task)) for task in tasks)
         return
-    pool = _processes(num_workers)
+    pool = WorkerProcesses(num_workers)
     try:
         for first in range(0, len(tasks), 8 * num_workers):
             futures = {pool.submit(check, task): task for task in tasks[first : first + 8 * num_workers]}
@@ -267,27 +266,23 @@ def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iter
                     unfinished.append(task)
             if unfinished:
                 yield from _one_by_one(check, unfinished)
-                pool = _processes(num_workers)
+                pool = WorkerProcesses(num_workers)
     finally:
-        pool.shutdown()
+        pool.stop()
 
 
 def _one_by_one(check: Callable, tasks: list[tuple]) -> Iterator[tuple]:
     """In a process of their own, so that it is known which task it died of."""
-    pool = _processes(1)
+    pool = WorkerProcesses(1)
     try:
         for task in tasks:
             try:
                 yield task, pool.submit(check, task).result()
             except BrokenProcessPool:
                 yield task, (0, "the decoder crashed its process")
-                pool = _processes(1)
+                pool = WorkerProcesses(1)
     finally:
-        pool.shutdown()
-
-
-def _processes(count: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+        pool.stop()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

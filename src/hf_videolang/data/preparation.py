@@ -19,14 +19,12 @@ import json
 import os
 import re
 import sys
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from .records import VIDEO_EXTENSIONS, is_video, list_files, name_some
 from .reencoding import JPEG_QUALITY, FrameSettings, encoder, file_size, reencode_video
 from .video_folder import METADATA_NAMES
 from .whole_files import remove, whole_file
+from .worker_processes import WorkerProcesses
 
 REPORT = "preparation.jsonl"
 ANNOTATION_EXTENSIONS = (".csv", ".json", ".jsonl", ".md", ".parquet", ".srt", ".tsv", ".txt", ".vtt")
@@ -319,25 +318,13 @@ def _in_processes(tasks: dict[str, tuple], num_workers: int | None) -> Iterator[
         yield from ((file, reencode_video(*task)) for file, task in tasks.items())
         return
     count = max(1, min(num_workers or os.cpu_count() or 1, len(tasks)))
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    pool = WorkerProcesses(count)
     try:
         futures = {pool.submit(reencode_video, *task): file for file, task in tasks.items()}
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A worker whose main process was killed would wait for work for ever."""
-
-    def wait() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+        pool.stop()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""An error that a user can mend, told once by a command that runs in several processes."""
+"""What a command says where a traceback would be no help, told once by a command that runs in several processes."""
 
 import os
 import sys
@@ -18,3 +18,25 @@ def print_error(line: str) -> None:
     if os.environ.get("RANK", "0") != "0":
         time.sleep(LATEST)
     print(line, file=sys.stderr, flush=True)
+
+
+def tell_interruption(line: str) -> None:
+    """
+    From now on, Ctrl-C ends this process with `line` on standard error, told by the first process of a launch.
+
+    It still ends as Python ends by Ctrl-C, by the signal, so that a loop of the shell around it ends as well.
+    """
+
+    def hook(kind, error, trace) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        elif os.environ.get("RANK", "0") == "0":
+            print(line, file=sys.stderr, flush=True)
+
+    sys.excepthook = hook
+
+
+def reader_left() -> int:
+    """The exit status when the reader of standard output left first, as `head` does: as if ended by SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+    return 141

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from hf_videolang.data.records import RetrievalProtocol
 from hf_videolang.data.whole_files import whole_file
-from hf_videolang.inference.error_lines import print_error
+from hf_videolang.inference.error_lines import print_error, reader_left, tell_interruption
 from hf_videolang.inference.retrieval_evaluation import input_protocol, protocol_line, score_table
 from hf_videolang.video import VideoDecodingError
 
@@ -38,10 +38,15 @@ def run_command(
 
     Returns:
         The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a video turned out to be broken or the
-        disk full on the way.
+        disk full on the way; 141 if the reader of `--help` left first, as `head` does.
     """
+    tell_interruption(
+        "stopped by Ctrl-C; --resume_from_checkpoint true goes on from the last checkpoint that was written to the end."
+    )
     try:
         run = set_up(argv)
+    except BrokenPipeError:  # of the page of help
+        return reader_left()
     except (ValueError, OSError) as error:
         print_error(f"error: {error}")
         return 2

@@ -197,5 +197,6 @@ class _Parser(HfArgumentParser):
         )
         names = ", ".join(sorted(path.name for path in RECIPES.glob("*.yaml")))
         print(
-            f"Recipes of the package: {names}\nThey lie in {RECIPES}, accelerate's configurations in accelerate/ beside them."
+            f"Recipes of the package: {names}\nThey lie in {RECIPES}, accelerate's configurations in accelerate/ beside them.",
+            flush=True,  # a closed pipe would otherwise only show when Python ends
         )
