@@ -225,6 +225,12 @@ def test_folders_of_pictures(folder):
     assert read_video_folder(folder).unnamed == [folder / "c", folder / "deep" / "scene_00.01.5"]
 
 
+def test_a_video_is_named_however_its_path_is_written(folder):
+    names = ("../mine/b.webm", str(folder / "sub" / "a.mp4"))
+    write_jsonl(folder, [{"file_name": name, "caption": "one"} for name in names])
+    assert read_video_folder(folder / ".." / "mine").unnamed == []
+
+
 def test_blank_captions_are_left_out_with_a_warning(folder, caplog):
     write_jsonl(folder, [{**ROWS[0], "captions": ["two", " ", ""]}, ROWS[1]])
     dataset, _ = load_retrieval_dataset(str(folder))
@@ -276,10 +282,18 @@ def test_wrong_files(folder):
     with pytest.raises(ValueError, match="more than one metadata file"):
         load_retrieval_dataset(str(folder))
     (folder / "metadata.parquet").unlink()
-    for line in ('{"file_name": "b.webm"', "7"):
+    for line in ('{"file_name": "b.webm"', "7", json.dumps(ROWS)):
         (folder / "metadata.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + line)
         with pytest.raises(ValueError, match="line 2 is no JSON object"):
             load_retrieval_dataset(str(folder))
     (folder / "metadata.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"metadata.jsonl has no rows"):
+        load_retrieval_dataset(str(folder))
+    for name in ("metadata.jsonl", "metadata.csv"):
+        (folder / name).write_text("file_name,caption\nb.webm,zwölf", encoding="latin-1")
+        with pytest.raises(ValueError, match=rf"{name} is no UTF-8: .*0xf6.*\. Save it as UTF-8\."):
+            load_retrieval_dataset(str(folder))
+        (folder / name).unlink()
+    (folder / "metadata.csv").write_text("file_name;caption\nb.webm;two")
+    with pytest.raises(ValueError, match=r"columns \['file_name;caption'\].*Commas separate the columns"):
         load_retrieval_dataset(str(folder))

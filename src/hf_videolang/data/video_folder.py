@@ -7,6 +7,7 @@ pre-training reads, captions may be absent.
 """
 
 import csv
+import io
 import json
 import logging
 import math
@@ -104,25 +105,33 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
             logger.info(
                 "%s has no validation split: %d %% of train (%d clips) are held out.", folder, share, count
             )
-    named = {path for found in splits.values() for path, *_ in found}
-    return VideoFolder(clips, metadata, [video for video in videos if video not in named])
+    named = {os.path.normpath(path) for found in splits.values() for path, *_ in found}
+    return VideoFolder(clips, metadata, [video for video in videos if os.path.normpath(video) not in named])
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
     """Rows of one metadata file whose columns are as expected."""
+    if file.suffix in (".jsonl", ".csv"):
+        try:
+            text = file.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no UTF-8: {error}. Save it as UTF-8.") from error
     if file.suffix == ".jsonl":
         rows = []
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
+            if not line.strip():
+                continue
             try:
-                if line.strip():
-                    rows.append(dict(json.loads(line)))
-            except (TypeError, ValueError) as error:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"it is a {type(row).__name__}")
+            except ValueError as error:
                 raise ValueError(
                     f"{file}, line {number} is no JSON object: {error}. Write lines like {EXAMPLE}"
                 ) from error
+            rows.append(row)
     elif file.suffix == ".csv":
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     else:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_table
@@ -136,9 +145,10 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     columns = sorted({str(column) for row in rows for column in row})
     num_captions = len(set(CAPTION_COLUMNS) & set(columns))
     if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
+        commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
         raise ValueError(
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
-            "(optional: video_id, split, start, end)."
+            f"(optional: video_id, split, start, end).{commas}"
         )
     return rows
 
