@@ -66,6 +66,13 @@ def test_pictures_are_sorted_by_their_number(tmp_path):
     assert probe_video(folder).num_frames == 1003
 
 
+def test_a_name_may_hold_any_character(tmp_path):
+    """Names of pictures begin with the folder's, and that with the video's."""
+    folder = write_frames(tmp_path / "a b\nü", 3)
+    assert {file.name[:6] for file in folder.iterdir()} == {"a b\nü_"}
+    assert probe_video(folder).num_frames == 3
+
+
 def test_only_wanted_pictures_are_read(folder):
     for number in (1, 2, 4, 5):
         (folder / f"v_1_{number:03d}.png").write_bytes(b"no picture")

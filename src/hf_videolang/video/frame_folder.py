@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from .decoded_video import VideoDecodingError, VideoInfo
 
 # Any beginning, the same for all pictures of a folder, and the number of the frame.
-PICTURE = re.compile(r"(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE)
+PICTURE = re.compile(r"(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of the EXIF standard
 
 
