@@ -66,6 +66,7 @@ def test_empty_value_keeps_the_default(tmp_path):
             ("--learning_rate",),
             ["the command line", "--learning_rate", "expected one argument"],
         ),
+        ("model: m\n", ("--shuffle", "maybe"), ["got maybe", "insensitive). `--help`"]),
         ("num_frames: 3\n", (), ["model is missing", "where to start", "`model: …`", "--model"]),
         ("- a\n- b\n", (), ["toy.yaml holds list"]),
         ("", (), ["toy.yaml holds nothing; expected lines"]),

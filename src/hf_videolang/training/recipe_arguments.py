@@ -162,7 +162,7 @@ class _Parser(HfArgumentParser):
     source = "the command line"
 
     def error(self, message: str) -> NoReturn:
-        raise RecipeError(f"{self.source}: {message}.{_REMEDY}")
+        raise RecipeError(f"{self.source}: {message.rstrip('.')}.{_REMEDY}")
 
     def build(self, parsed: argparse.Namespace) -> tuple:
         values = vars(parsed)
