@@ -145,6 +145,16 @@ def test_finished_folder(tiny_pretraining, tmp_path, capsys):
     assert "talks, films" in card and "median rank" in card and str(tmp_path) not in card
 
 
+def test_a_checkpoint_that_was_chosen_is_told_to_be(tiny_pretraining, tmp_path):
+    sets = json.dumps({"tested": str(tiny_pretraining / "videos")})
+    choosing = ("--load_best_model_at_end", "--metric_for_best_model", "tested_text_to_video_R1")
+    each = ("--evaluation", sets, "--eval_steps", "1", "--save_steps", "1", "--max_steps", "2")
+    assert main(words(tiny_pretraining, tmp_path, *each, *choosing)) == 0
+    results = json.loads((tmp_path / "eval_results.json").read_text())
+    assert results["selected_on"] == "tested" and results["step"] == 1  # of equal ones the first
+    assert results["evaluations"][0]["protocol"]["selected on"] == "tested"
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

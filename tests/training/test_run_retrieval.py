@@ -301,6 +301,26 @@ def test_the_last_checkpoint_is_not_passed_off_as_the_best(tiny_run, tmp_path):
     assert results["step"] == 2 and results["evaluations"][0]["protocol"]["selected on"] == "none"
 
 
+EACH = ("--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1", "--max_steps", "3")
+
+
+def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, tmp_path):
+    choosing = (*EACH, "--select_on", "validation", "--load_best_model_at_end", "--learning_rate", "1e-3")
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    assert main(words(tiny_run, first, *choosing)) == 0
+    shutil.move(first, moved)
+    assert main(words(tiny_run, moved, *choosing, "--resume_from_checkpoint", "true")) == 0
+    results = json.loads((moved / "eval_results.json").read_text())
+    assert results["selected_on"] == "validation" and results["step"] == 1
+    _assert_same_bits(moved, moved / "checkpoint-1")
+
+    shutil.rmtree(moved / "checkpoint-1")  # now nothing is left to choose
+    assert main(words(tiny_run, moved, *choosing, "--resume_from_checkpoint", "true")) == 0
+    results = json.loads((moved / "eval_results.json").read_text())
+    assert results["selected_on"] == "none" and results["best"] is None and results["step"] == 3
+    _assert_same_bits(moved, moved / "checkpoint-3")
+
+
 def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
     selecting = (
         "--select_on",
@@ -336,6 +356,10 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
         (("--loss_options", '{"margins": 1}'), "do not fit the loss 'contrastive'"),
         (("--per_device_train_batch_size", "64"), "22 videos to train on, fewer than one global batch of 64"),
         (("--data_dir", "no/such/videos"), "no/such/videos"),
+        (
+            (*EACH, "--save_steps", "2", "--select_on", "validation", "--load_best_model_at_end"),
+            "eval_steps 1 and save_steps 2: the best evaluation may be one whose checkpoint is not saved",
+        ),
     ],
 )
 def test_refusals_before_anything_is_trained(tiny_run, tmp_path, capsys, more, told):

@@ -123,12 +123,13 @@ def evaluate_and_finish(
         trainer: after `train()`, `save_model()` and `save_state()`.
         data: records and facts of at least `splits`.
         splits: keys of `data` whose results are reported; perhaps none.
-        selected_on: the split that chose the checkpoint, or "none"; without `load_best_model_at_end` none did.
+        selected_on: the split that chooses the checkpoint, or "none"; without `load_best_model_at_end`, or if no
+            checkpoint of an evaluation is there, none did.
         trained_on: name of the training data, for the card.
         given: the values that recipe and command line gave.
     """
     args, state = trainer.args, trainer.state
-    chosen = bool(args.load_best_model_at_end)
+    chosen = bool(args.load_best_model_at_end and state.best_model_checkpoint)
     selected_on = selected_on if chosen else "none"
     for split in splits:
         dataset, protocol = data[split]

@@ -1,8 +1,10 @@
 """What fine-tuning and pre-training of two-tower models share: `transformers.Trainer` for contrastive losses."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,7 +58,7 @@ class ContrastiveTrainer(Trainer):
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: "skip" with several processes.
+        ValueError: "skip" with several processes, or a best checkpoint of evaluations that are not all saved.
     """
 
     args: ContrastiveTrainingArguments
@@ -80,6 +82,12 @@ class ContrastiveTrainer(Trainer):
             raise ValueError(
                 f"on_broken_video is 'skip' with {args.world_size} processes, whose batches would differ in size; "
                 "use 'replace'."
+            )
+        by_steps = args.eval_strategy == args.save_strategy == "steps"
+        if args.load_best_model_at_end and by_steps and args.eval_steps != args.save_steps:
+            raise ValueError(
+                f"load_best_model_at_end with eval_steps {args.eval_steps:g} and save_steps {args.save_steps:g}: the best "
+                "evaluation may be one whose checkpoint is not saved. Make them equal, or set save_strategy to best."
             )
         super().__init__(
             model=model,
@@ -251,6 +259,12 @@ class _EveryEpochAndUpdate(TrainerCallback):
 
     def __init__(self, trainer: ContrastiveTrainer):
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # Of a run that has been moved, or goes on from another working directory, the Trainer forgets the best checkpoint.
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir() and not os.path.isdir(state.best_model_checkpoint or ""):
+            state.best_model_checkpoint = str(best)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.trainer.data_collator.set_epoch(int(state.epoch or 0))

@@ -31,7 +31,8 @@ class PretrainingArguments:
         default=None,
         metadata={
             "help": 'retrieval sets to evaluate every eval_steps, none by default: {"msrvtt-1ka": folder} for benchmarks, or '
-            '{"name": {"dataset": benchmark or videofolder, "data_dir": folder, "split": "test"}}. They choose nothing'
+            '{"name": {"dataset": benchmark or videofolder, "data_dir": folder, "split": "test"}}. They choose '
+            "nothing but with load_best_model_at_end and metric_for_best_model: NAME_text_to_video_R1"
         },
     )
     num_frames: int | None = option(

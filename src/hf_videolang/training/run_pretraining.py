@@ -87,7 +87,9 @@ def train_and_evaluate(
     # ---- Evaluation ----
     sources = arguments.sources
     trained_on = Path(sources).name if isinstance(sources, str) else ", ".join(sources or ())
-    evaluate_and_finish(trainer, data, list(data), "none", trained_on, given)
+    metric = (trainer.args.metric_for_best_model or "").removeprefix("eval_")
+    selected_on = next((name for name in data if metric.startswith(f"{name}_")), "none")
+    evaluate_and_finish(trainer, data, list(data), selected_on, trained_on, given)
 
 
 def load_evaluation_sets(settings: Any) -> Data:
