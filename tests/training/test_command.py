@@ -36,6 +36,14 @@ def test_one_of_several_processes_ends_before_the_interpreter_is_torn_down(monke
     assert exit.value.code == 2
 
 
+def test_what_is_not_installed_is_one_line(capsys):
+    def set_up(argv):
+        raise ImportError("decoding needs PyAV: pip install av")
+
+    assert run_command(set_up, print, None) == 2
+    assert capsys.readouterr().err == "error: decoding needs PyAV: pip install av\n"
+
+
 def test_a_file_that_cannot_be_read_is_no_full_disk(tmp_path, capsys):
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"half of a file")

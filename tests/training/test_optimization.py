@@ -132,6 +132,8 @@ def test_schedules_by_hand():
     assert rates("cosine", [1, 2, 6, 10], warmup=0.2) == pytest.approx([1.0, 2.0, 1.0, 1e-8])
     assert rates("cosine", [14], warmup=2) == pytest.approx([1.0]), "beyond the end the cosine rises again"
     assert rates("linear", [1, 2, 6, 10, 11], warmup=0.2) == pytest.approx([1.0, 2.0, 1.0, 1e-8, 1e-8])
+    assert rates("cosine", [5, 10, 11], warmup=10) == pytest.approx([1.0, 2.0, 1e-8]), "warm-up to the end"
+    assert rates("linear", [5, 10, 11], warmup=10) == pytest.approx([1.0, 1e-8, 1e-8])
     assert rates("inverse_square_root", [2, 4, 16], warmup=4) == pytest.approx([1.0, 2.0, 1.0])
     assert rates("constant", [0, 5, 99]) == [2.0, 2.0, 2.0]
     assert rates("multi_step", [1, 3, 4, 8, 9], milestones=[4, 8]) == [2.0, 2.0, 1.0, 0.5, 0.5]

@@ -164,6 +164,7 @@ def test_a_checkpoint_that_was_chosen_is_told_to_be(tiny_pretraining, tmp_path):
         (("--sources", '{"a": {"date": 1}}'), "the source a is {'date': 1}"),
         (("--loss", "foo"), "loss is 'foo'; expected one of vs_fc,"),
         (("--num_train_epochs", "0"), "num_train_epochs is 0"),
+        (("--data_seed", "1"), "data_seed must be left out"),
         (("--on_broken_video", "skip"), "invalid choice: 'skip'"),
         (("--per_device_train_batch_size", "64"), "clips has 26 clips, fewer than one global batch of 64"),
         (("--evaluation", "msrvtt-1ka"), "evaluation has 'msrvtt-1ka'; expected a mapping"),

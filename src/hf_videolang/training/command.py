@@ -32,7 +32,7 @@ def run_command(
     `train(*set_up(argv))`, with one line on standard error for what a user can mend.
 
     Args:
-        set_up: everything that a user's input can be wrong for; raises `ValueError` or `OSError` for it.
+        set_up: everything that a user's input can be wrong for; raises `ValueError`, `OSError` or `ImportError` for it.
         train: the work.
         argv: words of the command line after the program's name; those of this process when `None`.
 
@@ -47,7 +47,10 @@ def run_command(
         run = set_up(argv)
     except BrokenPipeError:  # of the page of help
         return reader_left()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        # As a RuntimeError the Trainer tells of a tracker of report_to that is not installed.
+        if isinstance(error, RuntimeError) and "to be installed" not in str(error):
+            raise
         print_error(f"error: {error}")
         return 2
     try:

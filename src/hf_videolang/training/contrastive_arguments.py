@@ -46,7 +46,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
             same choice of what is decayed, and without `lr_multiplier`.
 
     Raises:
-        ValueError: a batch or chunk of no row, or `remove_unused_columns`.
+        ValueError: a batch or chunk of no row, a learning rate of 0, or an option that would do nothing or harm.
     """
 
     _argument_group_name = "training"
@@ -102,9 +102,30 @@ class ContrastiveTrainingArguments(TrainingArguments):
             raise ValueError(
                 "remove_unused_columns must be false: the collator needs the columns of the records."
             )
-        for key in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        for key in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+        ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected at least 1.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected more than 0.")
+        own_optimizer = self.optim == type(self).__dataclass_fields__["optim"].default
+        if self.lr_multiplier != 1 and not (self.lr_multiplier_name and own_optimizer):
+            raise ValueError(
+                f"lr_multiplier is {self.lr_multiplier}, and nothing would be multiplied: expected lr_multiplier_name, "
+                "part of the names of parameters (such as logit_scale), and no optim."
+            )
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "auto_find_batch_size must be false: a smaller batch has fewer negatives, and the run would end before "
+                "its epochs. gradient_cache_chunk_size fits any batch into memory."
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor must be 0: the losses have no labels, it would do nothing."
+            )
         if self.gradient_cache_chunk_size is not None and self.gradient_cache_chunk_size < 1:
             raise ValueError(
                 f"gradient_cache_chunk_size is {self.gradient_cache_chunk_size}; expected at least 1 row, or leave it "

@@ -58,7 +58,8 @@ class ContrastiveTrainer(Trainer):
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: "skip" with several processes, or a best checkpoint of evaluations that are not all saved.
+        ValueError: "skip" with several processes, a best checkpoint of evaluations that are not all saved, or options
+            of the optimisation that would do nothing.
     """
 
     args: ContrastiveTrainingArguments
@@ -88,6 +89,17 @@ class ContrastiveTrainer(Trainer):
             raise ValueError(
                 f"load_best_model_at_end with eval_steps {args.eval_steps:g} and save_steps {args.save_steps:g}: the best "
                 "evaluation may be one whose checkpoint is not saved. Make them equal, or set save_strategy to best."
+            )
+        if not any(args.lr_multiplier_name in name for name, _ in model.named_parameters()):
+            raise ValueError(
+                f"lr_multiplier_name is {args.lr_multiplier_name!r}; expected part of the name of a parameter, such as "
+                "logit_scale."
+            )
+        if args.lr_scheduler_kwargs and args.lr_scheduler_type in SCHEDULES:
+            raise ValueError(
+                f"lr_scheduler_kwargs is {args.lr_scheduler_kwargs}, which the original's schedule "
+                f"{SchedulerType(args.lr_scheduler_type).value} does not take; leave it out, or take another "
+                "lr_scheduler_type of the Trainer's, e.g. cosine_with_restarts."
             )
         super().__init__(
             model=model,

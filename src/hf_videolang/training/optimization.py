@@ -151,7 +151,7 @@ def cosine_schedule(step: int, num_training_steps: int, warmup_steps: int) -> fl
     """Linear warm-up, then half a cosine from 1 to 0; beyond `num_training_steps` it rises again, as the original's."""
     if step < warmup_steps:
         return step / warmup_steps
-    progress = (step - warmup_steps) / (num_training_steps - warmup_steps)
+    progress = (step - warmup_steps) / max(1, num_training_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -159,7 +159,7 @@ def linear_schedule(step: int, num_training_steps: int, warmup_steps: int) -> fl
     """Linear warm-up, then a line down to 0 at `num_training_steps`."""
     if step < warmup_steps:
         return step / warmup_steps
-    return max(0.0, (num_training_steps - step) / (num_training_steps - warmup_steps))
+    return max(0.0, (num_training_steps - step) / max(1, num_training_steps - warmup_steps))
 
 
 def inverse_square_root_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:

@@ -78,7 +78,7 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
             schedule still spans `max_steps` (`break_step` of the original). Resume with a later one or none.
 
     Raises:
-        ValueError: `ignore_data_skip`, or a batch, accumulation or number of epochs that is not positive.
+        ValueError: `ignore_data_skip`, `data_seed`, or a number of epochs that is not positive.
     """
 
     _help_only = (
@@ -109,9 +109,10 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
     ignore_data_skip: bool = field(default=False, metadata={"help": "must stay off: skipping reads nothing"})
 
     def __post_init__(self):
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0.")
         super().__post_init__()
+        if self.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs is {self.num_train_epochs}; expected more than 0.")
+        if self.data_seed is not None:
+            raise ValueError("data_seed must be left out: the order of the clips follows from seed.")
         if self.ignore_data_skip:
             raise ValueError("ignore_data_skip must be false: a resumed run would begin its epoch anew.")
