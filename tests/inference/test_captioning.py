@@ -281,7 +281,14 @@ def test_refusals(shards, unbroken, blip, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "holds no .tar or .parquet shards" in refused("--shards", tmp_path / "empty", *blip_on)
     assert "no videos there" in refused("--data-dir", tmp_path / "empty", *blip_on)
-    assert "expected at least 1" in refused("--shards", shards, *blip_on, "--batch-size", 0)
+    for option, wrong, least in (
+        ("batch-size", 0, 1),
+        ("num-beams", 0, 1),
+        ("max-words", -1, 0),
+        ("num-workers", -1, 0),
+    ):
+        message = refused("--shards", shards, *blip_on, f"--{option}", wrong)
+        assert f"--{option} is {wrong}; expected at least {least}" in message
     write_vit_gpt2(tmp_path / "vit")
     into = ("--shards", shards, "--output-dir", unbroken, *PARTS)
     assert "came about otherwise (model: " in refused(*into, "--model", tmp_path / "vit")

@@ -113,6 +113,9 @@ def test_refusals(models, texts, tmp_path, capsys):
     )
     message = refused("--first", f"same={one}", "--second", f"same={other}")
     assert f"same is the name of two collections; write NAME={one}" in message
+    assert "--seed is -1; expected at least 0" in refused("--first", one, "--second", other, "--seed", -1)
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
+    assert "latin.txt is no UTF-8" in refused("--first", one, "--second", tmp_path / "latin.txt")
     assert "no file of texts" in refused("--first", one, "--second", tmp_path / "none.txt")
     (models / "vit").mkdir(exist_ok=True)
     (models / "vit" / "config.json").write_text('{"model_type": "vit"}')

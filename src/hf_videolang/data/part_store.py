@@ -86,8 +86,20 @@ class PartStore:
 
         Raises:
             FileNotFoundError: there is no such part.
-            ArrowInvalid, OSError: it is damaged.
+            ValueError: it is damaged.
+            OSError: the disk does not give it.
         """
+        from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_table
 
-        return read_table(self.folder / f"{name}.parquet", page_checksum_verification=True)
+        file = self.folder / f"{name}.parquet"
+        try:
+            return read_table(file, page_checksum_verification=True)
+        except (ArrowInvalid, OSError) as error:
+            if (
+                getattr(error, "errno", None) is not None
+            ):  # of the disk; a wrong checksum is an OSError without
+                raise
+            raise ValueError(
+                f"{file} is damaged ({error}); remove it, and the command that made it makes it again."
+            ) from error

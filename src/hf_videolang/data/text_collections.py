@@ -33,7 +33,7 @@ def read_texts(source: str, limit: int | None = None) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such source.
-        ValueError: no such column, or none that is certain, or it does not hold texts.
+        ValueError: no such column, or none that is certain, or it does not hold texts, or no UTF-8.
     """
     texts: list[str] = []
     for entry in _entries(source, limit):
@@ -58,7 +58,10 @@ def _entries(source: str, limit: int | None) -> Iterator[Any]:
         name, _, column = source.rpartition(":")
         path = Path(name)
     if path.is_file() and path.suffix == ".txt":
-        return iter(path.read_text(encoding="utf-8-sig").splitlines())
+        try:
+            return iter(path.read_text(encoding="utf-8-sig").splitlines())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no UTF-8: {error}. Write it anew as UTF-8.") from error
     if path.is_file() and path.suffix in TABLES:
         return _column(path, column)
     if column is None:

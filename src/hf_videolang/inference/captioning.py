@@ -106,9 +106,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> int:
     try:
-        for name in ("batch_size", "rows_per_part", "max_new_tokens"):
-            if getattr(args, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1.")
+        least = {"batch_size": 1, "rows_per_part": 1, "max_new_tokens": 1, "num_beams": 1}
+        for name, lowest in {**least, "max_words": 0, "num_workers": 0}.items():
+            if (value := getattr(args, name)) is not None and value < lowest:
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; expected at least {lowest}.")
         state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
         shards = _find_shards(args)
         count_clips(shards)  # which makes the indices of tars, shared out among the processes

@@ -71,11 +71,9 @@ class EmbeddingParts:
     def _holds(self, first: int, skipping: bool) -> bool:
         if _name(first) not in self._names:
             return False
-        from pyarrow import ArrowInvalid
-
         try:
             part = self._store.read(_name(first)).select(["files", "num_broken_videos"]).to_pylist()[0]
-        except (ArrowInvalid, OSError):
+        except (ValueError, OSError):
             return False
         return part["files"] == self._files(first) and (skipping or not any(part["num_broken_videos"]))
 

@@ -115,6 +115,8 @@ def main(args: Namespace) -> int:
             raise ValueError(f"{clash[0]} is the name of two collections; write NAME={first[clash[0]]}.")
         if min(args.samples, args.draws, args.num_starts, args.batch_size) < 1:
             raise ValueError("--samples, --draws, --num-starts and --batch-size must be at least 1.")
+        if args.seed < 0:
+            raise ValueError(f"--seed is {args.seed}; expected at least 0.")
         texts = {name: read_texts(source, args.draws * args.samples) for name, source in sources.items()}
         drawn = {name: draw_rows(name, len(found), args) for name, found in texts.items()}
         tower = TextTower(args.model, args.cpu)
