@@ -283,6 +283,15 @@ def test_bad_clips_raise_by_default_and_are_named(bad_shards, workers):
         run(on_broken_video="replace")
 
 
+@pytest.mark.parametrize("times", [{"start": "0.1"}, {"end": [1]}, {"start": 0.2, "end": 0.1}, {"end": 0}])
+def test_a_clip_whose_times_are_none_is_a_bad_clip(tmp_path, times):
+    shards = write_clip_shards(tmp_path, clip03=times)
+    assert run_through(make_collator(shards, 13, on_broken_video="replace"))[1] == [1, 0]
+    told = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end behind the start"
+    with pytest.raises(VideoDecodingError, match=told):
+        run_through(make_collator(shards, 13))
+
+
 def test_a_clip_without_a_whole_replacement_raises(tmp_path):
     everything = {f"clip{number:02d}": {"caption": None} for number in range(1, 26)}
     shards = write_clip_shards(tmp_path, **everything)

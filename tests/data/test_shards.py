@@ -16,7 +16,9 @@ from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
 
 from hf_videolang.data import tar_shard
+from hf_videolang.data.records import clip_of
 from hf_videolang.data.shards import count_clips, find_shards
+from hf_videolang.video import VideoDecodingError
 from tests.common.hub_stand_in import Handler, HubStandIn, Repository
 
 SAMPLES = {
@@ -339,8 +341,9 @@ def test_wrong_parquet_is_named(tmp_path):
     Dataset.from_dict({"video": [None]}, features=Features({"video": Video()})).to_parquet(
         tmp_path / "empty.parquet"
     )
-    with pytest.raises(ValueError, match=r"empty\.parquet: row 0 has no video"):
-        find_shards(tmp_path / "empty.parquet")[0][0]
+    empty = find_shards(tmp_path / "empty.parquet")[0][0]
+    with pytest.raises(VideoDecodingError, match="cannot decode empty/00000000: its row holds no video"):
+        clip_of(empty, empty["video_id"])
 
 
 def test_a_parquet_file_that_was_replaced_or_cut_at_work_is_named(tmp_path):

@@ -249,12 +249,19 @@ def test_other_videos_under_the_same_names_are_refused(files, shards, unbroken, 
 
 
 def test_a_store_whose_last_part_begins_with_a_bad_row_goes_on(files, blip, tmp_path):
-    videos = [{"bytes": files[0].read_bytes(), "path": None}, None]
-    table = pyarrow.Table.from_pylist([{"video": video} for video in videos])
+    videos = [
+        {"bytes": files[0].read_bytes(), "path": None},
+        None,
+        {"bytes": files[1].read_bytes(), "path": None},
+    ]
+    rows = [{"video": video, "start": start} for video, start in zip(videos, (None, None, "1.5"))]
+    table = pyarrow.Table.from_pylist(rows)
     pyarrow.parquet.write_table(table, tmp_path / "clips.parquet")
     words = ("--shards", tmp_path / "clips.parquet", "--model", blip, "--output-dir", tmp_path / "store")
     for _ in range(2):
         assert caption(*words, "--rows-per-part", 1) == 0
+    problems = [CaptionStore(tmp_path / "store").rows(f"clips-0000000{row}")[row][2] for row in range(3)]
+    assert problems[0] is None and "holds no video" in problems[1] and "start='1.5'" in problems[2]
 
 
 def test_exit_code_when_no_video_decodes(files, blip, tmp_path, capsys):

@@ -16,7 +16,8 @@ class ParquetShard:
     Undecoded records of one Parquet file of a video data set.
 
     The columns become fields. The video is the column "video", or the only one of `{"bytes", "path"}` or bytes;
-    `video_id` is the column of that name, or "__key__" (of converted WebDatasets), or `<shard>/<row>`. Whole row groups
+    `video_id` is the column of that name, or "__key__" (of converted WebDatasets), or `<shard>/<row>`. A row without a
+    video has neither path nor bytes, which [`clip_of`] tells. Whole row groups
     are read and the last two are kept, so read rows in about their order: each jump costs a row group (100 clips, as
     `datasets` writes them).
 
@@ -26,7 +27,7 @@ class ParquetShard:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no Parquet file, no video column or several; while reading, a row without a video.
+        ValueError: no Parquet file, no video column or several.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -50,16 +51,13 @@ class ParquetShard:
         first, end = map(int, self._starts[group : group + 2])
         table, column = _read_row_group(self.path, group, first, end)
         record = table.slice(row - first, 1).to_pylist()[0]
-        video = record.pop(column)
+        video = record.pop(column) or {"path": None, "bytes": None}
         if isinstance(video, bytes):
             video = {"path": None, "bytes": video}
-        if not video or (video["bytes"] is None and not video["path"]):
-            raise ValueError(
-                f"{self.path}: row {row} has no video in column {column!r}. Take it out of the data set."
-            )
         video_id = record.get("video_id") or record.get("__key__") or f"{self.name}/{row:08d}"
-        path = video["path"] or f"{self.path}/{row:08d}"
-        return {**record, "video": {"path": path, "bytes": video["bytes"]}, "video_id": str(video_id)}
+        name = None if video["bytes"] is None else f"{self.path}/{row:08d}"
+        video = {"path": video["path"] or name, "bytes": video["bytes"]}
+        return {**record, "video": video, "video_id": str(video_id)}
 
 
 def _read_facts(path: str) -> tuple[np.ndarray, str]:

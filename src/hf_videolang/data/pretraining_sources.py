@@ -5,7 +5,7 @@ from typing import Any
 from zlib import crc32
 
 from .caption_store import CaptionStore
-from .records import name_some, video_size
+from .records import clip_of, name_some, video_size
 from .shards import count_clips, find_shards
 
 
@@ -72,12 +72,13 @@ class PretrainingSource:
 
         Raises:
             ValueError: a column holds no text, or the caption store is of other shards.
+            VideoDecodingError: the record has no video, or times that are none.
         """
         record = self.shards[shard][row]
         name, video_id = self.shards[shard].name, record["video_id"]
         caption = record.get(self.caption_column) if self.store is None else self._stored(name, row, record)
         return {
-            "video": {**record["video"], "start": record.get("start"), "end": record.get("end")},
+            "video": clip_of(record, f"{video_id} in {name}"),
             "video_id": video_id,
             "shard": name,
             "subtitle": self._text(record.get(self.subtitle_column), self.subtitle_column),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 if TYPE_CHECKING:
@@ -167,6 +168,26 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
     """The first few names, and how many more there are."""
     rest = f" … and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(str(name) for name in names[:limit]) + rest
+
+
+def clip_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """
+    The `{"path", "bytes", "start", "end"}` of a record of a shard, which nobody has checked; `name` is for the error.
+
+    Raises:
+        VideoDecodingError: there is no video, or `start` and `end` are not seconds one behind the other.
+    """
+    video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
+    start, end = video["start"], video["end"]
+    if not video.get("path") and video.get("bytes") is None:
+        raise VideoDecodingError(name, "its row holds no video")
+    if not all(isinstance(time, int | float | None) for time in (start, end)) or (
+        end is not None and end <= (start or 0)
+    ):
+        raise VideoDecodingError(
+            name, f"its row has start={start!r} and end={end!r}; expected seconds, the end behind the start"
+        )
+    return video
 
 
 def video_size(video: Mapping[str, Any]) -> int | None:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hf_videolang.data.caption_store import CaptionStore
-from hf_videolang.data.records import Clip, name_some, video_size
+from hf_videolang.data.records import Clip, clip_of, name_some, video_size
 from hf_videolang.data.shards import Shard, VideoFolderShard, count_clips, find_shards
 from hf_videolang.data.video_folder import MissingMetadataError, read_video_folder
 from hf_videolang.video import VideoDecodingError
@@ -210,13 +210,11 @@ class MiddleFrames(Dataset):
             try:
                 record = shard[row]
                 video_id, size = record["video_id"], video_size(record["video"])
-                video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
-                frames, _ = read_frames(video, lambda facts: [facts.total_num_frames // 2])
+                frames, _ = read_frames(
+                    clip_of(record, video_id), lambda facts: [facts.total_num_frames // 2]
+                )
                 pictures.append(Image.fromarray(frames[0].permute(1, 2, 0).numpy()))
-            except (
-                VideoDecodingError,
-                ValueError,
-            ) as error:  # ValueError: a row without a video, or a wrong segment
+            except (VideoDecodingError, ValueError) as error:  # ValueError: a damaged record
                 problem = str(error)
             video_ids.append(video_id)
             problems.append(problem)
