@@ -19,6 +19,7 @@ class Toy:
     names: list[str] | None = None
     loss_options: dict | str | None = None
     hidden_detail: int = 0
+    eval_strategy: str = "steps"
 
 
 def parse(*words, recipe=None, tmp_path=None):
@@ -43,6 +44,10 @@ def test_command_line_wins_over_recipe_over_default(tmp_path):
         "loss_options": '{"k": 5}',
     }
     assert parse("--model=m", "--no_shuffle", "--learning-rate=-2")[0] == Toy("m", -2.0, shuffle=False)
+
+
+def test_a_strategy_may_be_no_without_quotes(tmp_path):
+    assert parse(recipe="model: m\neval_strategy: no\n", tmp_path=tmp_path)[0].eval_strategy == "no"
 
 
 def test_empty_value_keeps_the_default(tmp_path):

@@ -260,6 +260,19 @@ def test_learning_rate_multiplier_and_another_optimiser(tiny_run, tmp_path):
     assert id(named["vision_model.post_layernorm.bias"]) in free and id(named["logit_scale"]) in free
 
 
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_the_optimiser_knows_whether_it_trains(tiny_run, tmp_path, monkeypatch, chunk_size):
+    """As schedule-free ones must."""
+    calls: list[str] = []
+    for mode in ("train", "eval"):
+        monkeypatch.setattr(DecayLastAdamW, mode, lambda _, mode=mode: calls.append(mode), raising=False)
+    options = {"max_steps": 2, "per_device_train_batch_size": 8, "eval_on_start": False, "eval_steps": 1}
+    make_trainer(
+        tiny_run, tmp_path, eval_split="validation", gradient_cache_chunk_size=chunk_size, **options
+    ).train()
+    assert calls == ["train", "eval"] * 2
+
+
 def test_broken_videos_are_replaced_and_counted(tiny_run, tmp_path):
     trainer = make_trainer(
         tiny_run, tmp_path, max_steps=2, on_broken_video="replace", per_device_train_batch_size=11

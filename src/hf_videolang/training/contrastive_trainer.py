@@ -153,6 +153,8 @@ class ContrastiveTrainer(Trainer):
         if chunk_size is None or max(map(len, inputs.values())) <= chunk_size:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
+        for optimizer in self.accelerator._optimizers:
+            optimizer.train()  # schedule-free ones need it; the Trainer's own step does the same
         share = 1 / self.current_gradient_accumulation_steps
         loss = backward_in_chunks(
             lambda chunk: self.encode(model, self._prepare_inputs(chunk)),
@@ -243,6 +245,8 @@ class ContrastiveTrainer(Trainer):
         if not self.accelerator._models:  # evaluation without training
             model = self.accelerator.prepare_model(model, evaluation_mode=not self.is_fsdp_enabled)
         model.eval()
+        for optimizer in self.accelerator._optimizers:
+            optimizer.eval()  # schedule-free ones put other weights into the model
         self.callback_handler.eval_dataloader = dataloader
         dataset = dataloader.dataset
         embeddings = encode_pairs(model, self._with_progress(dataloader), dataset, self.accelerator)

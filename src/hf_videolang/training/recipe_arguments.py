@@ -124,6 +124,8 @@ def _as_words(recipe: Mapping[str, Any]) -> list[str]:
     """A recipe as the command line that says the same; keys without a value keep their default."""
     words = []
     for key, value in recipe.items():
+        if value is False and key.endswith("_strategy"):
+            value = "no"  # which YAML takes for false
         if isinstance(value, list):
             words += [f"--{key}", *map(str, value)]
         elif value is not None:
