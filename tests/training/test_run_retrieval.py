@@ -357,6 +357,8 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
         (("--per_device_train_batch_size", "64"), "22 videos to train on, fewer than one global batch of 64"),
         (("--data_dir", "no/such/videos"), "no/such/videos"),
         (("--learning_rate", "0"), "learning_rate is 0.0; expected more than 0"),
+        (("--weight_decay", "-0.2"), "weight_decay is -0.2; expected at least 0"),
+        (("--max_logit_scale", "-1"), "max_logit_scale is -1.0; expected at least 0"),
         (("--gradient_accumulation_steps", "0"), "gradient_accumulation_steps is 0; expected at least 1"),
         (("--lr_multiplier", "10"), "expected lr_multiplier_name"),
         (("--lr_multiplier_name", "logit_skale"), "lr_multiplier_name is 'logit_skale'; expected part of"),

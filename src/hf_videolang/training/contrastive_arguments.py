@@ -46,7 +46,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
             same choice of what is decayed, and without `lr_multiplier`.
 
     Raises:
-        ValueError: a batch or chunk of no row, a learning rate of 0, or an option that would do nothing or harm.
+        ValueError: a batch or chunk of no row, a rate or bound that is negative, or an option that would do nothing or harm.
     """
 
     _argument_group_name = "training"
@@ -109,6 +109,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
         ):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected at least 1.")
+        for key in ("weight_decay", "lr_multiplier", "max_logit_scale"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected at least 0.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; expected more than 0.")
         own_optimizer = self.optim == type(self).__dataclass_fields__["optim"].default
