@@ -96,9 +96,7 @@ class PartStore:
         try:
             return read_table(file, page_checksum_verification=True)
         except (ArrowInvalid, OSError) as error:
-            if (
-                getattr(error, "errno", None) is not None
-            ):  # of the disk; a wrong checksum is an OSError without
+            if getattr(error, "errno", None) is not None:  # of the disk; for a wrong checksum it has none
                 raise
             raise ValueError(
                 f"{file} is damaged ({error}); remove it, and the command that made it makes it again."

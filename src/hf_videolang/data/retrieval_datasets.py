@@ -102,10 +102,12 @@ def video_folder(name: str, data_dir: str | Path | None = None) -> Path | None:
         return Path(name).absolute()
     if data_dir is not None and name == "videofolder":
         return Path(data_dir).absolute()
-    folder = " It is a folder; leave out data_dir." if Path(name).is_dir() else ""
+    folder = (
+        "It is a folder; leave out data_dir." if Path(name).is_dir() else "There is no folder of that name."
+    )
     raise ValueError(
         f"Unknown data set {name!r}: expected {', '.join(BENCHMARKS)}, the path of a video folder, or videofolder "
-        f"with data_dir.{folder}"
+        f"with data_dir. {folder}"
     )
 
 
