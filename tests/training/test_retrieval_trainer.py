@@ -293,6 +293,14 @@ def test_too_few_videos_for_a_batch(tiny_run, tmp_path):
         make_trainer(tiny_run, tmp_path, per_device_train_batch_size=64).train()
 
 
+@pytest.mark.parametrize(
+    ("metric", "greater"), [("text_to_video_R1", True), ("eval_video_to_text_MedianR_DSL", False)]
+)
+def test_the_best_rank_is_the_lowest(tmp_path, metric, greater):
+    args = RetrievalTrainingArguments(str(tmp_path), metric_for_best_model=metric)
+    assert args.greater_is_better is greater
+
+
 def test_unused_columns_must_stay(tmp_path):
     with pytest.raises(ValueError, match="remove_unused_columns"):
         RetrievalTrainingArguments(output_dir=str(tmp_path), remove_unused_columns=True)

@@ -321,7 +321,14 @@ def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, tmp_path):
     _assert_same_bits(moved, moved / "checkpoint-3")
 
 
-def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
+@pytest.mark.parametrize(
+    ("more", "metric"),
+    [
+        ((), "text_to_video_R1_DSL"),
+        (("--metric_for_best_model", "text_to_video_MedianR"), "text_to_video_MedianR"),
+    ],
+)
+def test_selection_on_test_is_by_dsl_unless_the_user_chooses_and_says_so(tiny_run, tmp_path, more, metric):
     selecting = (
         "--select_on",
         "test",
@@ -330,10 +337,11 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
         "--load_best_model_at_end",
         "--eval_steps",
         "1",
+        *more,
     )
     assert main(words(tiny_run, tmp_path, *selecting, "--max_steps", "1", "--save_steps", "1")) == 0
     results = json.loads((tmp_path / "eval_results.json").read_text())
-    assert results["selected_by"] == "text_to_video_R1_DSL" and results["selected_on"] == "test"
+    assert results["selected_by"] == metric and results["selected_on"] == "test"
     (only,) = results["evaluations"]
     assert only["split"] == "test" and only["protocol"]["selected on"] == "test"
 
@@ -352,6 +360,10 @@ def test_selection_on_test_is_by_dsl_and_says_so(tiny_run, tmp_path):
         (("--max_length", "78"), "max_length is 78; expected 2 to 77"),
         (("--train_split", "trane"), "trane"),
         (("--train_split", "train+validation", "--select_on", "validation"), "trained on"),
+        (
+            (*EACH, "--select_on", "test", "--load_best_model_at_end", "--metric_for_best_model", "R1"),
+            "metric_for_best_model is 'R1'; expected one of text_to_video_R1, ",
+        ),
         (("--loss", "foo"), "loss is 'foo'; expected one of contrastive,"),
         (("--loss_options", '{"margins": 1}'), "do not fit the loss 'contrastive'"),
         (("--per_device_train_batch_size", "64"), "22 videos to train on, fewer than one global batch of 64"),

@@ -97,6 +97,10 @@ class ContrastiveTrainingArguments(TrainingArguments):
             setattr(self, CHECKPOINTING, True)
         if getattr(self, CHECKPOINTING) and getattr(self, f"{CHECKPOINTING}_kwargs") is None:
             setattr(self, f"{CHECKPOINTING}_kwargs", {"use_reentrant": False})
+        if self.greater_is_better is None and self.metric_for_best_model:
+            self.greater_is_better = not any(
+                rank in self.metric_for_best_model for rank in ("MedianR", "MeanR")
+            )
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError(

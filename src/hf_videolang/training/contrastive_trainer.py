@@ -58,7 +58,7 @@ class ContrastiveTrainer(Trainer):
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: "skip" with several processes, a best checkpoint of evaluations that are not all saved, or options
+        ValueError: "skip" with several processes, an unknown metric for the best checkpoint, a best checkpoint of evaluations that are not all saved, or options
             of the optimisation that would do nothing.
     """
 
@@ -110,6 +110,8 @@ class ContrastiveTrainer(Trainer):
             processing_class=processor,
             **kwargs,
         )
+        if self.eval_dataset is not None and (args.load_best_model_at_end or args.save_strategy == "best"):
+            self._check_metric_for_best_model()
         self.add_callback(_EveryEpochAndUpdate(self))
         self.num_broken_videos = torch.zeros(1, dtype=torch.long, device=self.args.device)
         self.evaluations: list[dict[str, Any]] = []
@@ -126,6 +128,15 @@ class ContrastiveTrainer(Trainer):
                 plugin.mixed_precision_policy = replace(
                     plugin.mixed_precision_policy, reduce_dtype=torch.float32
                 )
+
+    def _check_metric_for_best_model(self) -> None:
+        """The Trainer would miss it in the first evaluation, which may be hours away."""
+        metric = self.args.metric_for_best_model or ""
+        known = list(flat_metrics(score_similarity(torch.eye(2), torch.arange(2))))
+        if isinstance(self.eval_dataset, dict):
+            known = [f"{name}_{metric}" for name in self.eval_dataset for metric in known]
+        if metric.removeprefix("eval_") not in known:
+            raise ValueError(f"metric_for_best_model is {metric!r}; expected one of {', '.join(known)}.")
 
     # ---- training ----
 

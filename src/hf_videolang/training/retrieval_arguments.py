@@ -83,4 +83,6 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
     eval_on_start: bool = option(True, "evaluate before the first update")
     save_steps: float = option(100, "updates between checkpoints")
     load_best_model_at_end: bool = option(True, "keep the best checkpoint, not the last one")
-    metric_for_best_model: str | None = option("text_to_video_R1", "what is best, on the split of select_on")
+    metric_for_best_model: str | None = option(
+        "text_to_video_R1", "what is best, on the split of select_on; of ranks the lowest"
+    )

@@ -16,6 +16,7 @@ The output folder gets the chosen model with processor, code and card (AutoModel
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from hf_videolang.data.retrieval_datasets import available_splits, load_retrieval_dataset
@@ -41,7 +42,7 @@ def set_up(
         description=__doc__,
         program="python -m hf_videolang.training.run_retrieval",
     )
-    choose_selection(arguments, training_args)
+    choose_selection(arguments, training_args, given)
     checkpoint = choose_checkpoint(training_args)
 
     # ---- Model ----
@@ -92,14 +93,16 @@ def train_and_evaluate(
     evaluate_and_finish(trainer, data, reported_splits(arguments), arguments.select_on, trained_on, given)
 
 
-def choose_selection(arguments: RetrievalArguments, training_args: RetrievalTrainingArguments) -> None:
+def choose_selection(
+    arguments: RetrievalArguments, training_args: RetrievalTrainingArguments, given: Mapping[str, Any]
+) -> None:
     """Validation chooses the checkpoint; "test" does what the authors did, "none" keeps the last one."""
     if arguments.select_on in arguments.train_split.split("+"):
         raise RecipeError(
             f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: a checkpoint cannot be "
             "chosen by videos that it was trained on. Set select_on to none, or to test as the authors did."
         )
-    if arguments.select_on == "test":
+    if arguments.select_on == "test" and "metric_for_best_model" not in given:
         training_args.metric_for_best_model = "text_to_video_R1_DSL"
     if arguments.select_on == "none":
         training_args.eval_strategy = type(training_args.eval_strategy)("no")
