@@ -560,12 +560,8 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
         if input_ids is None:
             raise ValueError("input_ids is None; the text tower needs token ids [batch, length].")
         hidden_states = self.embeddings(input_ids)
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=attention_mask,
-            past_key_values=None,
-        )
+        # By position: transformers 5.24 has another name for the last one, the cache of keys and values.
+        mask = create_causal_mask(self.config, hidden_states, attention_mask, None)
         hidden_states = self.encoder(hidden_states, mask, is_causal=True, **kwargs)
         hidden_states = self.final_layer_norm(hidden_states)
         rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
