@@ -233,8 +233,9 @@ def test_a_video_is_named_however_its_path_is_written(folder):
 
 def test_blank_captions_are_left_out_with_a_warning(folder, caplog):
     write_jsonl(folder, [{**ROWS[0], "captions": ["two", " ", ""]}, ROWS[1]])
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, protocol = load_retrieval_dataset(str(folder))
     assert sorted(dataset["captions"]) == [["one"], ["two"]]
+    assert protocol.size == "2 videos, one caption a video"  # what is scored, not what the file says
     assert "Left out 2 blank captions" in caplog.text
 
 

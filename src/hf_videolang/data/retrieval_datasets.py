@@ -1,6 +1,7 @@
 """One call from the name of a data set, or a folder, to its records and the facts about its protocol."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,9 @@ def load_retrieval_dataset(
     if unnamed := unnamed_videos(name, data_dir):
         logger.warning("%d videos are left out, since no row of the metadata names them: %s.", len(unnamed),
                        name_some([str(path) for path in unnamed]))  # fmt: skip
-    return clips_to_dataset(clips), protocol
+    dataset = clips_to_dataset(clips)
+    # without the blank captions, which are no queries
+    return dataset, replace(protocol, num_captions=sum(map(len, dataset["captions"])))
 
 
 def read_clips(
