@@ -164,6 +164,36 @@ def test_segments(tmp_path):
         next(tmp_path.glob("metadata.*")).unlink()
 
 
+def test_close_segments_late_in_a_video_have_different_ids(tmp_path):
+    touch(tmp_path, "long.mp4")
+    starts = (10000.0, 10000.04, 12345.678)
+    write_jsonl(
+        tmp_path,
+        [{"file_name": "long.mp4", "caption": "x", "start": start, "end": 12345.679} for start in starts],
+    )
+    dataset, _ = load_retrieval_dataset(str(tmp_path))
+    times = ("10000", "10000.04", "12345.678")
+    assert dataset["video_id"][:] == [f"long#t={time},12345.679" for time in times]
+
+
+@pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
+def test_absent_seconds_as_data_frames_write_them(folder, write):
+    write(folder, [{"file_name": "b.webm", "caption": "x", "start": float("nan"), "end": 2.0}])
+    (clip,) = read_video_folder(folder).splits["train"]
+    assert (clip.start, clip.end) == (None, 2.0)
+
+
+def test_a_sentence_that_begins_with_a_bracket(folder):
+    rows = [{"file_name": "b.webm", "captions": "[music] two"}]
+    for write in (write_jsonl, write_parquet):
+        write(folder, rows)
+        assert read_video_folder(folder).splits["train"][0].captions == ["[music] two"]
+        next(folder.glob("metadata.*")).unlink()
+    write_csv(folder, rows)
+    with pytest.raises(ValueError, match=r"row 1: captions is '\[music\] two', .* into a column caption"):
+        read_video_folder(folder)
+
+
 def test_files_that_differ_in_their_suffix_alone(folder):
     touch(folder, "b.mov")
     rows = [*ROWS, {"file_name": "b.mov", "captions": ["other"]}]

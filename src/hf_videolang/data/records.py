@@ -133,7 +133,8 @@ def segment_id(video_id: str, start: float | None, end: float | None) -> str:
     """The id of a part of a video, "<video id>#t=1.5,4"; without seconds that of the video."""
     if start is None and end is None:
         return video_id
-    return f"{video_id}#t={start or 0:g}" + ("" if end is None else f",{end:g}")
+    # Twelve digits: six, the default, take away the milliseconds of all that is later than 1,000 s.
+    return f"{video_id}#t={start or 0:.12g}" + ("" if end is None else f",{end:.12g}")
 
 
 def find_videos(

@@ -83,7 +83,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     for file in metadata:
         for number, row in enumerate(_read_rows(file), start=1):
             try:
-                clip, split = _read_row(row, file.parent, folder)
+                clip, split = _read_row(row, file, folder)
             except ValueError as error:
                 raise ValueError(f"{file}, row {number}: {error}") from error
             known = splits[split].setdefault((clip.path, clip.video_id, clip.start, clip.end), clip)
@@ -153,20 +153,18 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_row(row: dict[str, Any], place: Path, folder: Path) -> tuple[Clip, str]:
+def _read_row(row: dict[str, Any], file: Path, folder: Path) -> tuple[Clip, str]:
     """The clip of one row, and its split ("" where nothing says)."""
     if not isinstance(row.get("file_name"), str) or not row["file_name"]:
         raise ValueError(
             f"file_name is {row.get('file_name')!r}; expected the name of a video file or of a folder of pictures."
         )
-    path = place / row["file_name"]
+    path = file.parent / row["file_name"]
     name = path.relative_to(folder) if path.is_relative_to(folder) else path
     captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
     if isinstance(captions, str):
-        is_list = row.get("captions") is not None and captions.lstrip().startswith(
-            "["
-        )  # a list in a csv cell
-        captions = json.loads(captions) if is_list else [captions]
+        in_cell = file.suffix == ".csv" and row.get("captions") is not None  # the other formats have lists
+        captions = _list_in_cell(captions) if in_cell and captions.lstrip().startswith("[") else [captions]
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError(f"the caption is {captions!r}; expected a sentence or a list of sentences.")
     if row.get("split"):
@@ -180,12 +178,25 @@ def _read_row(row: dict[str, Any], place: Path, folder: Path) -> tuple[Clip, str
     return Clip(video_id, path, list(captions), start, end, fields), SPLIT_NAMES.get(split.lower(), split)
 
 
+def _list_in_cell(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"captions is {text!r}, which begins as a JSON list and is none ({error}); mend the list, or put a sentence "
+            "that begins with a bracket into a column caption."
+        ) from None
+
+
 def _seconds(row: dict[str, Any], key: str) -> float | None:
     value = row.get(key)
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value == "":
         return None
     try:
-        return float(value)
+        seconds = float(value)
+        return (
+            None if math.isnan(seconds) else seconds
+        )  # data frames write an empty cell so, in a csv as a word
     except (TypeError, ValueError):
         raise ValueError(f"{key} is {value!r}; expected seconds.") from None
 
