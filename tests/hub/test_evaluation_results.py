@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 
 from hf_videolang.hub.evaluation_results import BEGIN, END, add_evaluation
 from hf_videolang.hub.model_card import build_model_card
@@ -81,6 +81,15 @@ def test_words_behind_a_lost_mark_stay():
     card.text = card.text.replace(END, "My words.")
     add_evaluation(card, **EVALUATION)
     assert "My words." in card.text and len(table(card)) == 4
+
+
+def test_what_others_measured_stays_in_the_metadata_and_is_not_ours():
+    card = tiny_card()
+    other = {"task_type": "asr", "dataset_type": "cv", "dataset_name": "CV", "metric_type": "wer"}
+    card.data.eval_results = [EvalResult(**other, metric_value="20.0 ± 1.2")]
+    add_evaluation(card, **EVALUATION)
+    assert len(table(card)) == 4 and all("CV" not in row for row in table(card))
+    assert card.data.eval_results[0].metric_value == "20.0 ± 1.2"
 
 
 def test_an_unknown_metric_is_named():

@@ -11,17 +11,23 @@ METRICS = {"MedianR": ("median_rank", "median rank"), "MeanR": ("mean_rank", "me
 
 
 def measured_results(results: Sequence[EvalResult] | None) -> str:
-    """The card's block between its two marks: one table row per data set, split, direction and post-processing."""
+    """
+    The card's block between its two marks: one table row per data set, split, direction and post-processing.
+
+    What others measured is not in it: a card may have results of any task, which stay in its metadata alone.
+    """
     rows: dict[tuple, dict[str, str]] = {}
     for result in results or ():
         args = result.metric_args or {}
+        if "post_processing" not in args:  # `add_evaluation` names it in all of ours
+            continue
         protocol = ", ".join(f"{key} {value}" for key, value in (result.dataset_args or {}).items())
         where = (
             result.dataset_name,
             result.dataset_split,
             protocol,
             result.task_name,
-            args.get("post_processing"),
+            args["post_processing"],
         )
         recall = result.metric_type.startswith("recall")
         name = result.metric_type.replace("recall_at_", "R@").replace("_", " ")
