@@ -24,13 +24,21 @@ TIME = "2026-01-01T00:00:00.000Z"
 
 
 def metadata_errors(card: str) -> list[str]:
-    """What the Hub refuses in the metadata of a card: lists of strings (or one string) that hold something else."""
+    """
+    What the Hub refuses in the metadata of a card: lists of strings (or one string) that hold something else, and
+    results whose data set is no identifier.
+    """
     metadata = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
     errors = []
     for key in ("tags", "datasets", "language", "metrics", "base_model"):
         value = metadata.get(key, [])
         if not isinstance(value, str | list) or not all(isinstance(item, str) for item in value):
             errors.append(f'"{key}" must be a string or a list of strings, not {json.dumps(value)}')
+    for index in metadata.get("model-index", []):
+        types = {result["dataset"]["type"] for result in index["results"]}
+        errors += [
+            f'"dataset.type" is {one!r}' for one in types if not re.fullmatch(r"([\w-]+/)?[\w.-]+", one)
+        ]
     return errors
 
 

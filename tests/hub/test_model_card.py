@@ -145,3 +145,5 @@ def test_the_stand_in_refuses_what_the_hub_refuses():
         '"tags" must be a string or a list of strings, not [1]',
         '"datasets" must be a string or a list of strings, not [null]',
     ]
+    results = "model-index: [{results: [{dataset: {type: my folder}}, {dataset: {type: me/it-1.0}}]}]"
+    assert metadata_errors(f"---\n{results}\n---\n") == ["\"dataset.type\" is 'my folder'"]

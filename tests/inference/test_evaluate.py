@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_videolang.cli import main
 from hf_videolang.data.part_store import PartStore
+from tests.common.hub_stand_in import metadata_errors
 from tests.training.tiny_run import run, start
 
 
@@ -283,10 +284,11 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
         what = ("--model", tmp_path / "model", "--dataset", tmp_path / name)
         assert evaluate(*what, "--num-workers", 0, "--num-frames", 1, "--write-card") == 0
     card = ModelCard.load(tmp_path / "model" / "README.md")
-    assert {entry.dataset_type for entry in card.data.eval_results} == {
-        "fa (videofolder)",
-        "fb (videofolder)",
+    assert {(entry.dataset_type, entry.dataset_name) for entry in card.data.eval_results} == {
+        ("fa-videofolder", "fa (videofolder)"),
+        ("fb-videofolder", "fb (videofolder)"),
     }
+    assert not metadata_errors(card.content)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def add_evaluation(
 
     Args:
         card: changed in place, metadata and table; save or push it afterwards.
-        dataset, split: identifiers, e.g. `"msrvtt-1ka"`, `"test"`.
+        dataset, split: what it was measured on, e.g. `"msrvtt-1ka"`, `"test"`.
         scores: post-processing → direction → metric → value, e.g.
             `{"raw": retrieval_metrics(x), "DSL": retrieval_metrics(dual_softmax(x))}`. Recalls `R<k>` are fractions
             and are written in percent. Each post-processing gets entries of its own.
@@ -66,10 +66,13 @@ def add_evaluation(
         ValueError: a metric that is neither `R<k>` nor `MedianR` nor `MeanR`.
     """
     data = cast(ModelCardData, card.data)
+    dataset_type = re.sub(r"[^\w.-]+", "-", dataset, flags=re.ASCII).strip(
+        "-"
+    )  # the Hub refuses all but identifiers
     kept = [
         result
         for result in data.eval_results or []
-        if (result.dataset_type, result.dataset_split) != (dataset, split)
+        if (result.dataset_type, result.dataset_split) != (dataset_type, split)
     ]
     for post_processing, directions in scores.items():
         for direction, metrics in directions.items():
@@ -84,7 +87,7 @@ def add_evaluation(
                     EvalResult(
                         task_type=f"{direction.replace('_', '-')}-retrieval",
                         task_name=direction.replace("_", " "),
-                        dataset_type=dataset,
+                        dataset_type=dataset_type,
                         dataset_name=dataset_name or dataset,
                         dataset_split=split,
                         dataset_args=dict(protocol),
