@@ -150,6 +150,15 @@ def accumulated(tiny_run, tmp_path_factory):
     return folder
 
 
+def test_results_of_half_precision_say_so(tiny_run, tmp_path, capsys):
+    assert main(words(tiny_run, tmp_path, "--bf16", "true", "--max_steps", "1", "--test")) == 0
+    assert "precision: bf16" in capsys.readouterr().out
+    card = ModelCard.load(tmp_path / "README.md")
+    facts = [result.dataset_args for result in card.data.eval_results if result.dataset_split == "test"][0]
+    assert facts["precision"] == "bf16"
+    assert facts["size"] == "5 videos, 10 captions, each a query of its own"
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_fsdp2_equals_one_process(tiny_run, accumulated, tmp_path, precision):
     """With the gradient cache, gradient accumulation and recomputed activations."""

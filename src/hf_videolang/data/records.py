@@ -83,6 +83,11 @@ class RetrievalProtocol:
         published = "" if self.published_videos in (None, self.num_videos) else f" of {self.published_videos}"
         return f"{self.num_videos}{published} videos, {captions}"
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What stands with a number where name and split stand already: the size and perhaps the note."""
+        return {"size": self.size, **({"note": self.note} if self.note else {})}
+
     def __str__(self) -> str:
         note = self.note and f"; {self.note}"
         return f"{self.name}, {self.split}: {self.size} ({self.source}){note}"

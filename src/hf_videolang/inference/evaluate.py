@@ -178,9 +178,12 @@ def _report(args: Namespace, evaluation: "_Evaluation") -> None:
         }
         _save(args.output_dir, evaluation, results)
     if args.write_card:
-        size = {"size": protocol.size, **({"note": protocol.note} if protocol.note else {})}
         write_evaluation(
-            args.model, dataset=protocol.name, split=protocol.split, scores=scores, protocol=size | settings
+            args.model,
+            dataset=protocol.name,
+            split=protocol.split,
+            scores=scores,
+            protocol=protocol.facts | settings,
         )
 
 

@@ -142,7 +142,10 @@ def evaluate_and_finish(
             "ties": "original",
             "selected on": selected_on,
         }
-        evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": settings}
+        if trainer.accelerator.mixed_precision != "no":
+            settings["precision"] = trainer.accelerator.mixed_precision
+        facts = protocol.facts | settings
+        evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": facts}
         trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
         if trainer.is_world_process_zero():
             print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
