@@ -168,6 +168,16 @@ def test_impossible_inputs_are_refused(tiny_run, change, message):
         load_model_and_processor(tiny_run / "model", **change)
 
 
+def test_a_number_of_frames_takes_the_place_of_a_rate(tiny_run, tmp_path):
+    model, processor = load_model_and_processor(tiny_run / "model")
+    processor.video_processor.fps = 2.0
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    asked = load_model_and_processor(tmp_path, num_frames=3)[1]
+    frames = [input_protocol(one)["frames"] for one in (load_model_and_processor(tmp_path)[1], asked)]
+    assert frames == ["2.0 a second", 3]
+
+
 def test_a_folder_without_video_processor_is_refused(tiny_run, tmp_path):
     model, processor = load_model_and_processor(tiny_run / "model")
     model.save_pretrained(tmp_path)
