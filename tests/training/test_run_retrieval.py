@@ -154,7 +154,7 @@ def test_results_of_half_precision_say_so(tiny_run, tmp_path, capsys):
     assert main(words(tiny_run, tmp_path, "--bf16", "true", "--max_steps", "1", "--test")) == 0
     assert "precision: bf16" in capsys.readouterr().out
     card = ModelCard.load(tmp_path / "README.md")
-    facts = [result.dataset_args for result in card.data.eval_results if result.dataset_split == "test"][0]
+    facts = next(result.dataset_args for result in card.data.eval_results if result.dataset_split == "test")
     assert facts["precision"] == "bf16"
     assert facts["size"] == "5 videos, 10 captions, each a query of its own"
 
