@@ -242,6 +242,10 @@ def test_what_is_missing_is_named(folder):
     (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").write_text("key,name\nret0,video9999\n")
     with pytest.raises(ValueError, match=r"columns \['key', 'name'\]; expected video_id"):
         read_clips("msrvtt-1ka", folder)
+    for row in ("video9999", "video9999,a man, who sings"):
+        (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").write_text(f"video_id,sentence\n{row}\n")
+        with pytest.raises(ValueError, match="row 1 has more or fewer cells than the header: .*'video9999'"):
+            read_clips("msrvtt-1ka", folder)
 
 
 @pytest.mark.parametrize(

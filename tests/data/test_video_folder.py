@@ -325,6 +325,9 @@ def test_wrong_files(folder):
         with pytest.raises(ValueError, match=rf"{name} is no UTF-8: .*0xf6.*\. Save it as UTF-8\."):
             load_retrieval_dataset(str(folder))
         (folder / name).unlink()
-    (folder / "metadata.csv").write_text("file_name;caption\nb.webm;two")
+    (folder / "metadata.csv").write_text('file_name,caption\nb.webm,"one, two",\nsub/a.mp4,one, two\n')
+    with pytest.raises(ValueError, match=r"row 2 has more cells .*'sub/a.mp4', 'one', .*two"):
+        load_retrieval_dataset(str(folder))
+    (folder / "metadata.csv").write_text("file_name;caption\nb.webm;one, two")
     with pytest.raises(ValueError, match=r"columns \['file_name;caption'\].*Commas separate the columns"):
         load_retrieval_dataset(str(folder))

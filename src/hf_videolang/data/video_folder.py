@@ -142,7 +142,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{file} is no Parquet file: {error}") from error
     if not rows:
         raise ValueError(f"{file} has no rows. Write one a video, such as {EXAMPLE}")
-    columns = sorted({str(column) for row in rows for column in row})
+    columns = sorted({column for row in rows for column in row if column is not None})
     num_captions = len(set(CAPTION_COLUMNS) & set(columns))
     if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
         commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
@@ -150,6 +150,14 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
             f"(optional: video_id, split, start, end).{commas}"
         )
+    for number, row in enumerate(rows, start=1):
+        if None in row and any(
+            [*row.values()][-1]
+        ):  # in a csv, of a bare comma, at which a sentence would be cut
+            raise ValueError(
+                f"{file}, row {number} has more cells than the header: {list(row.values())}. Put a sentence with a comma "
+                'into quotes: "one, two".'
+            )
     return rows
 
 

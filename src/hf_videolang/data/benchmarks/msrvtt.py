@@ -170,7 +170,12 @@ class _Annotations(AnnotationFiles):
                     f"{file} has the columns {list(columns)}; expected video_id (and sentence in a test list)."
                 )
         if "sentence" in columns:
-            for row in rows:
+            for number, row in enumerate(rows, start=1):
+                if None in row or row["sentence"] is None:  # a bare comma would cut the sentence
+                    raise ValueError(
+                        f"{file}, row {number} has more or fewer cells than the header: {list(row.values())}; expected "
+                        'one for each of its columns, a sentence with a comma in quotes: "one, two".'
+                    )
                 self._listed.setdefault(row["video_id"], []).append(row["sentence"])
         return list(dict.fromkeys(row["video_id"] for row in rows))  # one row a sentence, in some lists
 
