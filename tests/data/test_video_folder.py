@@ -134,6 +134,18 @@ def test_a_tenth_is_held_out_as_validation(tmp_path):
     assert set(read_video_folder(tmp_path)[0]) == {"train", "test"}
 
 
+def test_one_file_of_several_names_is_not_in_train_and_validation(tmp_path):
+    touch(tmp_path, "videos/a.mp4", "videos/b.mp4", "one/_", "two/_")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "videos" / "a.mp4")
+    for folder in ("one", "two"):
+        names = (f"../videos/{name}.mp4" for name in "ab")
+        write_jsonl(tmp_path / folder, [{"file_name": name, "caption": folder} for name in names])
+    write_jsonl(tmp_path, [{"file_name": "link.mp4", "caption": "link"}])
+    splits = read_video_folder(tmp_path).splits
+    files = [{clip.path.resolve() for clip in splits[split]} for split in ("train", "validation")]
+    assert files[0].isdisjoint(files[1]) and len(splits["train"]) + len(splits["validation"]) == 5
+
+
 def test_segments_that_run_backward_are_named(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     times = {"a": {"start": 5, "end": 2}, "b": {"start": 1, "end": 1}, "c": {"start": 1, "end": 2}}

@@ -19,7 +19,8 @@ def hold_out_validation(
     """
     videos = defaultdict(list)
     for clip in clips:
-        videos[clip.path or clip.video_id.partition("#t=")[0]].append(clip)
+        # resolved, for one file may be named in several ways
+        videos[clip.path.resolve() if clip.path else clip.video_id.partition("#t=")[0]].append(clip)
 
     def draw(segments: list[Clip]) -> bytes:
         return hashlib.sha256(min(clip.video_id for clip in segments).encode()).digest()
