@@ -79,6 +79,9 @@ def test_other_options_give_other_rows():
     assert table["interpolation"] == "bilinear, with antialiasing"
     assert table["video tower"] == "patches of 8 × 8 on 32 × 32"
     assert "mean pooling" in card.text and "proxy tokens" not in table["video tower"]
+    by_rate = {"video_processor": {**VIDEO_PROCESSOR, "fps": 2.0}}
+    card = build_model_card(tiny_config(), by_rate, "me/by-rate")
+    assert rows(card)["frames"] == "2.0 per second" and "A clip is seen as 2.0 frames a second:" in card.text
 
 
 def test_a_model_without_tokenizer_says_so(tmp_path):
