@@ -326,6 +326,7 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
     tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
     if BANK in plan.records:
         bank = encode(BANK)
+        settings["querybank"] = args.querybank
         tensors["text_bank"] = bank.similarity_to(embeddings.video_embeds)
         tensors["video_bank"] = embeddings.similarity_to(bank.video_embeds).T
     return _Evaluation(args.model, str(plan.version["version"]), plan.protocol, settings, tensors)
