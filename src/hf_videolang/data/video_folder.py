@@ -151,9 +151,7 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
             f"(optional: video_id, split, start, end).{commas}"
         )
     for number, row in enumerate(rows, start=1):
-        if None in row and any(
-            [*row.values()][-1]
-        ):  # in a csv, of a bare comma, at which a sentence would be cut
+        if any(row.get(None, [])):  # of a csv: a bare comma would cut a sentence
             raise ValueError(
                 f"{file}, row {number} has more cells than the header: {list(row.values())}. Put a sentence with a comma "
                 'into quotes: "one, two".'
@@ -202,11 +200,9 @@ def _seconds(row: dict[str, Any], key: str) -> float | None:
         return None
     try:
         seconds = float(value)
-        return (
-            None if math.isnan(seconds) else seconds
-        )  # data frames write an empty cell so, in a csv as a word
     except (TypeError, ValueError):
         raise ValueError(f"{key} is {value!r}; expected seconds.") from None
+    return None if math.isnan(seconds) else seconds  # data frames write an empty cell so, in a csv as a word
 
 
 def _keep_suffixes(clips: list[Clip]) -> None:

@@ -66,13 +66,13 @@ def add_evaluation(
         ValueError: a metric that is neither `R<k>` nor `MedianR` nor `MeanR`.
     """
     data = cast(ModelCardData, card.data)
-    dataset_type = re.sub(r"[^\w.-]+", "-", dataset, flags=re.ASCII).strip(
-        "-"
-    )  # the Hub refuses all but identifiers
+    name = dataset_name or dataset
+    # The Hub refuses all but identifiers.
+    dataset_type = re.sub(r"[^\w.-]+", "-", dataset, flags=re.ASCII).strip("-") or "dataset"
     kept = [
         result
         for result in data.eval_results or []
-        if (result.dataset_type, result.dataset_split) != (dataset_type, split)
+        if (result.dataset_type, result.dataset_name, result.dataset_split) != (dataset_type, name, split)
     ]
     for post_processing, directions in scores.items():
         for direction, metrics in directions.items():
@@ -82,17 +82,19 @@ def add_evaluation(
                     raise ValueError(
                         f"metric {key!r} has no place in the card; expected R<k>, {', '.join(METRICS)}."
                     )
-                metric_type, name = (f"recall_at_{recall[1]}", f"R@{recall[1]}") if recall else METRICS[key]
+                metric_type, metric_name = (
+                    (f"recall_at_{recall[1]}", f"R@{recall[1]}") if recall else METRICS[key]
+                )
                 kept.append(
                     EvalResult(
                         task_type=f"{direction.replace('_', '-')}-retrieval",
                         task_name=direction.replace("_", " "),
                         dataset_type=dataset_type,
-                        dataset_name=dataset_name or dataset,
+                        dataset_name=name,
                         dataset_split=split,
                         dataset_args=dict(protocol),
                         metric_type=metric_type,
-                        metric_name=f"{name} ({post_processing})",
+                        metric_name=f"{metric_name} ({post_processing})",
                         metric_args={"post_processing": post_processing},
                         metric_value=round(100 * value, 2) if recall else value,
                     )

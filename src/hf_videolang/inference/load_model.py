@@ -52,10 +52,8 @@ def load_model_and_processor(
     if num_frames is not None:
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}; expected at least 1.")
-        processor.video_processor.num_frames, processor.video_processor.fps = (
-            num_frames,
-            None,
-        )  # which would win
+        processor.video_processor.num_frames = num_frames
+        processor.video_processor.fps = None  # which would win
     if max_length is not None:
         limit = loaded.config.text_config.max_position_embeddings
         if not 2 <= max_length <= limit:
