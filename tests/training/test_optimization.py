@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import Trainer, TrainingArguments
 
 from hf_videolang.training.optimization import (
@@ -123,6 +124,18 @@ def test_state_continues_in_either_adamw(tmp_path):
     theirs.load_state_dict(again.state_dict())
     steps(resumed, theirs, 1)
     assert theirs.state[resumed.weight]["step"] == 7
+
+
+def test_steps_read_from_a_checkpoint_to_a_gpu_are_counted_on_the_cpu():
+    """Fake tensors have a device and no memory: no GPU is needed."""
+    with FakeTensorMode():
+        parameter = nn.Parameter(torch.ones(2, device="cuda"))
+        optimizer = DecayLastAdamW([parameter])
+        state = {"step": torch.tensor(3.0, device="cuda"), "exp_avg": parameter, "exp_avg_sq": parameter}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": {0: state}, "param_groups": groups})
+        devices = {name: value.device.type for name, value in optimizer.state[parameter].items()}
+    assert devices == {"step": "cpu", "exp_avg": "cuda", "exp_avg_sq": "cuda"}
 
 
 def test_schedules_by_hand():

@@ -85,6 +85,12 @@ class DecayLastAdamW(Optimizer):
             )
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            # Several processes read a checkpoint straight to their GPUs, and each update would wait for each number.
+            state["step"] = state["step"].cpu()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None):
         loss = None
