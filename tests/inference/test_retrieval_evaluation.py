@@ -57,6 +57,20 @@ def test_items_that_come_twice_or_out_of_order_are_kept_once():
     assert pairs.labels.tolist() == [0, 1, 1, 1, 2] and pairs.num_broken_videos == 0
 
 
+def test_model_that_writes_every_batch_to_the_same_place():
+    """As a CUDA graph does."""
+
+    class Graph(Echo):
+        def forward(self, videos, texts):
+            output = super().forward(videos, texts)
+            self.kept = getattr(self, "kept", output)
+            return ModelOutput({name: self.kept[name].copy_(value) for name, value in output.items()})
+
+    batches = [batch([0], [(0, 0)]), batch([1], [(1, 1)])]
+    pairs = encode_pairs(Graph(), batches, {"captions": [["a"], ["b"]]}, Accelerator(cpu=True))
+    assert pairs.video_embeds.tolist() == [[0, 100], [1, 101]] and pairs.text_embeds[:, 0].tolist() == [0, 2]
+
+
 def test_the_same_words_are_the_same_vector():
     captions = {"captions": [["a", "b"], ["b"], ["a"]]}
     batches = [batch([0], [(0, 0), (1, 0)]), batch([1, 2], [(2, 1), (3, 2)])]

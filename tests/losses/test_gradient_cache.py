@@ -177,6 +177,25 @@ def test_never_holds_more_than_one_chunk():
     assert many <= 1.02 * one_chunk and whole > 4 * one_chunk
 
 
+def test_encoder_that_writes_every_chunk_to_the_same_place():
+    """As a CUDA graph does, the first pass's features of one size all lie in one buffer."""
+    model, inputs = exact()
+    expected_loss, expected = at_once(model, inputs)
+    model.zero_grad()
+    buffers = {}
+
+    def encode(rows):
+        features = encoder(model)(rows)
+        if torch.is_grad_enabled():
+            return features
+        kept = buffers.setdefault(len(features[0]), [torch.empty_like(part) for part in features])
+        return tuple(buffer.copy_(part) for buffer, part in zip(kept, features, strict=True))
+
+    loss = backward_in_chunks(encode, loss_of(model), inputs, 2, loss_parameters=[model.logit_scale])
+    torch.testing.assert_close(loss, expected_loss)
+    assert_equal(gradients_of(model), expected, 1e-10)
+
+
 def test_what_is_no_row_of_a_sample_is_refused():
     model, inputs = tiny_model(), tiny_inputs(4)
     with pytest.raises(ValueError, match="chunk_size is 0"):

@@ -79,6 +79,23 @@ def test_loss_and_gradients_are_those_of_features_encoded_one_by_one(tiny_pretra
     assert not expected_gradients
 
 
+def test_videos_outlive_the_pass_of_their_frames(tiny_pretraining, tmp_path):
+    """A CUDA graph writes the features of every pass to the same place."""
+    trainer = make_trainer(tiny_pretraining, tmp_path)
+    inputs = trainer._without_count(first_batch(trainer))
+    buffers = {}
+
+    def graph(**rows):
+        outputs = trainer.model(**rows)
+        for name in outputs.keys() & {"video_embeds", "text_embeds"}:
+            outputs[name] = buffers.setdefault(name, torch.empty_like(outputs[name])).copy_(outputs[name])
+        return outputs
+
+    with torch.no_grad():
+        expected, got = trainer.encode(trainer.model, inputs), trainer.encode(graph, inputs)
+    assert all(map(torch.equal, got, expected))
+
+
 def test_only_what_is_compared_is_encoded(tiny_pretraining, tmp_path):
     frames = {"vs_fc": [4, 1], "vsc": [4], "contrastive": [4]}
     texts = {"vs_fc": 16, "vsc": 16, "contrastive": 8}

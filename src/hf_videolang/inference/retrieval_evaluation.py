@@ -132,7 +132,9 @@ def encode_pairs(
         rows = {name: batch[name] for name in INDICES}
         output = model(**{name: value for name, value in batch.items() if name not in INDICES})
         videos, texts = len(batch["video_index"]), len(batch["caption_index"])  # 0 of a stand-in
-        video_embeds, text_embeds = output.video_embeds[:videos].float(), output.text_embeds[:texts].float()
+        # Copied, since a CUDA graph (torch.compile's reduce-overhead) writes the next batch's to the same place.
+        video_embeds = output.video_embeds[:videos].to(torch.float32, copy=True)
+        text_embeds = output.text_embeds[:texts].to(torch.float32, copy=True)
         encoded.append({**rows, "video_embeds": video_embeds, "text_embeds": text_embeds})
         if parts is not None and videos:
             parts.write(encoded[-1])

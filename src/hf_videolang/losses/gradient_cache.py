@@ -74,7 +74,8 @@ def backward_in_chunks(
     with torch.no_grad():
         for chunk in chunks:
             random_states.append(_RandomState())
-            encoded.append(encode(chunk))
+            # Copied, since a CUDA graph (torch.compile's reduce-overhead) writes the next chunk's to the same place.
+            encoded.append([part.clone() for part in encode(chunk)])
     torch.clear_autocast_cache()  # an autocast around us would reuse copies of weights that have no graph
     features = [torch.cat(parts).requires_grad_() for parts in zip(*encoded, strict=True)]
 

@@ -109,10 +109,11 @@ class PretrainingTrainer(ContrastiveTrainer):
             for name in ("input_ids", "attention_mask"):
                 inputs[name] = torch.cat([inputs[name], inputs.pop(f"caption_{name}")])
         outputs = model(**inputs)
-        features["video"] = outputs.video_embeds
-        features["subtitle"] = features["text"] = outputs.text_embeds
+        # Copied, since the frames' pass through a CUDA graph (torch.compile's reduce-overhead) may write over them.
+        features["video"], text = outputs.video_embeds.clone(), outputs.text_embeds.clone()
+        features["subtitle"] = features["text"] = text
         if "caption" in self.features:
-            features["subtitle"], features["caption"] = outputs.text_embeds.chunk(2)
+            features["subtitle"], features["caption"] = text.chunk(2)
         if "frame" in self.features:
             features["frame"] = model(**frames).video_embeds
         return tuple(features[name] for name in self.features)
