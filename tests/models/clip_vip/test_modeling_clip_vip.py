@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from safetensors.torch import load_file, save_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModel
 
 from hf_videolang.models.clip_vip.modeling_clip_vip import (
@@ -257,6 +259,33 @@ def test_compiles_without_graph_break():
             torch.testing.assert_close(
                 compiled(**kwargs).logits_per_text, model(**kwargs).logits_per_text, **CLOSE
             )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("first", [0, 1])
+def test_neighbouring_modules_on_different_gpus(fusion, first):
+    """As `device_map` may place them. Fake tensors have a device and no memory: no GPU is needed."""
+
+    def place(module, number):
+        if list(module.children()) and type(module).__name__ not in model._no_split_modules:
+            for child in module.children():
+                number = place(child, number)
+            return number
+        device = torch.device("cuda", number % 2)
+        for part in module.modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                setattr(part, name, torch.nn.Parameter(parameter.to(device)))
+        add_hook_to_module(module, AlignDevicesHook(device, place_submodules=False))
+        return number + 1
+
+    with FakeTensorMode() as mode, torch.no_grad():
+        with torch.device("cuda:0"):
+            model = CLIPViPModel(tiny_config(frame_fusion=fusion)).eval()
+        place(model, first)
+        masks = {"video_attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])}
+        inputs = {name: mode.from_tensor(value).to("cuda:0") for name, value in tiny_inputs().items()}
+        for mask in ({}, {name: mask.to("cuda:0") for name, mask in masks.items()}):
+            assert model(**inputs, **mask).logits_per_text.shape == (2, 2)
 
 
 def test_towers_export_with_dynamic_batch():

@@ -459,7 +459,7 @@ def mean_of_unit_vectors(frame_features, video_attention_mask=None) -> torch.Ten
     frame_features = unit_vectors(frame_features)
     if video_attention_mask is None:
         return frame_features.mean(dim=1)
-    mask = video_attention_mask.to(frame_features.dtype)[:, :, None]
+    mask = video_attention_mask.to(frame_features)[:, :, None]  # which device_map may keep on another device
     return (frame_features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
@@ -472,7 +472,12 @@ class CLIPViPPreTrainedModel(PreTrainedModel):
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _no_split_modules = ["CLIPViPTextEmbeddings", "CLIPViPVisionEmbeddings", "CLIPViPEncoderLayer"]
+    _no_split_modules = [
+        "CLIPViPTextEmbeddings",
+        "CLIPViPVisionEmbeddings",
+        "CLIPViPEncoderLayer",
+        "CLIPViPSequenceTransformer",
+    ]
     _supports_sdpa = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": CLIPViPEncoderLayer, "attentions": CLIPViPAttention}
