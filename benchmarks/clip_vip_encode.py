@@ -332,14 +332,18 @@ def main() -> None:
                 line += f", {memory['peak'] / ORIGINAL_PEAK[clips]:.0%} of the original's (target {TARGETS['memory']:.0%})"
             print(line, flush=True)
 
+    def write() -> None:
+        report["duration"] = time.perf_counter() - begin
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
+
+    write()  # a GPU too small for the batch must not cost what is measured already
     print("\nGPU")
     if torch.cuda.is_available():
         report["gpu"] = time_on_gpu(args.gpu_batch)
+        write()
     else:
         print("  did not run: no CUDA device here")
-    report["duration"] = time.perf_counter() - begin
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
     print(f"\n{report['duration'] / 60:.1f} minutes; raw figures in {args.output}")
 
 

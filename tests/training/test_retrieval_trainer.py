@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
+from transformers import TrainingArguments
 
 from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
 from hf_videolang.inference.load_model import load_model_and_processor
@@ -299,6 +300,13 @@ def test_too_few_videos_for_a_batch(tiny_run, tmp_path):
 def test_the_best_rank_is_the_lowest(tmp_path, metric, greater):
     args = RetrievalTrainingArguments(str(tmp_path), metric_for_best_model=metric)
     assert args.greater_is_better is greater
+
+
+def test_a_process_uses_one_gpu_of_several_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
+    args = RetrievalTrainingArguments(str(tmp_path), per_device_train_batch_size=5)
+    assert args.n_gpu == 1 and args.train_batch_size == 5
+    assert "one of the 4 GPUs" in caplog.text
 
 
 def test_unused_columns_must_stay(tmp_path):

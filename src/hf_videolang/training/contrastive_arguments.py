@@ -1,11 +1,14 @@
 """How to train a two-tower model with a contrastive loss: what fine-tuning and pre-training share."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTING = (
     "activation_checkpointing"
@@ -102,6 +105,12 @@ class ContrastiveTrainingArguments(TrainingArguments):
                 rank in self.metric_for_best_model for rank in ("MedianR", "MeanR")
             )
         super().__post_init__()
+        if (there := super().n_gpu) > 1:
+            logger.warning(
+                "This process trains on one of the %d GPUs that it sees; `accelerate launch` with multi_gpu.yaml starts a "
+                "process for each.",
+                there,
+            )
         if self.remove_unused_columns:
             raise ValueError(
                 "remove_unused_columns must be false: the collator needs the columns of the records."
@@ -138,3 +147,8 @@ class ContrastiveTrainingArguments(TrainingArguments):
                 f"gradient_cache_chunk_size is {self.gradient_cache_chunk_size}; expected at least 1 row, or leave it "
                 "out to encode whole batches."
             )
+
+    @property
+    def n_gpu(self) -> int:
+        """At most one a process. More would be `nn.DataParallel`, whose batch is larger than a recipe says."""
+        return min(super().n_gpu, 1)
