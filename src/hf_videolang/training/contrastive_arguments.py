@@ -100,10 +100,9 @@ class ContrastiveTrainingArguments(TrainingArguments):
             setattr(self, CHECKPOINTING, True)
         if getattr(self, CHECKPOINTING) and getattr(self, f"{CHECKPOINTING}_kwargs") is None:
             setattr(self, f"{CHECKPOINTING}_kwargs", {"use_reentrant": False})
-        if self.greater_is_better is None and self.metric_for_best_model:
-            self.greater_is_better = not any(
-                rank in self.metric_for_best_model for rank in ("MedianR", "MeanR")
-            )
+        ranks = any(rank in (self.metric_for_best_model or "") for rank in ("MedianR", "MeanR"))
+        if self.greater_is_better is None and ranks:
+            self.greater_is_better = False
         super().__post_init__()
         if (there := super().n_gpu) > 1:
             logger.warning(
