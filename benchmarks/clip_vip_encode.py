@@ -159,9 +159,7 @@ def time_on_cpu(clips: int, threads: int, dtype: torch.dtype, rounds: int) -> di
     model, pixels = b16().to(dtype), torch.randn(clips, FRAMES, 3, 224, 224, dtype=dtype)
     products = run_products(clips, dtype)
     fast = {"products": products}
-    fast |= {
-        kind: lambda kind=kind: forward(model, pixels, kind) for kind in ("full output", "pooled feature")
-    }
+    fast |= {kind: lambda kind=kind: forward(model, pixels, kind) for kind in ("full output", "pooled feature")}
     slow = {
         "full output + backward": lambda: forward_backward(model, pixels, "full output"),
         "dense": lambda: forward(model, pixels, "dense"),
@@ -206,13 +204,9 @@ def peak_memory(clips: int, kind: str, backward: bool) -> dict[str, int]:
 
 
 def peak_memory_in_a_new_process(*args: int | str | bool) -> dict[str, int]:
-    code = (
-        f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import clip_vip_encode as b; "
-    )
+    code = f"import json, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import clip_vip_encode as b; "
     code += f"print(json.dumps(b.peak_memory{args!r}))"
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    output = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -288,9 +282,7 @@ def environment() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
@@ -329,7 +321,9 @@ def main() -> None:
             line = f"  {clips} clip(s), {kind + (' + backward' if backward else ''):26}{memory['peak'] / 1e9:6.2f} GB"
             line += f" ({memory['over_model'] / 1e9:.2f} GB)"
             if backward and clips in ORIGINAL_PEAK:
-                line += f", {memory['peak'] / ORIGINAL_PEAK[clips]:.0%} of the original's (target {TARGETS['memory']:.0%})"
+                line += (
+                    f", {memory['peak'] / ORIGINAL_PEAK[clips]:.0%} of the original's (target {TARGETS['memory']:.0%})"
+                )
             print(line, flush=True)
 
     def write() -> None:

@@ -26,7 +26,7 @@ LIMIT = 2.5
 CONVERT = """
 import json, os, re, sys, time
 from transformers import AutoModel, AutoProcessor, AutoVideoProcessor, CLIPTokenizer
-from conversion.convert_clip_vip import convert
+from hf_videolang.conversion.clip_vip.convert import convert
 def memory(field):
     with open("/proc/self/status") as status:
         return int(re.search(rf"{field}:\\s+(\\d+) kB", status.read())[1]) * 1024
@@ -51,9 +51,7 @@ def measure(layout: str, size: Size) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     results = []
     print(f"{'layout':<28}{'file':>9}{'peak':>9}{'multiple':>10}{'time':>9}")
@@ -69,9 +67,7 @@ def main() -> int:
     environment = {name: version(name) for name in ("torch", "transformers", "safetensors")}
     environment |= {"python": platform.python_version(), "machine": platform.machine()}
     path = REPOSITORY / "benchmarks" / "results" / "convert_memory.json"
-    path.write_text(
-        json.dumps({"limit": LIMIT, "results": results, "environment": environment}, indent=1) + "\n"
-    )
+    path.write_text(json.dumps({"limit": LIMIT, "results": results, "environment": environment}, indent=1) + "\n")
     return 0 if all(result["multiple"] <= LIMIT for result in results) else 1
 
 

@@ -37,8 +37,8 @@ from fusion_comparison_report import write_report
 from torch import Tensor
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPVideoProcessor
+from hf_videolang.atomic_files import whole_file
 from hf_videolang.data.moving_shapes import COLOURS, DIRECTIONS, SHAPES, draw_shape, write_moving_shapes
-from hf_videolang.data.whole_files import whole_file
 from hf_videolang.losses import contrastive_loss
 from hf_videolang.metrics import chance_metrics, retrieval_metrics
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_scheduler, parameter_groups
@@ -118,9 +118,7 @@ WORDS = sorted({"a", *COLOURS, *SHAPES, "at", "the", *ROWS, *COLUMNS, "moves", "
 
 def token_ids(captions: list[str]) -> Tensor:
     """A token a word, then end tokens: the largest id, where the model pools."""
-    ids = [
-        torch.tensor([WORDS.index(word) for word in caption.split()] + [len(WORDS)]) for caption in captions
-    ]
+    ids = [torch.tensor([WORDS.index(word) for word in caption.split()] + [len(WORDS)]) for caption in captions]
     return torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=len(WORDS))
 
 
@@ -305,9 +303,7 @@ class Seed:
         self.train, self.test = moving_shapes(seed, options.num_train, options.num_test)
         torch.manual_seed(seed)
         self.image_model = make_model("mean pooling")
-        train(
-            self.image_model, single_pictures(options.num_pictures, seed), 1e-3, options.image_steps, 72, seed
-        )
+        train(self.image_model, single_pictures(options.num_pictures, seed), 1e-3, options.image_steps, 72, seed)
         unseen = similarities(self.image_model, single_pictures(216, seed + 1_000_000))
         self.image_R1 = retrieval_metrics(unseen)["text_to_video"]["R1"]
         print(f"which finds {self.image_R1:.0%} of 216 new pictures at first place", flush=True)
@@ -334,9 +330,7 @@ def run(data: Seed, task: Task, fusion: str, learning_rate: float, options: argp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="runs of each fusion and task")
     parser.add_argument("--order_steps", type=int, default=600, help="updates of each run in order")
     parser.add_argument("--retrieval_steps", type=int, default=900, help="updates of each run in retrieval")
@@ -344,9 +338,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=48)
     parser.add_argument("--num_pictures", type=int, default=2160, help="for the image-text model")
     parser.add_argument("--num_train", type=int, default=768, help="training videos")
-    parser.add_argument(
-        "--num_test", type=int, default=96, help="test videos, each with a caption of its own"
-    )
+    parser.add_argument("--num_test", type=int, default=96, help="test videos, each with a caption of its own")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results", help="folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -384,9 +376,7 @@ def main() -> None:
     best = {}
     for task in TASKS:
         for fusion in task.fusions:
-            scores = {
-                rate: result(VALIDATION_SEED, task, fusion, rate)[task.criterion] for rate in LEARNING_RATES
-            }
+            scores = {rate: result(VALIDATION_SEED, task, fusion, rate)[task.criterion] for rate in LEARNING_RATES}
             best[task, fusion] = max(scores, key=scores.__getitem__)
     for seed in range(options.seeds):
         for (task, fusion), rate in best.items():

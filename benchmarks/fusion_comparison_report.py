@@ -85,11 +85,7 @@ def table(report: dict, runs: list[dict]) -> str:
     for name, chosen in retrieval.items():
         cells = [per_cent([run[column] for run in chosen]) for column in RETRIEVAL_COLUMNS]
         gains = [run["R1"] - other for run, other in zip(chosen, base, strict=True)]
-        gain = (
-            "-"
-            if name == "mean pooling"
-            else f"{per_cent(gains)} ({sum(g > 0 for g in gains)} of {len(gains)})"
-        )
+        gain = "-" if name == "mean pooling" else f"{per_cent(gains)} ({sum(g > 0 for g in gains)} of {len(gains)})"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {gain} | {chosen[0]['learning_rate']:g} |")
     images = list({run["seed"]: run["image_model_R1"] for run in runs}.values())
     lines += [
@@ -126,9 +122,7 @@ def plot(report: dict, runs: list[dict], path: Path) -> None:
             axis.plot(values, [row] * len(values), "o", color=colour, markersize=5, alpha=0.8)
         axis.axvline(100 * chance, color="black", linestyle="--", linewidth=1)
         axis.text(100 * chance + 0.8, -0.75, "chance", fontsize=8)
-        axis.set(
-            title=title, yticks=range(len(of(runs, task))), yticklabels=list(of(runs, task)), ylim=(5, -1)
-        )
+        axis.set(title=title, yticks=range(len(of(runs, task))), yticklabels=list(of(runs, task)), ylim=(5, -1))
         axis.set_xlim(0, 102)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
@@ -137,7 +131,5 @@ def plot(report: dict, runs: list[dict], path: Path) -> None:
 
 if __name__ == "__main__":
     write_report(
-        Path(
-            sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "results" / "fusion_comparison.json"
-        )
+        Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "results" / "fusion_comparison.json")
     )

@@ -94,9 +94,7 @@ def in_new_process(*arguments, **environment: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--chunk-size", type=int, default=BATCHES[0])
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each batch; medians count")
@@ -119,18 +117,13 @@ def main() -> None:
             line += f"{result['inputs'] / MIB:8.0f} MiB" if name == "at once" else "  "
             line += f"{result['peak_without_inputs'] / MIB:10.0f} MiB{result['seconds']:6.1f} s"
         print(line, flush=True)
-    growth = {
-        name: rows[-1]["peak_without_inputs"] / rows[0]["peak_without_inputs"]
-        for name, rows in results.items()
-    }
+    growth = {name: rows[-1]["peak_without_inputs"] / rows[0]["peak_without_inputs"] for name, rows in results.items()}
     whole, cached = (rows[-1] for rows in results.values())
     memory = cached["peak_without_inputs"] / whole["peak_without_inputs"]
     seconds = cached["seconds"] / whole["seconds"]
     print(f"batch x {BATCHES[-1] // BATCHES[0]}: ", end="")
     print(f"peak x {growth['at once']:.2f} at once, x {growth['gradient cache']:.2f} with the gradient cache")
-    print(
-        f"batch {BATCHES[-1]}: the gradient cache takes {memory:.2f} x the memory and {seconds:.2f} x the time"
-    )
+    print(f"batch {BATCHES[-1]}: the gradient cache takes {memory:.2f} x the memory and {seconds:.2f} x the time")
     environment = {
         "packages": {name: version(name) for name in ("torch", "transformers")},
         "python": platform.python_version(),

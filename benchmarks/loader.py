@@ -45,10 +45,10 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.video_utils import VideoMetadata
 from video_decoding import environment, write_video
 
-from hf_videolang.data.collators import RetrievalCollator
+from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.data.records import VIDEO_EXTENSIONS
-from hf_videolang.data.sharding import write_shards
+from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import decode_video, probe_video
@@ -112,10 +112,7 @@ class Shard:
 
 def as_dataset(paths: list[Path]) -> Dataset:
     return Dataset.from_list(
-        [
-            {"video": {"path": str(path), "bytes": None}, "video_id": path.stem, "captions": [CAPTION]}
-            for path in paths
-        ]
+        [{"video": {"path": str(path), "bytes": None}, "video_id": path.stem, "captions": [CAPTION]} for path in paths]
     )
 
 
@@ -223,9 +220,7 @@ def processor_time() -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
-def take_turns(
-    variants: dict[Any, Callable], rounds: int, repeat: int = 1
-) -> dict[Any, dict[str, list[float]]]:
+def take_turns(variants: dict[Any, Callable], rounds: int, repeat: int = 1) -> dict[Any, dict[str, list[float]]]:
     """Seconds of every variant in every round, by the clock and of the processors, after one that does not count."""
     seconds: dict[Any, dict[str, list[float]]] = {name: {"clock": [], "processors": []} for name in variants}
     names = list(variants)
@@ -241,9 +236,7 @@ def take_turns(
     return seconds
 
 
-def stages(
-    task: tuple, collate: RetrievalCollator, cached: RetrievalCollator, record: dict
-) -> dict[str, Callable]:
+def stages(task: tuple, collate: RetrievalCollator, cached: RetrievalCollator, record: dict) -> dict[str, Callable]:
     """What the loader does for a clip in a video file, one by one."""
     processor, path = collate.processor, task[0]
     indices = wanted_indices(collate, record["video_id"], probe_video(path).num_frames)
@@ -268,9 +261,7 @@ def stages(
 
 
 def print_tables(num_clips: int, workers: list[int], times: dict[Any, dict], parts: dict[str, dict]) -> None:
-    print(
-        f"{num_clips} clips: clips/s of           bare   + resize   loader    its time against   its processor time"
-    )
+    print(f"{num_clips} clips: clips/s of           bare   + resize   loader    its time against   its processor time")
     print("source           workers                                   bare   + resize   bare   + resize")
     middle = {key: {kind: median(values) for kind, values in found.items()} for key, found in times.items()}
     for source, baseline in {**SOURCES, "cache of frames": "video files"}.items():
@@ -287,9 +278,7 @@ def print_tables(num_clips: int, workers: list[int], times: dict[Any, dict], par
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--videos", type=Path, help="folder of video files to read instead of made ones")
@@ -307,9 +296,7 @@ def main() -> None:
         datasets: dict[str, Any] = {"video files": as_dataset(videos), "frame folders": as_dataset(folders)}
         report = write_shards(datasets["video files"], folder / "shards")
         datasets["tar shard"] = Shard(report.shards[0])
-        collators = {
-            name: RetrievalCollator(processor, dataset, training=True) for name, dataset in datasets.items()
-        }
+        collators = {name: RetrievalCollator(processor, dataset, training=True) for name, dataset in datasets.items()}
         cache = FrameCache(folder / "cache")
         cached = RetrievalCollator(processor, datasets["video files"], training=True, frame_cache=cache)
         tasks = {
@@ -329,9 +316,7 @@ def main() -> None:
                 variants[name, "bare + resize", workers] = in_processes(bare_with_resize, found, pool)
             for name, dataset in datasets.items():
                 variants[name, "loader", workers] = through_loader(dataset, collators[name], workers)
-            variants["cache of frames", "loader", workers] = through_loader(
-                datasets["video files"], cached, workers
-            )
+            variants["cache of frames", "loader", workers] = through_loader(datasets["video files"], cached, workers)
         result: dict[str, Any] = {
             "environment": environment(),
             "clips": len(videos),
@@ -345,9 +330,7 @@ def main() -> None:
         for pool in filter(None, pools.values()):
             pool.terminate()
 
-    result["seconds"] = [
-        dict(zip(("source", "what", "workers"), key)) | found for key, found in times.items()
-    ]
+    result["seconds"] = [dict(zip(("source", "what", "workers"), key)) | found for key, found in times.items()]
     result["seconds_of_one_clip"] = parts
     print_tables(len(videos), args.workers, times, parts)
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)

@@ -23,18 +23,14 @@ from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from hf_videolang.training.optimization import DecayLastAdamW
 
 VARIANTS = {
-    "torch AdamW, foreach": lambda parameters, **options: torch.optim.AdamW(
-        parameters, foreach=True, **options
-    ),
+    "torch AdamW, foreach": lambda parameters, **options: torch.optim.AdamW(parameters, foreach=True, **options),
     "torch AdamW, fused": lambda parameters, **options: torch.optim.AdamW(parameters, fused=True, **options),
     "DecayLastAdamW": DecayLastAdamW,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", default="benchmarks/results/optimizer_step.json")
@@ -42,8 +38,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with torch.device("meta"):
         shapes = [
-            parameter.shape
-            for parameter in CLIPViPModel(CLIPViPConfig(vision_config={"patch_size": 32})).parameters()
+            parameter.shape for parameter in CLIPViPModel(CLIPViPConfig(vision_config={"patch_size": 32})).parameters()
         ]
     optimizers = {}
     for name, make in VARIANTS.items():

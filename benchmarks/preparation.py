@@ -19,9 +19,9 @@ import torch
 from loader import processor_time
 from video_decoding import environment
 
-from hf_videolang.data.preparation import prepare_folder
-from hf_videolang.data.reencoding import FrameSettings
-from hf_videolang.data.sharding import write_shards
+from hf_videolang.data.shards.write_shards import write_shards
+from hf_videolang.data.tools.prepare import prepare_folder
+from hf_videolang.data.tools.reencode import FrameSettings
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import decode_video, probe_video, uniform_indices
 
@@ -31,17 +31,13 @@ NUM_FRAMES, RECORDS = 12, 1000
 
 def model_input(path: Path, processor: CLIPViPVideoProcessor) -> torch.Tensor:
     """Twelve frames and the middle one, `[13, 3, 224, 224]`."""
-    frames = decode_video(
-        path, lambda total: [*uniform_indices(total, NUM_FRAMES).tolist(), total // 2]
-    ).frames
+    frames = decode_video(path, lambda total: [*uniform_indices(total, NUM_FRAMES).tolist(), total // 2]).frames
     options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
     return processor([frames], **options)["pixel_values_videos"][0]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of video files")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default="benchmarks/results/preparation.json")
@@ -64,9 +60,12 @@ def main() -> None:
             "seconds": sum(info.duration or 0 for info in infos),
             "median_width": median(info.width for info in infos),
             "median_height": median(info.height for info in infos),
-            **{f"{what}_{when}": sum(row[f"{what}_{when}"] for row in rows)
-               for what in ("frames", "bytes") for when in ("before", "after")},
-        }  # fmt: skip
+            **{
+                f"{what}_{when}": sum(row[f"{what}_{when}"] for row in rows)
+                for what in ("frames", "bytes")
+                for when in ("before", "after")
+            },
+        }
         report["decode"] = {name: {"processors": []} for name in files}
         for turn in range(-1, args.rounds):
             for name, paths in files.items():
@@ -77,10 +76,13 @@ def main() -> None:
                     report["decode"][name]["processors"].append(processor_time() - begin)
         chosen = [files["prepared"][number % len(rows)] for number in range(RECORDS)]
         records = [
-            {"video": {"path": str(path), "bytes": None}, "video_id": f"abcdefghijk.{number}.mp4",
-             "subtitle": "and now we add the onions to the pan and wait until they are golden brown"}
+            {
+                "video": {"path": str(path), "bytes": None},
+                "video_id": f"abcdefghijk.{number}.mp4",
+                "subtitle": "and now we add the onions to the pan and wait until they are golden brown",
+            }
             for number, path in enumerate(chosen)
-        ]  # fmt: skip
+        ]
         shard = write_shards(records, folder / "shards", RECORDS).shards[0]
         index = next((folder / "shards").glob(".*.index.parquet"))
         report["shard"] = {
@@ -97,9 +99,7 @@ def main() -> None:
         f"bytes a video: {report['videos']['bytes_before'] / number / 1e3:.0f} kB before, "
         f"{report['videos']['bytes_after'] / number / 1e3:.0f} kB after"
     )
-    print(
-        f"frames to the model's input: {before:.3f} s before, {after:.3f} s after: {before / after:.1f} x less"
-    )
+    print(f"frames to the model's input: {before:.3f} s before, {after:.3f} s after: {before / after:.1f} x less")
     Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
 

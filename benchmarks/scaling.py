@@ -21,9 +21,7 @@ GPUS = (8, 32, 64)
 class Assumptions(NamedTuple):
     """Not measured here."""
 
-    peak: float = (
-        989e12  # bf16 operations a second of an H100 SXM or H200 without sparsity, by the maker's data sheet
-    )
+    peak: float = 989e12  # bf16 operations a second of an H100 SXM or H200 without sparsity, by the maker's data sheet
     share_of_peak: float = 0.45  # of a training step; the aim of benchmarks/clip_vip_encode.py, not a result
     records_per_shard: int = 10_000
 
@@ -76,8 +74,7 @@ def needs(results: dict[str, Any], assumptions: Assumptions = ASSUMPTIONS) -> Ne
         if (row["source"], row["what"]) == ("tar shard", "loader") and row["workers"] > 0
     ]
     decode = {
-        name: median(preparation["decode"][name]["processors"]) / videos["number"]
-        for name in ("prepared", "original")
+        name: median(preparation["decode"][name]["processors"]) / videos["number"] for name in ("prepared", "original")
     }
     decode["loader"] = median(from_tar[-1]["processors"]) / loader["clips"]
     operations = 3 * sum(forward_operations().values())
@@ -203,9 +200,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "scaling.md")
     args = parser.parse_args()

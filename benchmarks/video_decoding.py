@@ -43,9 +43,7 @@ def write_video(path: str, width: int, height: int, key_frame_distance: int) -> 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = key_frame_distance
         for i in range(RATE * SECONDS):
-            picture = texture[i : i + height, 2 * (i % 100) :][:, :width] + random.normal(
-                0, 4, (height, width, 1)
-            )
+            picture = texture[i : i + height, 2 * (i % 100) :][:, :width] + random.normal(0, 4, (height, width, 1))
             picture = picture.clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
@@ -86,12 +84,8 @@ def ours(backend: str, timeout: float | None) -> Callable[[str, int], torch.Tens
     return lambda path, _: decode_video(path, select, backend=backend, timeout=timeout).frames  # type: ignore[arg-type]
 
 
-def measure(
-    variants: dict[str, Callable], path: str, key_frame_distance: int, rounds: int
-) -> dict[str, list[float]]:
-    pictures = {
-        name: variant(path, key_frame_distance) for name, variant in variants.items()
-    }  # warm, and equal
+def measure(variants: dict[str, Callable], path: str, key_frame_distance: int, rounds: int) -> dict[str, list[float]]:
+    pictures = {name: variant(path, key_frame_distance) for name, variant in variants.items()}  # warm, and equal
     first = next(iter(pictures.values()))
     assert all(torch.equal(first, other) for other in pictures.values())
     times: dict[str, list[float]] = {name: [] for name in variants}
@@ -105,9 +99,7 @@ def measure(
 
 
 def environment() -> dict:
-    models = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-    ]
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     packages = {name: version(name) for name in ("torch", "numpy", "av", "torchcodec")}
     return {
         "python": platform.python_version(),
@@ -121,17 +113,13 @@ def environment() -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", default="benchmarks/results/video_decoding.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     report = {"environment": environment(), "num_frames": NUM_FRAMES, "rounds": args.rounds, "seconds": []}
-    print(
-        "video        key frames  library     bare (frames/s)  in this process      in the helper (default)"
-    )
+    print("video        key frames  library     bare (frames/s)  in this process      in the helper (default)")
     for size, (width, height) in VIDEOS.items():
         for distance in KEY_FRAME_DISTANCES:
             with tempfile.TemporaryDirectory() as folder:

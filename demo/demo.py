@@ -23,13 +23,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel, AutoProcessor, CLIPTokenizer
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPProcessor, CLIPViPVideoProcessor
+from hf_videolang.data.load_dataset import available_splits, load_retrieval_dataset
 from hf_videolang.data.moving_shapes import write_moving_shapes
-from hf_videolang.data.retrieval_datasets import available_splits, load_retrieval_dataset
-from hf_videolang.training.recipe_arguments import RECIPES
+from hf_videolang.training.recipes import RECIPES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROCESSES = 2
-RECIPE = {  # what differs from my_videos.yaml: a tiny model that has learnt nothing yet
+RECIPE = {  # what differs from clip_vip/my_videos.yaml: a tiny model that has learnt nothing yet
     "learning_rate": 1.0e-3,
     "weight_decay": 0.01,
     "warmup_steps": 0.1,
@@ -46,9 +46,7 @@ RECIPE = {  # what differs from my_videos.yaml: a tiny model that has learnt not
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with your own clips and their captions")
     parser.add_argument("--captions", type=Path, help="their captions, if they do not lie in that folder")
     parser.add_argument(
@@ -82,7 +80,7 @@ def main() -> None:
     before = evaluate(output / "initial", data, split, output / "before")
 
     say(f"4. Fine-tuning on {PROCESSES} processes")
-    recipe = yaml.safe_load((RECIPES / "my_videos.yaml").read_text()) | RECIPE
+    recipe = yaml.safe_load((RECIPES / "clip_vip/my_videos.yaml").read_text()) | RECIPE
     recipe |= {"num_train_epochs": epochs, "per_device_train_batch_size": min(24, len(train) // PROCESSES)}
     recipe |= {"model": str(output / "initial"), "data_dir": str(data), "output_dir": str(output / "model")}
     (output / "recipe.yaml").write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
@@ -135,9 +133,7 @@ def own_clips(folder: Path, captions: Path | None, output: Path) -> Path:
     if captions is None and any(folder.rglob("metadata.*")):
         return folder.resolve()
     candidates = (
-        [captions]
-        if captions
-        else [folder / "captions.jsonl", folder.parent / "annotations" / "captions.jsonl"]
+        [captions] if captions else [folder / "captions.jsonl", folder.parent / "annotations" / "captions.jsonl"]
     )
     captions = next((file for file in candidates if file.is_file()), None)
     if captions is None:
@@ -180,9 +176,7 @@ def make_model(captions: list[str], folder: Path) -> None:
     model.save_pretrained(folder)
     video_processor = CLIPViPVideoProcessor(size={"height": 32, "width": 32}, num_frames=6)
     CLIPViPProcessor(video_processor, tokenizer, max_length=24).save_pretrained(folder)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {size} words and word parts, in {folder}"
-    )
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {size} words and word parts, in {folder}")
 
 
 def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
@@ -200,13 +194,9 @@ def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
     )
     tokenizer.train_from_iterator(captions, trainer)
     learnt = json.loads(tokenizer.to_str())["model"]
-    entries = dict.fromkeys(
-        [*learnt["vocab"], *(symbol + "</w>" for symbol in pre_tokenizers.ByteLevel.alphabet())]
-    )
+    entries = dict.fromkeys([*learnt["vocab"], *(symbol + "</w>" for symbol in pre_tokenizers.ByteLevel.alphabet())])
     vocabulary = {entry: index for index, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(
-        vocab=vocabulary, merges=[tuple(pair) for pair in learnt["merges"]], model_max_length=77
-    )
+    return CLIPTokenizer(vocab=vocabulary, merges=[tuple(pair) for pair in learnt["merges"]], model_max_length=77)
 
 
 def evaluate(model: Path, data: Path, split: str, output: Path) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_videolang.inference.retrieval_evaluation import score_table
+from hf_videolang.evaluation.retrieval import score_table
 from hf_videolang.video import decode_video
 from hf_videolang.video.sampling import uniform_indices
 
@@ -84,9 +84,7 @@ def loss_curve(history: list[dict], path: Path) -> None:
 
     key = "eval_text_to_video_R1"
     figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    axes.plot(
-        *zip(*((row["step"], row["loss"]) for row in history if "loss" in row), strict=True), color="#1f6feb"
-    )
+    axes.plot(*zip(*((row["step"], row["loss"]) for row in history if "loss" in row), strict=True), color="#1f6feb")
     axes.set_xlabel("update")
     axes.set_ylabel("loss", color="#1f6feb")
     right = axes.twinx()

@@ -11,7 +11,7 @@ import pytest
 
 from hf_videolang.cli import COMMANDS
 from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
-from hf_videolang.training.recipe_arguments import RECIPES
+from hf_videolang.training.recipes import RECIPES
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,9 +24,7 @@ KEYS = {
 
 def commands(page: Path) -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [
-        line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()
-    ]
+    return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -43,9 +41,7 @@ def test_commands_and_links(page):
                 for recipe in [word for word in given if word.endswith(".yaml")]:
                     assert (RECIPES / recipe).exists(), command
         if "--config_file" in words:
-            assert (RECIPES / "accelerate" / Path(words[words.index("--config_file") + 1]).name).exists(), (
-                command
-            )
+            assert (RECIPES / "accelerate" / Path(words[words.index("--config_file") + 1]).name).exists(), command
         start = "hf-videolang" if "hf-videolang" in words else "hf_videolang.cli"
         if start in words:
             given = words[words.index(start) + 1 :]

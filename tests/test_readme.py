@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hf_videolang.data.moving_shapes import write_moving_shapes
-from tests.common.tiny import tiny_model, tiny_processor
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 from tests.parity.cases import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -18,15 +18,11 @@ def numbers(printed: str) -> list[float]:
 
 
 def test_the_four_lines(tmp_path):
-    program, shown = re.search(
-        r"```python\n(import hf_videolang.*?)```\n```\n(.*?)```", README, re.DOTALL
-    ).groups()
+    program, shown = re.search(r"```python\n(import hf_videolang.*?)```\n```\n(.*?)```", README, re.DOTALL).groups()
     tiny_model().save_pretrained(tmp_path / "demo_output" / "model")
     tiny_processor().save_pretrained(tmp_path / "demo_output" / "model")
     write_moving_shapes(tmp_path / "demo_output" / "data", num_train=12, num_test=1)
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     for probabilities in (numbers(result.stdout), numbers(shown)):
         assert len(probabilities) == 2
         assert sum(probabilities) == pytest.approx(1, abs=1e-3)

@@ -14,8 +14,16 @@ RESULTS = {
     "preparation": {
         "environment": {"cpu": "a CPU"},
         "prepare": {"processors": 8.0},
-        "videos": {"number": 4, "seconds": 40, "median_width": 640, "median_height": 360,
-                   "frames_before": 1200, "frames_after": 240, "bytes_before": 4_000_000, "bytes_after": 800_000},
+        "videos": {
+            "number": 4,
+            "seconds": 40,
+            "median_width": 640,
+            "median_height": 360,
+            "frames_before": 1200,
+            "frames_after": 240,
+            "bytes_before": 4_000_000,
+            "bytes_after": 800_000,
+        },
         "decode": {"original": {"processors": [9.0, 0.8, 0.8]}, "prepared": {"processors": [0.2, 0.2, 9.0]}},
         "shard": {"records": 1000, "video_bytes": 100, "tar_bytes": 102, "index_bytes": 20_000},
     },
@@ -28,7 +36,7 @@ RESULTS = {
         ],
     },
     "gradient_cache": {"growth": {"at once": 5.0, "gradient cache": 1.0}, "time": 1.5},
-}  # fmt: skip
+}
 
 
 def test_the_page_is_what_the_script_renders():

@@ -6,15 +6,15 @@ from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 
-from hf_videolang.inference.error_lines import reader_left, tell_interruption
+from hf_videolang.console import reader_left, tell_interruption
 
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
-    "data check": ("hf_videolang.data.checking", "find missing, broken and duplicated videos and captions"),
-    "data prepare": ("hf_videolang.data.preparation", "re-encode a folder of videos as the authors did"),
-    "data shard": ("hf_videolang.data.sharding", "pack a data set as WebDataset tar shards"),
-    "evaluate": ("hf_videolang.inference.evaluate", "score a model in a benchmark's protocol"),
-    "caption": ("hf_videolang.inference.captioning", "caption the middle frame of every video"),
+    "data check": ("hf_videolang.data.tools.check", "find missing, broken and duplicated videos and captions"),
+    "data prepare": ("hf_videolang.data.tools.prepare", "re-encode a folder of videos as the authors did"),
+    "data shard": ("hf_videolang.data.shards.write_shards", "pack a data set as WebDataset tar shards"),
+    "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
+    "caption": ("hf_videolang.inference.frame_captioning", "caption the middle frame of every video"),
     "language-gap": (
         "hf_videolang.inference.language_gap",
         "how far apart two collections of texts lie (NMI)",
@@ -52,7 +52,7 @@ def _run(arguments: list[str]) -> int:
         print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from . import __version__
+        from hf_videolang import __version__
 
         print(f"hf_videolang {__version__}")
         return 0

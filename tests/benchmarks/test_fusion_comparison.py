@@ -27,9 +27,7 @@ def experiment(monkeypatch):
 def clips(experiment):
     """Two clips of noise: every frame is another."""
     pixels = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return experiment.Clips(
-        pixels, ["a red circle moves left then up", "a blue square moves right then down"]
-    )
+    return experiment.Clips(pixels, ["a red circle moves left then up", "a blue square moves right then down"])
 
 
 def test_a_twin_has_the_same_frames_in_another_order(experiment, clips):
@@ -79,9 +77,7 @@ def test_all_fusions_start_from_the_image_text_model(experiment):
             assert started[new + "added_cls"].std() == pytest.approx(1, abs=0.2)
         if fusion == "sequence transformer":
             for name in ("layers.1.mlp.fc1.weight", "layers.0.self_attn.q_proj.bias"):
-                assert torch.equal(
-                    started[f"sequence_transformer.{name}"], weights[f"text_model.encoder.{name}"]
-                )
+                assert torch.equal(started[f"sequence_transformer.{name}"], weights[f"text_model.encoder.{name}"])
 
 
 def test_command_continues_where_it_was_stopped(experiment, monkeypatch, tmp_path, capsys):
@@ -90,9 +86,7 @@ def test_command_continues_where_it_was_stopped(experiment, monkeypatch, tmp_pat
     assert first.returncode == 0, first.stderr[-3000:]
     path = tmp_path / "fusion_comparison.json"
     report = json.loads(path.read_text())
-    assert (
-        len(report["runs"]) == 11 * 3
-    )  # two learning rates on the validation seed, the better one on the other
+    assert len(report["runs"]) == 11 * 3  # two learning rates on the validation seed, the better one on the other
     assert "| mean pooling | 50.0 ± 0.0 | 50.0 ± 0.0 |" in path.with_suffix(".md").read_text()
     assert path.with_suffix(".png").stat().st_size > 10_000
 

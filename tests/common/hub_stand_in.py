@@ -36,9 +36,7 @@ def metadata_errors(card: str) -> list[str]:
             errors.append(f'"{key}" must be a string or a list of strings, not {json.dumps(value)}')
     for index in metadata.get("model-index", []):
         types = {result["dataset"]["type"] for result in index["results"]}
-        errors += [
-            f'"dataset.type" is {one!r}' for one in types if not re.fullmatch(r"([\w-]+/)?[\w.-]+", one)
-        ]
+        errors += [f'"dataset.type" is {one!r}' for one in types if not re.fullmatch(r"([\w-]+/)?[\w.-]+", one)]
     return errors
 
 

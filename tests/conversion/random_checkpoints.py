@@ -168,9 +168,7 @@ def write_torchscript(tensors: dict[str, Tensor], path: Path) -> None:
         else:
             module.register_buffer(leaf, tensor)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # torch.jit is deprecated; OpenAI's files are what they are
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated; OpenAI's files are what they are
         torch.jit.script(root).save(str(path))
 
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPModel
 
 from benchmarks.convert_memory import LIMIT, measure
-from conversion import convert_clip_vip
-from conversion.convert_clip_vip import convert
-from conversion.untrusted import ConversionError
+from hf_videolang.conversion.clip_vip import convert as convert_clip_vip
+from hf_videolang.conversion.clip_vip.convert import convert
+from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
@@ -166,9 +166,7 @@ def test_every_layout_converts_and_accounts_for_every_key(tmp_path, tokenizer, l
 def test_wrapper(tmp_path, wrapper, tokenizer):
     model = converted(wrapper, tmp_path, tokenizer=tokenizer)
     expected = {
-        name.removeprefix("clipmodel."): tensor
-        for name, tensor in wrapper.items()
-        if tensor.is_floating_point()
+        name.removeprefix("clipmodel."): tensor for name, tensor in wrapper.items() if tensor.is_floating_point()
     }
     assert model.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
@@ -190,9 +188,7 @@ def test_tolerated_variants_of_a_wrapper_are_the_same_model(tmp_path, wrapper):
     variants = {
         "module": {f"module.{name}": tensor for name, tensor in wrapper.items()},
         "no_buffers": {name: tensor for name, tensor in wrapper.items() if "position_ids" not in name},
-        "halves": {
-            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in wrapper.items()
-        },
+        "halves": {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in wrapper.items()},
         "no_prefix": {name.removeprefix("clipmodel."): tensor for name, tensor in wrapper.items()},
     }
     for variant, tensors in variants.items():
@@ -206,9 +202,7 @@ def test_tolerated_variants_of_a_wrapper_are_the_same_model(tmp_path, wrapper):
 
 
 def test_openai_archive_and_hub_file_of_one_clip_give_one_model(tmp_path):
-    hub = random_tensors(
-        [key for key in wrapper_keys(video_proxy=False, prefix="") if "position_ids" not in key[0]]
-    )
+    hub = random_tensors([key for key in wrapper_keys(video_proxy=False, prefix="") if "position_ids" not in key[0]])
     models = {}
     for name, tensors in {"clip.safetensors": hub, "torchscript.pt": as_openai(hub)}.items():
         (tmp_path / name).mkdir()
@@ -279,9 +273,7 @@ def test_mean_pooling_and_full_attention_wrappers(tmp_path, wrapper):
         model = converted(plain, tmp_path / name, config=config)
         assert model.config.vision_config.frame_fusion == "mean_pooling"
     report = json.loads((tmp_path / "guessed" / "converted" / "conversion_report.json").read_text())
-    assert (
-        "neither proxies nor a temporal embedding" in report["config_decisions"]["vision_config.frame_fusion"]
-    )
+    assert "neither proxies nor a temporal embedding" in report["config_decisions"]["vision_config.frame_fusion"]
 
 
 def test_clip4clip_with_both_heads(tmp_path, tokenizer):
@@ -431,9 +423,7 @@ def test_the_parents_of_the_folder(tmp_path, wrapper, tokenizer, monkeypatch):
     ],
 )
 def test_wrong_keys_of_an_openai_archive_are_named_as_it_names_them(tmp_path, removed, added, message):
-    tensors = {
-        name: tensor for name, tensor in random_tensors(openai_keys()).items() if name != removed
-    } | added
+    tensors = {name: tensor for name, tensor in random_tensors(openai_keys()).items() if name != removed} | added
     assert_refused(tmp_path, message, tensors, "torchscript.pt")
 
 
@@ -579,9 +569,7 @@ def test_a_failed_push_leaves_the_folder(tmp_path, wrapper, monkeypatch):
 
     monkeypatch.setattr(convert_clip_vip, "push_folder", refuse)
     checkpoint = write_checkpoint(wrapper, tmp_path / "checkpoint.pt")
-    with pytest.raises(
-        ConversionError, match=r"is complete, but was not pushed: 401.*\n.*hf upload lab/clip-vip"
-    ):
+    with pytest.raises(ConversionError, match=r"is complete, but was not pushed: 401.*\n.*hf upload lab/clip-vip"):
         convert(checkpoint, tmp_path / "converted", push_to_hub="lab/clip-vip")
     assert AutoModel.from_pretrained(tmp_path / "converted")
     with pytest.raises(ConversionError, match="is no repository id"):

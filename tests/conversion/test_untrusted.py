@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from conversion.untrusted import ConversionError, read_checkpoint
+from hf_videolang.conversion.untrusted import ConversionError, read_checkpoint
 from tests.conversion.random_checkpoints import openai_keys, random_tensors, write_torchscript
 
 TENSORS = {"a.weight": torch.randn(5, 3), "a.scale": torch.randn(4).half(), "n": torch.tensor(7)}
@@ -110,9 +110,7 @@ def test_names_hidden_in_the_memo_are_refused(tmp_path):
 
 def test_a_whole_module_is_refused_and_told_how_to_save(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(
-        ConversionError, match=r"torch\.nn\.modules\.linear\.Linear.*torch\.save\(model\.state_dict"
-    ):
+    with pytest.raises(ConversionError, match=r"torch\.nn\.modules\.linear\.Linear.*torch\.save\(model\.state_dict"):
         read_checkpoint(tmp_path / "module.pt")
 
 
@@ -136,9 +134,7 @@ def test_truncated_files_are_named(tmp_path, container, kept):
 def test_arrays_of_a_script_archive_must_be_whole_and_uncompressed(tmp_path):
     write_torchscript(TENSORS, tmp_path / "good.pt")
     short = repacked(tmp_path / "good.pt", tmp_path / "short.pt", data_0=b"12")
-    with pytest.raises(
-        ConversionError, match=r"short\.pt: good/data/0 has 2 bytes, expected \d+ values of torch"
-    ):
+    with pytest.raises(ConversionError, match=r"short\.pt: good/data/0 has 2 bytes, expected \d+ values of torch"):
         read_checkpoint(short)
     packed = repacked(tmp_path / "good.pt", tmp_path / "packed.pt", zipfile.ZIP_DEFLATED)
     with pytest.raises(ConversionError, match="packed again"):

@@ -14,10 +14,10 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from hf_videolang.data.collators import RetrievalCollator
+from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.data.moving_shapes import write_moving_shapes
-from tests.common.tiny import tiny_processor
+from tests.common.tiny.clip_vip import tiny_processor
 
 FRAME_BYTES = 128 + 4 * 64 * 64 * 3  # of one entry: header, 4 frames of 64x64 pixels
 
@@ -42,9 +42,7 @@ def dataset(folder):
         path = row["video"]["path"]
         row["video"] = {"path": f"shard.tar/{os.path.basename(path)}", "bytes": Path(path).read_bytes()}
     captions = [f"caption {i}" for i in range(5)]
-    return Dataset.from_list(
-        [{**row, "video_id": f"v{i}", "captions": captions} for i, row in enumerate(rows)]
-    )
+    return Dataset.from_list([{**row, "video_id": f"v{i}", "captions": captions} for i, row in enumerate(rows)])
 
 
 def batches(collate, dataset, epoch, workers=0):

@@ -43,9 +43,7 @@ def test_shapes_differ_and_stay_inside(shapes):
     areas = {}
     for name, caption in read_captions(shapes / "train").items():
         frames = decode_video(shapes / "train" / name, range(24)).frames.amax(1) > 100
-        assert not (
-            frames[:, 0].any() or frames[:, -1].any() or frames[:, :, 0].any() or frames[:, :, -1].any()
-        )
+        assert not (frames[:, 0].any() or frames[:, -1].any() or frames[:, :, 0].any() or frames[:, :, -1].any())
         rows, columns = frames[0].any(1).sum().item(), frames[0].any(0).sum().item()
         areas.setdefault(caption.split()[2], []).append(frames[0].sum().item() / (rows * columns))
     mean = {shape: np.mean(found) for shape, found in areas.items()}

@@ -6,9 +6,9 @@ import pytest
 from pyarrow import table
 from pyarrow.parquet import write_table
 
-from hf_videolang.data.caption_store import CaptionStore
+from hf_videolang.data.stores.caption_store import CaptionStore
 from hf_videolang.data.text_collections import read_texts
-from tests.data.making_shards import write_clip_shards
+from tests.data.shards.making_shards import write_clip_shards
 
 
 def test_lines_and_tables(tmp_path):

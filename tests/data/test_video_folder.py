@@ -22,12 +22,9 @@ def write_jsonl(folder, rows):
 def write_csv(folder, rows):
     """Lists of captions as JSON in their cell."""
     cells = [
-        {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
-        for row in rows
+        {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows
     ]
-    with open(
-        folder / "metadata.csv", "w", newline="", encoding="utf-8-sig"
-    ) as file:  # as spreadsheets write it
+    with open(folder / "metadata.csv", "w", newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(cells)
@@ -62,8 +59,12 @@ def test_the_three_formats(folder, write):
     found = {row["video_id"]: row for row in dataset}
     assert found == {
         "b": {"video": {"bytes": None, "path": str(folder / "b.webm")}, "video_id": "b", "captions": ["two", "deux"]},
-        "sub/a": {"video": {"bytes": None, "path": str(folder / "sub/a.mp4")}, "video_id": "sub/a", "captions": ["one"]},
-    }  # fmt: skip
+        "sub/a": {
+            "video": {"bytes": None, "path": str(folder / "sub/a.mp4")},
+            "video_id": "sub/a",
+            "captions": ["one"],
+        },
+    }
     assert str(protocol).startswith(
         "mine (videofolder), train+validation: 2 videos, 3 captions, each a query of its own (mine/"
     )
@@ -117,14 +118,10 @@ def test_a_tenth_is_held_out_as_validation(tmp_path):
     write_jsonl(tmp_path, rows)
     splits, _, _ = read_video_folder(tmp_path)
     names = {split: [clip.video_id for clip in clips] for split, clips in splits.items()}
-    assert len(names["validation"]) == 4 and sorted(map(int, names["train"] + names["validation"])) == [
-        *range(40)
-    ]
+    assert len(names["validation"]) == 4 and sorted(map(int, names["train"] + names["validation"])) == [*range(40)]
     # the choice does not depend on the order of the rows, and hardly on videos that come later
     write_jsonl(tmp_path, rows[::-1])
-    assert {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} == set(
-        names["validation"]
-    )
+    assert {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} == set(names["validation"])
     more = [{"file_name": f"later{i}.mp4", "caption": "x"} for i in range(3)]
     write_jsonl(tmp_path, rows + more)
     kept = {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} & set(names["validation"])
@@ -294,18 +291,26 @@ def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
 @pytest.mark.parametrize(
     "rows, error, message",
     [
-        ([{"file": "b.webm", "label": "x"}], ValueError, r"columns \['file', 'label'\]; expected file_name and exactly one of"),
+        (
+            [{"file": "b.webm", "label": "x"}],
+            ValueError,
+            r"columns \['file', 'label'\]; expected file_name and exactly one of",
+        ),
         ([{"file_name": "b.webm", "text": "x", "caption": "y"}], ValueError, "exactly one of captions, caption, text"),
         ([{"file_name": "b.webm", "caption": 7}], ValueError, r"row 1: the caption is 7; expected a sentence"),
         ([{"file_name": "b.webm", "captions": ["x", None]}], ValueError, r"row 1: the caption is \['x', None\]"),
         ([{"file_name": "", "caption": "x"}], ValueError, "row 1: file_name is ''"),
         ([ROWS[0], {**ROWS[1], "start": "soon"}], ValueError, "row 2: start is 'soon'; expected seconds"),
-        ([{"file_name": "gone.mp4", "captions": ["x"]}, *ROWS], FileNotFoundError, "1 of 3 annotated videos have no file: gone"),
+        (
+            [{"file_name": "gone.mp4", "captions": ["x"]}, *ROWS],
+            FileNotFoundError,
+            "1 of 3 annotated videos have no file: gone",
+        ),
         ([{"file_name": "b.webm", "captions": ["", " "]}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
         ([{"file_name": "b.webm", "captions": None}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
         ([{**ROWS[0], "video_id": "v"}, {**ROWS[1], "video_id": "v"}], ValueError, "more than once: v"),
     ],
-)  # fmt: skip
+)
 def test_wrong_metadata(folder, rows, error, message):
     write_jsonl(folder, rows)
     with pytest.raises(error, match=message):

@@ -10,7 +10,7 @@ from hf_videolang.hub.model_card import write_model_card
 from hf_videolang.hub.push import push_folder
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
-from tests.common.tiny import tiny_model, tiny_processor
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 
 
 def main(scratch: Path) -> None:
@@ -19,9 +19,7 @@ def main(scratch: Path) -> None:
     model.push_to_hub("tester/pushed")
     processor.push_to_hub("tester/pushed")
     scores = {"text_to_video": {"R1": 0.25, "MedianR": 2.0}}
-    write_evaluation(
-        "tester/pushed", dataset="shapes", split="test", scores={"raw": scores}, protocol={"frames": 4}
-    )
+    write_evaluation("tester/pushed", dataset="shapes", split="test", scores={"raw": scores}, protocol={"frames": 4})
 
     model.save_pretrained(scratch / "saved", push_to_hub=True, repo_id="tester/saved")
     processor.save_pretrained(str(scratch / "saved"), push_to_hub=True, repo_id="tester/saved")

@@ -4,9 +4,8 @@ from huggingface_hub import ModelCard
 
 from hf_videolang.hub.evaluated_card import write_evaluation
 from hf_videolang.hub.model_card import write_model_card
-from tests.common.tiny import tiny_model
-
-from .test_evaluation_results import EVALUATION, table
+from tests.common.tiny.clip_vip import tiny_model
+from tests.hub.test_evaluation_results import EVALUATION, table
 
 
 def test_a_second_evaluation_replaces_the_same_split_and_keeps_others(tmp_path):

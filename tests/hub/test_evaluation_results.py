@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from hf_videolang.hub.evaluation_results import BEGIN, END, add_evaluation
 from hf_videolang.hub.model_card import build_model_card
-from tests.common.tiny import tiny_config
+from tests.common.tiny.clip_vip import tiny_config
 
 SCORES = {
     "raw": {
@@ -26,9 +26,7 @@ EVALUATION = {
 
 def table(card: ModelCard) -> list[list[str]]:
     block = card.text.partition(BEGIN)[2].partition("<!--")[0]
-    return [
-        line.strip("| ").split(" | ") for line in block.strip().splitlines() if not line.startswith("| ---")
-    ]
+    return [line.strip("| ").split(" | ") for line in block.strip().splitlines() if not line.startswith("| ---")]
 
 
 def tiny_card() -> ModelCard:
@@ -59,18 +57,14 @@ def test_raw_and_post_processed_scores_are_rows_and_entries_of_their_own():
         ["MSR-VTT 1k-A", "test", protocol, "text to video", "DSL", "62.5", "87.5", "1", "2"],
     ]
     (index,) = yaml.safe_load(card.data.to_yaml())["model-index"]
-    text_to_video = next(
-        entry for entry in index["results"] if entry["task"]["type"] == "text-to-video-retrieval"
-    )
+    text_to_video = next(entry for entry in index["results"] if entry["task"]["type"] == "text-to-video-retrieval")
     assert text_to_video["dataset"] == {
         "name": "MSR-VTT 1k-A",
         "type": "msrvtt-1ka",
         "split": "test",
         "args": {"frames": 12, "ties": "original"},
     }
-    assert [
-        (m["name"], m["value"], m["args"]) for m in text_to_video["metrics"] if m["type"] == "recall_at_1"
-    ] == [
+    assert [(m["name"], m["value"], m["args"]) for m in text_to_video["metrics"] if m["type"] == "recall_at_1"] == [
         ("R@1 (raw)", 50.0, {"post_processing": "raw"}),
         ("R@1 (DSL)", 62.5, {"post_processing": "DSL"}),
     ]

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
 from tests.common.hub_stand_in import HubStandIn
-from tests.common.tiny import tiny_inputs, tiny_model, tiny_processor
+from tests.common.tiny.clip_vip import tiny_inputs, tiny_model, tiny_processor
 from tests.parity.cases import REPOSITORY
 
 HERE = Path(__file__).parent
@@ -57,9 +57,7 @@ def assert_same(record: dict, expected: dict, module_prefix: str) -> None:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> dict[str, torch.Tensor]:
-    frames = torch.randint(
-        0, 256, (6, 3, 40, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    frames = torch.randint(0, 256, (6, 3, 40, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return {**tiny_inputs(), "frames": frames}
 
 
@@ -101,9 +99,9 @@ def test_a_push_brings_weights_code_maps_and_card(hub, repo_id):
     assert "AutoProcessor" in processor["auto_map"]
     assert "AutoVideoProcessor" in processor["video_processor"]["auto_map"]
     for name, content in files.items():
-        assert not (
-            name.endswith(".py") and re.search(rb"^\s*(from|import) hf_videolang", content, re.MULTILINE)
-        ), name
+        assert not (name.endswith(".py") and re.search(rb"^\s*(from|import) hf_videolang", content, re.MULTILINE)), (
+            name
+        )
 
 
 def test_a_processor_pushed_alone_brings_its_code(hub):

@@ -9,7 +9,7 @@ from hf_videolang.hub.model_card import build_model_card, write_model_card, writ
 from hf_videolang.models.clip_vip.configuration_clip_vip import CLIPViPConfig
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from tests.common.hub_stand_in import metadata_errors
-from tests.common.tiny import tiny_config, tiny_model, tiny_processor
+from tests.common.tiny.clip_vip import tiny_config, tiny_model, tiny_processor
 
 VIDEO_PROCESSOR = {
     "num_frames": 32,
@@ -29,9 +29,7 @@ def rows(card: ModelCard) -> dict[str, str]:
     """Two-column table of input and output: name → text."""
     section = card.text.partition("## Input and output")[2].partition("\n## ")[0]
     cells = [
-        line.strip("| ").split(" | ")
-        for line in section.splitlines()
-        if line.startswith("| ") and line != "| | |"
+        line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ") and line != "| | |"
     ]
     return dict(cells)
 
@@ -58,13 +56,9 @@ def test_the_card_tells_what_was_saved(tmp_path):
     assert table["frame size"].startswith("32 × 32, resized without keeping the aspect ratio")
     assert table["interpolation"] == "bicubic, without antialiasing"
     assert "at most 40 tokens" in table["text"]
-    assert table["video tower"].startswith(
-        "patches of 8 × 8 on 32 × 32, 4 proxy tokens, temporal embedding of 4 rows"
-    )
+    assert table["video tower"].startswith("patches of 8 × 8 on 32 × 32, 4 proxy tokens, temporal embedding of 4 rows")
     assert "32 numbers" in table["output"]
-    assert (
-        str(tmp_path) not in card.content
-    )  # a card is published; paths of this machine are nobody's business
+    assert str(tmp_path) not in card.content  # a card is published; paths of this machine are nobody's business
 
 
 def test_other_options_give_other_rows():

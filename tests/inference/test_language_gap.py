@@ -12,7 +12,7 @@ from transformers import AutoModel, CLIPConfig, CLIPModel
 from hf_videolang.cli import main
 from hf_videolang.inference.language_gap import TextTower, draw_rows
 from hf_videolang.metrics.language_gap import language_gap
-from tests.common.tiny import tiny_model, tiny_processor, tiny_tokenizer
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor, tiny_tokenizer
 
 SAMPLES, DRAWS = 30, 3
 
@@ -58,10 +58,7 @@ def test_table_files_and_values(models, texts, tmp_path, capsys):
     pairs = {(pair["first"], pair["second"]): pair for pair in results["pairs"]}
     assert list(pairs) == [("one", "foreign"), ("one", "native"), ("same", "foreign"), ("same", "native")]
     assert results["collections"]["one"] == {"source": str(texts / "one.txt"), "texts": SAMPLES, "cut": 1}
-    assert (
-        results["settings"]["features"] == "unit vectors"
-        and results["settings"]["NMI average"] == "arithmetic"
-    )
+    assert results["settings"]["features"] == "unit vectors" and results["settings"]["NMI average"] == "arithmetic"
     assert pairs["one", "foreign"]["mean"] > 0.3 > 0.1 > pairs["one", "native"]["mean"]
     output = capsys.readouterr().out
     for pair in pairs.values():
@@ -82,9 +79,7 @@ def test_table_files_and_values(models, texts, tmp_path, capsys):
         assert all(len(set(draw)) == SAMPLES for draw in rows.tolist())
         alone = np.concatenate([tower([line]) for line in lines])
         drawn.append((alone / np.linalg.norm(alone, axis=1)[:, None])[rows])
-    expected = [
-        language_gap(a, b, seed=5 + number, num_starts=3)[0] for number, (a, b) in enumerate(zip(*drawn))
-    ]
+    expected = [language_gap(a, b, seed=5 + number, num_starts=3)[0] for number, (a, b) in enumerate(zip(*drawn))]
     assert pairs["same", "foreign"]["nmi"] == pytest.approx(expected)
 
 
@@ -108,9 +103,7 @@ def test_refusals(models, texts, tmp_path, capsys):
 
     one, other = texts / "one.txt", texts / "other.txt"
     (tmp_path / "few.txt").write_text("one\ntwo\n")
-    assert "few has 2 texts, fewer than the 30 of a draw" in refused(
-        "--first", one, "--second", tmp_path / "few.txt"
-    )
+    assert "few has 2 texts, fewer than the 30 of a draw" in refused("--first", one, "--second", tmp_path / "few.txt")
     message = refused("--first", f"same={one}", "--second", f"same={other}")
     assert f"same is the name of two collections; write NAME={one}" in message
     assert "--seed is -1; expected at least 0" in refused("--first", one, "--second", other, "--seed", -1)
@@ -119,7 +112,5 @@ def test_refusals(models, texts, tmp_path, capsys):
     assert "no file of texts" in refused("--first", one, "--second", tmp_path / "none.txt")
     (models / "vit").mkdir(exist_ok=True)
     (models / "vit" / "config.json").write_text('{"model_type": "vit"}')
-    assert "is a vit model; expected clip or clip_vip" in refused(
-        "--first", one, "--second", other, model="vit"
-    )
+    assert "is a vit model; expected clip or clip_vip" in refused("--first", one, "--second", other, model="vit")
     assert not (tmp_path / "out").exists()

@@ -52,9 +52,7 @@ def lively(model: PreTrainedModel) -> PreTrainedModel:
 def write_blip(folder: Path) -> Path:
     """Needs no prompt; its decoder attends to the picture."""
     text = {**TEXT, **SPECIAL, "vocab_size": len(VOCABULARY), "encoder_hidden_size": 32, "sep_token_id": 3}
-    lively(BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=VISION))).save_pretrained(
-        folder
-    )
+    lively(BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=VISION))).save_pretrained(folder)
     BlipProcessor(BlipImageProcessorPil(size=SIZE), word_tokenizer()).save_pretrained(folder)
     return folder
 

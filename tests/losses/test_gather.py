@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_videolang.losses import contrastive_loss, gather_features
-from tests.common.tiny import tiny_inputs, tiny_model
+from tests.common.tiny.clip_vip import tiny_inputs, tiny_model
 from tests.losses.processes import run_processes
 
 WORLD_SIZE = 2
@@ -63,9 +63,7 @@ def real_model_has_the_gradients_of_the_joint_batch(rank: int) -> None:
         for (name, parameter), reference in zip(model.named_parameters(), alone.parameters(), strict=True):
             gradient = parameter.grad.full_tensor() if isinstance(parameter, DTensor) else parameter.grad
             tolerance = 1e-5 * max(1.0, float(reference.grad.abs().max()))
-            torch.testing.assert_close(
-                gradient, reference.grad, atol=tolerance, rtol=0, msg=in_parameter(name)
-            )
+            torch.testing.assert_close(gradient, reference.grad, atol=tolerance, rtol=0, msg=in_parameter(name))
     # The comparison can fail: half of the batch alone has another loss.
     half = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)
     assert abs(half - expected) > 0.1

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_videolang.losses import backward_in_chunks, contrastive_loss, gather_features, hard_negative_loss
-from tests.common.tiny import tiny_inputs, tiny_model
+from tests.common.tiny.clip_vip import tiny_inputs, tiny_model
 from tests.losses.processes import run_processes
 from tests.losses.test_gather import in_parameter, shard
 
@@ -224,9 +224,7 @@ def two_processes(rank: int) -> None:
         for times in (1, 2):  # the second time adds to the first: the engine has survived the chunks
             options = {"loss_parameters": [model.logit_scale], "no_sync": no_sync}
             backward_in_chunks(encoder(model, parallel), loss_of(model), own, 2, **options)
-            assert_equal(
-                gradients_of(model), {name: times * gradient for name, gradient in expected.items()}, 1e-11
-            )
+            assert_equal(gradients_of(model), {name: times * gradient for name, gradient in expected.items()}, 1e-11)
             if engine is DistributedDataParallel:
                 assert sum(reductions) == times  # once a call, in the last chunk
 

@@ -82,9 +82,7 @@ def test_omnisource_variants():
     for variant, value in expected.items():
         loss = omnisource_loss(video, subtitle, frame, caption, LOGIT_SCALE, variant)
         assert loss.item() == pytest.approx(value), variant
-    assert omnisource_loss(video, subtitle, frame, caption, LOGIT_SCALE).item() == pytest.approx(
-        expected["vsc_fc"]
-    )
+    assert omnisource_loss(video, subtitle, frame, caption, LOGIT_SCALE).item() == pytest.approx(expected["vsc_fc"])
 
 
 def test_dual_softmax():

@@ -53,9 +53,7 @@ class Case:
     @property
     def original_config(self) -> Path:
         """The original's JSON config beside the checkpoint, or the one that `case.json` names."""
-        return (
-            self.path / self.meta.get("config", self.checkpoint.parent / "original_config.json")
-        ).resolve()
+        return (self.path / self.meta.get("config", self.checkpoint.parent / "original_config.json")).resolve()
 
 
 def discover(family: str, root: Path) -> list[Case]:

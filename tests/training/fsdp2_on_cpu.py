@@ -17,7 +17,7 @@ def initialise_as_gpu(self, cpu=False, **kwargs):
 PartialState.__init__ = initialise_as_gpu  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    from hf_videolang.training.command import end_process
+    from hf_videolang.training.run import end_process
     from hf_videolang.training.run_retrieval import main
 
     status = main()

@@ -3,7 +3,7 @@
 import tests.training.fsdp2_on_cpu  # noqa: F401  passes the CPU off as a GPU
 
 if __name__ == "__main__":
-    from hf_videolang.training.command import end_process
+    from hf_videolang.training.run import end_process
     from hf_videolang.training.run_pretraining import main
 
     end_process(main())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.contrastive_arguments import ContrastiveTrainingArguments
 from tests.training.test_retrieval_trainer import make_trainer
 
@@ -44,9 +44,7 @@ def test_trains_as_without(tiny_run, tmp_path, options):
 
 def assert_equal(got, expected):
     for name, tensor in expected.items():
-        if not name.endswith(
-            "k_proj.bias"
-        ):  # no gradient but rounding, which AdamW makes as large as any other
+        if not name.endswith("k_proj.bias"):  # no gradient but rounding, which AdamW makes as large as any other
             torch.testing.assert_close(got[name], tensor, atol=5e-6, rtol=0, msg=name)
 
 

@@ -14,15 +14,13 @@ from hf_videolang.training.optimization import (
     learning_rate_scheduler,
     parameter_groups,
 )
-from tests.common.tiny import tiny_model
+from tests.common.tiny.clip_vip import tiny_model
 
 
 def test_groups_of_the_model():
     model = tiny_model()
     model.visual_projection.requires_grad_(False)
-    groups = parameter_groups(
-        model.named_parameters(), 1e-6, 0.2, lr_multiplier=10, lr_multiplier_name="logit_scale"
-    )
+    groups = parameter_groups(model.named_parameters(), 1e-6, 0.2, lr_multiplier=10, lr_multiplier_name="logit_scale")
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [
         (1e-6, 0.2),
         (1e-6, 0.0),
@@ -177,9 +175,7 @@ def trainer(folder, used: list[list[float]]) -> Trainer:
     torch.manual_seed(0)
     model = LeastSquares()
     optimizer = DecayLastAdamW(
-        parameter_groups(
-            model.named_parameters(), 0.02, 0.1, lr_multiplier=10, lr_multiplier_name="logit_scale"
-        ),
+        parameter_groups(model.named_parameters(), 0.02, 0.1, lr_multiplier=10, lr_multiplier_name="logit_scale"),
         lr=0.02,
     )
     optimizer.register_step_pre_hook(

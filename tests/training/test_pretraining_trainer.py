@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_videolang.data.pretraining_sources import open_sources
-from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.data.pretraining.sources import open_sources
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.losses import contrastive_loss, omnisource_loss
 from hf_videolang.training.pretraining_arguments import PretrainingTrainingArguments
 from hf_videolang.training.pretraining_trainer import LOSSES, PretrainingTrainer
@@ -32,9 +32,7 @@ def make_trainer(folder, output_dir, sources=None, model=None, **options):
     options = {**QUIET, "per_device_train_batch_size": 8, **options}
     args = PretrainingTrainingArguments(output_dir=str(output_dir), **options)
     loaded, processor = load_model_and_processor(folder / "model")
-    return PretrainingTrainer(
-        model or loaded, args, processor, open_sources(sources or str(folder / "shards"))
-    )
+    return PretrainingTrainer(model or loaded, args, processor, open_sources(sources or str(folder / "shards")))
 
 
 def first_batch(trainer):
@@ -48,8 +46,7 @@ def gradients(model):
 def features_one_by_one(model, batch):
     """Each of the four kinds through a forward pass of its own."""
     video, frame = (
-        model(pixel_values_videos=batch[name]).video_embeds
-        for name in ("pixel_values_videos", "pixel_values_frames")
+        model(pixel_values_videos=batch[name]).video_embeds for name in ("pixel_values_videos", "pixel_values_frames")
     )
     subtitle, caption = (
         model(input_ids=batch[f"{kind}input_ids"], attention_mask=batch[f"{kind}attention_mask"]).text_embeds
@@ -102,9 +99,7 @@ def test_only_what_is_compared_is_encoded(tiny_pretraining, tmp_path):
     for loss in frames:
         trainer = make_trainer(tiny_pretraining, tmp_path, loss=loss)
         seen = []
-        trainer.model.register_forward_pre_hook(
-            lambda *call, seen=seen: seen.append(call[-1]), with_kwargs=True
-        )
+        trainer.model.register_forward_pre_hook(lambda *call, seen=seen: seen.append(call[-1]), with_kwargs=True)
         trainer.compute_loss(trainer.model, first_batch(trainer))
         assert [inputs["pixel_values_videos"].shape[1] for inputs in seen] == frames[loss]
         assert len(seen[0]["input_ids"]) == texts[loss]
@@ -143,19 +138,13 @@ def test_two_processes_have_the_loss_and_gradients_of_one(tiny_pretraining, tmp_
     batch = first_batch(trainer)
     loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
-    torch.save(
-        {"batch": batch, "loss": loss.detach(), "gradients": gradients(trainer.model)}, tmp_path / "one.pt"
-    )
+    torch.save({"batch": batch, "loss": loss.detach(), "gradients": gradients(trainer.model)}, tmp_path / "one.pt")
     run_processes(check_one_rank, 2, tmp_path, tiny_pretraining, tmp_path / "one.pt")
 
 
 def check_one_rank(rank, folder, saved):
     expected = torch.load(saved)
-    half = {
-        name: tensor[4 * rank : 4 * rank + 4]
-        for name, tensor in expected["batch"].items()
-        if len(tensor) == 8
-    }
+    half = {name: tensor[4 * rank : 4 * rank + 4] for name, tensor in expected["batch"].items() if len(tensor) == 8}
     model = DistributedDataParallel(load_model_and_processor(folder / "model")[0])
     trainer = object.__new__(PretrainingTrainer)  # its loss, without a Trainer's set-up on two processes
     trainer.features, trainer.loss_function = ["video", "subtitle", "frame", "caption"], LOSSES["vsc_fc"]
@@ -182,9 +171,7 @@ def test_number_of_updates_is_that_of_the_original(tiny_pretraining, tmp_path):
 def test_sources_by_turns_train_and_stop_where_told(tiny_pretraining, tmp_path):
     shards = str(tiny_pretraining / "shards")
     sources = {"one": {"data": shards, "ratio": 2}, "two": shards}
-    trainer = make_trainer(
-        tiny_pretraining, tmp_path, sources, max_steps=20, stop_at_step=7, learning_rate=1e-3
-    )
+    trainer = make_trainer(tiny_pretraining, tmp_path, sources, max_steps=20, stop_at_step=7, learning_rate=1e-3)
     trainer.train()
     assert trainer.state.global_step == 7 and (tmp_path / "checkpoint-7" / "model.safetensors").is_file()
     rates = [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line]

@@ -13,20 +13,20 @@ from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
 from transformers import TrainingArguments
 
-from hf_videolang.data.retrieval_datasets import load_retrieval_dataset
-from hf_videolang.inference.load_model import load_model_and_processor
-from hf_videolang.inference.retrieval_evaluation import (
+from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.evaluation.retrieval import (
     encode_pairs,
     evaluation_loader,
     flat_metrics,
     score_similarity,
 )
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.losses import contrastive_loss
 from hf_videolang.training.contrastive_arguments import CHECKPOINTING
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer, choose_loss
-from tests.common.tiny import tiny_model
+from tests.common.tiny.clip_vip import tiny_model
 
 QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
 NO_EVALUATION = {"eval_strategy": "no", "eval_on_start": False, "load_best_model_at_end": False}
@@ -147,18 +147,13 @@ def test_evaluation_equals_the_shared_function_whatever_the_batches(tiny_run, tm
     assert {key: logged[1][key] for key in expected} == pytest.approx(expected)
     predicted = trainer.predict(dataset)
     torch.testing.assert_close(torch.from_numpy(predicted.predictions), pairs.similarity, atol=1e-6, rtol=0)
-    assert (
-        predicted.label_ids.tolist() == pairs.labels.tolist()
-        and predicted.metrics["test_text_to_video_R1"] >= 0
-    )
+    assert predicted.label_ids.tolist() == pairs.labels.tolist() and predicted.metrics["test_text_to_video_R1"] >= 0
 
 
 def test_activations_can_be_recomputed(tiny_run, tmp_path):
     grown = []
     for recompute in (False, True):
-        trainer = make_trainer(
-            tiny_run, tmp_path, max_steps=2, checkpoint_activations=recompute, learning_rate=1e-3
-        )
+        trainer = make_trainer(tiny_run, tmp_path, max_steps=2, checkpoint_activations=recompute, learning_rate=1e-3)
         assert bool(getattr(trainer.args, CHECKPOINTING)) is recompute
         trainer.train()
         assert trainer.model.vision_model.encoder.gradient_checkpointing is recompute
@@ -168,10 +163,7 @@ def test_activations_can_be_recomputed(tiny_run, tmp_path):
 
 
 @pytest.mark.skipif(
-    not (
-        shutil.which(os.environ.get("CXX", "g++"))
-        and Path(sysconfig.get_path("include"), "Python.h").is_file()
-    ),
+    not (shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").is_file()),
     reason="torch.compile for the CPU needs a C++ compiler (g++ or $CXX) and Python.h, and there is none",
 )
 def test_compiled_by_inductor(tiny_run, tmp_path):
@@ -198,9 +190,7 @@ def test_bfloat16(tiny_run, tmp_path):
     trainer = make_trainer(tiny_run, tmp_path, eval_split="test", max_steps=2, bf16=True)
     trainer.train()
     exact = make_trainer(tiny_run, tmp_path, max_steps=1)
-    assert losses(trainer)[0] == pytest.approx(
-        exact.compute_loss(exact.model, _first_batch(exact)).item(), rel=0.05
-    )
+    assert losses(trainer)[0] == pytest.approx(exact.compute_loss(exact.model, _first_batch(exact)).item(), rel=0.05)
     assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
 
 
@@ -251,10 +241,7 @@ def test_learning_rate_multiplier_and_another_optimiser(tiny_run, tmp_path):
     optimizer = trainer.create_optimizer()
     assert isinstance(optimizer, torch.optim.SGD)
     free = {
-        id(parameter)
-        for group in optimizer.param_groups
-        if not group["weight_decay"]
-        for parameter in group["params"]
+        id(parameter) for group in optimizer.param_groups if not group["weight_decay"] for parameter in group["params"]
     }
     named = dict(trainer.model.named_parameters())
     assert id(named["vision_model.post_layernorm.weight"]) not in free  # LayerNorm gains are decayed
@@ -268,23 +255,17 @@ def test_the_optimiser_knows_whether_it_trains(tiny_run, tmp_path, monkeypatch, 
     for mode in ("train", "eval"):
         monkeypatch.setattr(DecayLastAdamW, mode, lambda _, mode=mode: calls.append(mode), raising=False)
     options = {"max_steps": 2, "per_device_train_batch_size": 8, "eval_on_start": False, "eval_steps": 1}
-    make_trainer(
-        tiny_run, tmp_path, eval_split="validation", gradient_cache_chunk_size=chunk_size, **options
-    ).train()
+    make_trainer(tiny_run, tmp_path, eval_split="validation", gradient_cache_chunk_size=chunk_size, **options).train()
     assert calls == ["train", "eval"] * 2
 
 
 def test_broken_videos_are_replaced_and_counted(tiny_run, tmp_path):
-    trainer = make_trainer(
-        tiny_run, tmp_path, max_steps=2, on_broken_video="replace", per_device_train_batch_size=11
-    )
+    trainer = make_trainer(tiny_run, tmp_path, max_steps=2, on_broken_video="replace", per_device_train_batch_size=11)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     records = trainer.train_dataset.to_list()
     records[3]["video"]["path"] = records[7]["video"]["path"] = str(broken)
-    trainer.train_dataset = type(trainer.train_dataset).from_list(
-        records, features=trainer.train_dataset.features
-    )
+    trainer.train_dataset = type(trainer.train_dataset).from_list(records, features=trainer.train_dataset.features)
     trainer.train()
     assert sum(line.get("broken_videos", 0) for line in trainer.state.log_history) == 2
 

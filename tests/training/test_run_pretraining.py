@@ -9,12 +9,12 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
-from hf_videolang.data.pretraining_order import PretrainingOrder
-from hf_videolang.data.pretraining_sources import PretrainingSource
+from hf_videolang.data.pretraining.order import PretrainingOrder
+from hf_videolang.data.pretraining.sources import PretrainingSource
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.run_pretraining import main
-from tests.data.making_shards import SHARD_LENGTHS, write_clip_shards
+from tests.data.shards.making_shards import SHARD_LENGTHS, write_clip_shards
 from tests.training.tiny_pretraining import words, write_tiny_pretraining
 from tests.training.tiny_run import kill, run, start, wait_for_checkpoint
 
@@ -117,10 +117,7 @@ def test_finished_folder(tiny_pretraining, tmp_path, capsys):
     mixed = [*words(tiny_pretraining, output, *more, *policies), "--sources", json.dumps(sources)]
     assert main(mixed) == 0
     printed = capsys.readouterr().out
-    assert (
-        "talks: 26 clips in 4 shards, ratio 2" in printed
-        and "films: 26 clips in 4 shards, ratio 1" in printed
-    )
+    assert "talks: 26 clips in 4 shards, ratio 2" in printed and "films: 26 clips in 4 shards, ratio 1" in printed
     assert "videos (videofolder), test: 1 videos" in printed and "raw      DSL" in printed
 
     model, processor = AutoModel.from_pretrained(output), AutoProcessor.from_pretrained(output)
@@ -133,10 +130,7 @@ def test_finished_folder(tiny_pretraining, tmp_path, capsys):
     assert results["selected_on"] == "none" and len(results["evaluations"]) == 2
     order = PretrainingOrder(dict.fromkeys(sources, SHARD_LENGTHS), {"talks": 2, "films": 1}, 8)
     planned = Counter(
-        7 * place.shard + place.row
-        for step in range(9)
-        for place in order.batch(step)
-        if place.source == "films"
+        7 * place.shard + place.row for step in range(9) for place in order.batch(step) if place.source == "films"
     )
     assert results["broken_videos"] == planned[3] and sum(logged(output, "missing_texts")) == planned[9]
     assert planned[3] and planned[9]
@@ -202,9 +196,6 @@ def test_another_order_of_clips_is_no_continuation(tiny_pretraining, unbroken, t
 
 def test_a_bad_clip_is_one_line(tmp_path, tiny_pretraining, capsys):
     shards = write_clip_shards(tmp_path, **{f"clip{number:02d}": {"caption": ""} for number in range(26)})
-    assert (
-        main(words(tiny_pretraining, tmp_path / "out", "--sources", shards, "--dataloader_num_workers", "1"))
-        == 1
-    )
+    assert main(words(tiny_pretraining, tmp_path / "out", "--sources", shards, "--dataloader_num_workers", "1")) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: clip") and "has no caption; on_missing_text: replace" in last

@@ -166,9 +166,7 @@ def test_fsdp2_equals_one_process(tiny_run, accumulated, tmp_path, precision):
     command = words(tiny_run, tmp_path, *options, "--bf16", precision == "bfloat16")
     output = run("tests.training.fsdp2_on_cpu", *command, processes=2, config="fsdp2")
     assert (tmp_path / "checkpoint-3" / "pytorch_model_fsdp.bin").exists()  # it was sharded
-    losses, norms = (
-        [_logged(folder, key) for folder in (tmp_path, accumulated)] for key in ("loss", "grad_norm")
-    )
+    losses, norms = ([_logged(folder, key) for folder in (tmp_path, accumulated)] for key in ("loss", "grad_norm"))
     if precision == "float32":
         assert losses[0] == pytest.approx(losses[1], abs=2e-4)
         assert norms[0] == pytest.approx(norms[1], rel=1e-5)
@@ -177,12 +175,8 @@ def test_fsdp2_equals_one_process(tiny_run, accumulated, tmp_path, precision):
         # Features of 8 bits move a logit, a hundred times a cosine, by up to 100 / 2**8 = 0.4: 5 % of losses near 10.
         assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
         assert norms[0] == pytest.approx(norms[1], rel=0.2)
-        assert (
-            "param_dtype=torch.bfloat16, reduce_dtype=torch.float32" in output
-        )  # sums of gradients are not rounded
-        assert all(
-            tensor.dtype == torch.float32 for tensor in load_file(tmp_path / "model.safetensors").values()
-        )
+        assert "param_dtype=torch.bfloat16, reduce_dtype=torch.float32" in output  # sums of gradients are not rounded
+        assert all(tensor.dtype == torch.float32 for tensor in load_file(tmp_path / "model.safetensors").values())
 
 
 def test_two_machines_and_compiled_model_equal_one_process(tiny_run, unbroken, tmp_path):
@@ -223,9 +217,7 @@ def _assert_equal_weights(one: Path, other: Path) -> None:
 
 def _logged(folder, key):
     return [
-        line[key]
-        for line in json.loads((folder / "trainer_state.json").read_text())["log_history"]
-        if key in line
+        line[key] for line in json.loads((folder / "trainer_state.json").read_text())["log_history"] if key in line
     ]
 
 
@@ -262,9 +254,7 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     results = json.loads((tmp_path / "eval_results.json").read_text())
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     scored = {
-        line["step"]: line["eval_text_to_video_R1"]
-        for line in state["log_history"]
-        if "eval_text_to_video_R1" in line
+        line["step"]: line["eval_text_to_video_R1"] for line in state["log_history"] if "eval_text_to_video_R1" in line
     }
     assert (
         set(scored) == {2, 4}
@@ -279,14 +269,9 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert recipe["num_frames"] == 3 and recipe["learning_rate"] == 1e-4
     card = (tmp_path / "README.md").read_text()
-    assert (
-        "videofolder" in card and "DSL" in card and "median rank" in card and str(tmp_path.parent) not in card
-    )
+    assert "videofolder" in card and "DSL" in card and "median rank" in card and str(tmp_path.parent) not in card
     assert "Fine-tuned from `model` (a local folder) on videos (videofolder) with `hf_videolang`." in card
-    assert (
-        "Compute: 1 × CPU, " in card
-        and not {"datasets", "base_model"} & ModelCard(card).data.to_dict().keys()
-    )
+    assert "Compute: 1 × CPU, " in card and not {"datasets", "base_model"} & ModelCard(card).data.to_dict().keys()
 
     assert main(words(tiny_run, tmp_path)) == 2
     assert "--resume_from_checkpoint true" in capsys.readouterr().err

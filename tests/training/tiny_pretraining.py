@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.common.tiny import tiny_model, tiny_processor
-from tests.data.making_shards import write_clip_shards
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor
+from tests.data.shards.making_shards import write_clip_shards
 
 RECIPE = """
 per_device_train_batch_size: 8
@@ -28,6 +28,4 @@ def write_tiny_pretraining(folder: Path) -> Path:
 
 def words(tiny_pretraining: Path, output_dir: Path, *more) -> list[str]:
     data = ["--model", tiny_pretraining / "model", "--sources", tiny_pretraining / "shards"]
-    return [
-        str(word) for word in (tiny_pretraining / "recipe.yaml", *data, "--output_dir", output_dir, *more)
-    ]
+    return [str(word) for word in (tiny_pretraining / "recipe.yaml", *data, "--output_dir", output_dir, *more)]

@@ -12,8 +12,8 @@ import psutil
 
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.checkpoints import last_complete_checkpoint
-from hf_videolang.training.recipe_arguments import RECIPES
-from tests.common.tiny import tiny_model, tiny_processor
+from hf_videolang.training.recipes import RECIPES
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = """

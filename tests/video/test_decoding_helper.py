@@ -54,9 +54,7 @@ def run_script(tmp_path: Path, text: str) -> subprocess.CompletedProcess:
     script.write_text(text)
     source = Path(sys.modules["hf_videolang"].__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{Path(__file__).parents[2]}"}
-    return subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment
-    )
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_one_helper_serves_one_video_after_the_other(video, tmp_path):
@@ -109,9 +107,7 @@ print(list(decode_video({str(video)!r}, [0], backend="pyav").frames.shape))
 """,
     )
     pid, _, message = run.stdout.partition(" ")
-    assert message.startswith("cannot decode the pipe: it hangs: nothing came within 0.5 s (`timeout`)"), (
-        run.stderr
-    )
+    assert message.startswith("cannot decode the pipe: it hangs: nothing came within 0.5 s (`timeout`)"), run.stderr
     assert message.splitlines()[1] == f"[1, 3, {HEIGHT}, {WIDTH}]"
     assert run.returncode == 0
     assert ends(int(pid), 0.1)

@@ -165,9 +165,7 @@ def spoil(folder, kind):
 )
 def test_what_is_wrong_with_a_folder(folder, kind, reason):
     spoil(folder, kind)
-    with pytest.raises(
-        VideoDecodingError, match=f"cannot decode {re.escape(str(folder))}: .*{reason}"
-    ) as raised:
+    with pytest.raises(VideoDecodingError, match=f"cannot decode {re.escape(str(folder))}: .*{reason}") as raised:
         decode_video(folder, range)
     assert raised.value.path == str(folder) and raised.value.timestamp is None
 

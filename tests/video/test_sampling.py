@@ -68,10 +68,7 @@ def test_interval_positions_beyond_the_end():
 def test_interval_jitter_moves_each_frame_within_its_interval():
     generator = np.random.RandomState(1)
     centred = interval_indices(20, 4, 3)
-    shifts = {
-        tuple(interval_indices(20, 4, 3, generator=generator, random_start=False) - centred)
-        for _ in range(200)
-    }
+    shifts = {tuple(interval_indices(20, 4, 3, generator=generator, random_start=False) - centred) for _ in range(200)}
     assert {shift for row in shifts for shift in row} == {0, 1, 2}
     starts = {int(interval_indices(20, 4, 3, generator=generator, frame_jitter=False)[0]) for _ in range(200)}
     assert starts == set(range(9))

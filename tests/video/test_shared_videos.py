@@ -11,9 +11,7 @@ import pytest
 from tests.parity.cases import REPOSITORY, SHARED
 
 VIDEOS = SHARED / "data" / "video"
-pytestmark = pytest.mark.skipif(
-    not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video"
-)
+pytestmark = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
 
 DECODE_ALL = """
 import hashlib, json, sys
@@ -82,15 +80,11 @@ def test_sound_files_are_what_the_manifest_says(sound):
             size = (media["coded_width"], media["coded_height"])
             assert info["num_frames"] == media["frames_decoded"], entry["file"]
             assert (info["codec"], info["rotation"]) == (media["codec"], rotation), entry["file"]
-            assert (info["width"], info["height"]) == (size[::-1] if rotation in (90, 270) else size), entry[
-                "file"
-            ]
+            assert (info["width"], info["height"]) == (size[::-1] if rotation in (90, 270) else size), entry["file"]
             if media["last_pts"] is not None and media["container"] != "avi":
                 assert record["timestamps"][0] == pytest.approx(media["first_pts"], abs=2e-3), entry["file"]
                 if entry["bytes"] < 700_000:
-                    assert record["timestamps"][-1] == pytest.approx(media["last_pts"], abs=2e-3), entry[
-                        "file"
-                    ]
+                    assert record["timestamps"][-1] == pytest.approx(media["last_pts"], abs=2e-3), entry["file"]
 
 
 def test_sound_files_are_the_same_in_both_back_ends(sound):

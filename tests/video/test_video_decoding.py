@@ -68,9 +68,7 @@ def test_selected_frames_in_any_order(video, backend, timeout):
     ids=["all keys", "open groups", "one key", "gradual refresh"],
 )
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "ts"])
-def test_frames_do_not_depend_on_the_way_to_them(
-    tmp_path, backend, extension, key_frame_distance, b_frames, options
-):
+def test_frames_do_not_depend_on_the_way_to_them(tmp_path, backend, extension, key_frame_distance, b_frames, options):
     path = tmp_path / f"video.{extension}"
     pictures = [picture(i) for i in range(40)]
     write_video(path, pictures, key_frame_distance=key_frame_distance, b_frames=b_frames, options=options)
@@ -105,9 +103,7 @@ def test_one_pass_that_converts_only_wanted_frames(video, backend, monkeypatch):
     monkeypatch.setattr(
         stream_class, "_decode", lambda self: (decoded.append(pair[0]) or pair for pair in decode(self))
     )
-    monkeypatch.setattr(
-        stream_class, "_picture", lambda self, frame: (converted.append(1), convert(self, frame))[1]
-    )
+    monkeypatch.setattr(stream_class, "_picture", lambda self, frame: (converted.append(1), convert(self, frame))[1])
     assert_shows(here(video, [2, 9, 14, 15, 38], backend=backend), [2, 9, 14, 15, 38])
     assert sought == [1.2, 3.6]
     assert len(converted) == 5
@@ -128,18 +124,12 @@ B_FRAMES = [
 def test_pictures_that_nobody_needs_are_not_decoded(tmp_path, monkeypatch, extension, parameters):
     """B frames to which no other frame refers."""
     path = tmp_path / f"video.{extension}"
-    write_video(
-        path, 40, b_frames=3, codec="libx264", pixel_format="yuv420p", options={"x264-params": parameters}
-    )
+    write_video(path, 40, b_frames=3, codec="libx264", pixel_format="yuv420p", options={"x264-params": parameters})
     every = here(path, range, backend="pyav").frames
     for frame, twin in zip(every.permute(0, 2, 3, 1).numpy(), sequential_pictures(path), strict=True):
-        assert (
-            np.abs(frame.astype(int) - twin).mean() < 5
-        )  # by another conversion to RGB; other pictures are 80 off
+        assert np.abs(frame.astype(int) - twin).mean() < 5  # by another conversion to RGB; other pictures are 80 off
     decoded, decode = [], PyAVStream._decode
-    monkeypatch.setattr(
-        PyAVStream, "_decode", lambda self: (decoded.append(1) or pair for pair in decode(self))
-    )
+    monkeypatch.setattr(PyAVStream, "_decode", lambda self: (decoded.append(1) or pair for pair in decode(self)))
     generator = np.random.default_rng(0)
     for count in (1, 2, 5, 12, 39):
         numbers = sorted(generator.choice(40, count, replace=False).tolist())
@@ -161,9 +151,7 @@ def test_damage_is_told_whatever_is_asked_for(tmp_path, monkeypatch, damage):
     write_video(path, 40, b_frames=3, codec="libx264", pixel_format="yuv420p", options=options)
     with av.open(str(path)) as container:
         packets = [
-            (packet.pos, packet.size, is_reference(packet))
-            for packet in container.demux(video=0)
-            if packet.size
+            (packet.pos, packet.size, is_reference(packet)) for packet in container.demux(video=0) if packet.size
         ]
     position, size, _ = [packet for packet in packets if packet[2]][5]
     content = bytearray(path.read_bytes())
@@ -397,9 +385,7 @@ def test_damaged_data_is_an_error_for_the_frames_behind_it(tmp_path, backend):
     with av.open(str(path)) as container:
         positions = [packet.pos for packet in container.demux(video=0) if packet.size]
     content = bytearray(path.read_bytes())
-    content[positions[20] : positions[20] + 4] = (
-        b"\x7f\xff\xff\xff"  # a length that goes far beyond the packet
-    )
+    content[positions[20] : positions[20] + 4] = b"\x7f\xff\xff\xff"  # a length that goes far beyond the packet
     path.write_bytes(content)
     assert_shows(here(path, [0, 10, 19], backend=backend), [0, 10, 19])
     for numbers in ([3, 20], [39]):
@@ -465,10 +451,7 @@ def test_containers_without_frame_times_are_counted(tmp_path, backend, extension
 
 
 def test_a_picture_that_changes_its_size(tmp_path):
-    parts = [
-        write_video(tmp_path / f"{w}.h264", [picture(i, w, 48) for i in range(3)], b_frames=0)
-        for w in (64, 32)
-    ]
+    parts = [write_video(tmp_path / f"{w}.h264", [picture(i, w, 48) for i in range(3)], b_frames=0) for w in (64, 32)]
     path = tmp_path / "joined.h264"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert len(here(path, [0, 2], backend="pyav").frames) == 2

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .whole_files import whole_file
+from hf_videolang.atomic_files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ class FrameCache:
         with self._count() as used:
             return used[0] / GIGABYTE
 
-    def frames(
-        self, video: Mapping[str, Any], settings: Any, decode: Callable[[], torch.Tensor]
-    ) -> torch.Tensor:
+    def frames(self, video: Mapping[str, Any], settings: Any, decode: Callable[[], torch.Tensor]) -> torch.Tensor:
         """
         Frames of a video: the entry, or what `decode` gives, which then becomes the entry.
 

@@ -57,9 +57,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_secon
     return path
 
 
-def draw_shape(
-    shape: str, colour: tuple[int, int, int], centre: tuple[float, float], radius: float, size: int
-):
+def draw_shape(shape: str, colour: tuple[int, int, int], centre: tuple[float, float], radius: float, size: int):
     """One RGB picture `[size, size, 3]` uint8 of a shape on a dark ground, with soft edges one pixel wide."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius

@@ -21,8 +21,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # The first are the usual ones; the rest is what people uploaded to Flickr, whence DiDeMo comes.
-VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".3gpp",
-                    ".3g2", ".mts", ".m2ts", ".asf", ".divx", ".qt")  # fmt: skip
+VIDEO_EXTENSIONS = (
+    ".mp4",
+    ".mkv",
+    ".webm",
+    ".mov",
+    ".avi",
+    ".gif",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".3gp",
+    ".3gpp",
+    ".3g2",
+    ".mts",
+    ".m2ts",
+    ".asf",
+    ".divx",
+    ".qt",
+)
 EXPECTED_VIDEO = (
     f"a file of that id ({', '.join(VIDEO_EXTENSIONS[:6])} …) or a folder of that name with pictures "
     "<name>_000.jpg, <name>_001.jpg, …"
@@ -103,9 +121,7 @@ def list_files(folder: str | Path) -> list[Path]:
         FileNotFoundError: `folder` is not a folder.
     """
     if not Path(folder).is_dir():
-        raise FileNotFoundError(
-            f"No folder {str(folder)!r}: expected the folder that holds videos and annotations."
-        )
+        raise FileNotFoundError(f"No folder {str(folder)!r}: expected the folder that holds videos and annotations.")
     files = []
     for root, folders, names in os.walk(Path(folder).absolute(), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .caption_store import CaptionStore
-from .part_store import FACTS
-from .records import is_blank
-from .retrieval_datasets import BENCHMARKS, available_splits, read_clips
-from .shards import count_clips, find_shards
+from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips
+from hf_videolang.data.records import is_blank
+from hf_videolang.data.shards.open_shards import count_clips, find_shards
+from hf_videolang.data.stores.caption_store import CaptionStore
+from hf_videolang.data.stores.part_store import FACTS
 
 TEXT_COLUMNS = ("text", "caption", "captions", "subtitle", "subtitles", "sentence")
 TABLES = {".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}

@@ -16,8 +16,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .held_out import HELD_OUT_SHARE, hold_out_validation
-from .records import Clip, is_video, list_files, name_some, segment_id
+from hf_videolang.data.records import Clip, is_video, list_files, name_some, segment_id
+from hf_videolang.data.validation_split import HELD_OUT_SHARE, hold_out_validation
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
         )
     places = Counter(file.parent for file in metadata)
     if max(places.values()) > 1:
-        raise ValueError(
-            f"{max(places, key=places.__getitem__)} has more than one metadata file; keep one of them."
-        )
+        raise ValueError(f"{max(places, key=places.__getitem__)} has more than one metadata file; keep one of them.")
 
     splits: dict[str, dict[tuple, Clip]] = defaultdict(dict)
     for file in metadata:
@@ -91,9 +89,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
                 known.captions += clip.captions
     if "" in splits and len(splits) > 1:
         without = name_some([clip.video_id for clip in splits[""].values()])
-        raise ValueError(
-            f"{folder}: some rows have a split and others have none ({without}). Give every row one."
-        )
+        raise ValueError(f"{folder}: some rows have a split and others have none ({without}). Give every row one.")
 
     _keep_suffixes([clip for found in splits.values() for clip in found.values()])
     clips = {split or "train": _name_segments(list(found.values())) for split, found in splits.items()}
@@ -102,9 +98,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
         if held_out:
             clips["validation"] = held_out
             share, count = round(100 * HELD_OUT_SHARE), len(held_out)
-            logger.info(
-                "%s has no validation split: %d %% of train (%d clips) are held out.", folder, share, count
-            )
+            logger.info("%s has no validation split: %d %% of train (%d clips) are held out.", folder, share, count)
     named = {os.path.normpath(path) for found in splits.values() for path, *_ in found}
     return VideoFolder(clips, metadata, [video for video in videos if os.path.normpath(video) not in named])
 

@@ -6,10 +6,9 @@ from typing import cast
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from yaml import YAMLError
 
-from hf_videolang.data.whole_files import whole_file
-
-from .evaluation_results import add_evaluation
-from .model_card import write_model_card
+from hf_videolang.atomic_files import whole_file
+from hf_videolang.hub.evaluation_results import add_evaluation
+from hf_videolang.hub.model_card import write_model_card
 
 
 def load_card(model: str | Path) -> ModelCard | None:

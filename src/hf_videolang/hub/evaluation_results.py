@@ -79,12 +79,8 @@ def add_evaluation(
             for key, value in metrics.items():
                 recall = re.fullmatch(r"R(\d+)", key)
                 if not recall and key not in METRICS:
-                    raise ValueError(
-                        f"metric {key!r} has no place in the card; expected R<k>, {', '.join(METRICS)}."
-                    )
-                metric_type, metric_name = (
-                    (f"recall_at_{recall[1]}", f"R@{recall[1]}") if recall else METRICS[key]
-                )
+                    raise ValueError(f"metric {key!r} has no place in the card; expected R<k>, {', '.join(METRICS)}.")
+                metric_type, metric_name = (f"recall_at_{recall[1]}", f"R@{recall[1]}") if recall else METRICS[key]
                 kept.append(
                     EvalResult(
                         task_type=f"{direction.replace('_', '-')}-retrieval",

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .evaluation_results import measured_results
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "cards"
 TAGS = ["hf_videolang", "clip-vip", "video-text-retrieval", "arxiv:2209.06430"]
 SUMMARIES = {
     "proxy": "CLIP with video proxy tokens: a few extra tokens attend to all frames and carry time, each patch "
@@ -51,12 +51,10 @@ def build_model_card(
     Raises:
         ValueError: there is no card for this `model_type`.
     """
-    template = TEMPLATES / f"{config.model_type}_card.md"
+    template = TEMPLATES / f"{config.model_type}.md"
     if not template.exists():
-        known = sorted(path.name.removesuffix("_card.md") for path in TEMPLATES.glob("*_card.md"))
-        raise ValueError(
-            f"there is no model card for the model type {config.model_type!r}; there are {known}."
-        )
+        known = sorted(path.stem for path in TEMPLATES.glob("*.md"))
+        raise ValueError(f"there is no model card for the model type {config.model_type!r}; there are {known}.")
     data = ModelCardData(
         language="en",
         library_name="transformers",
@@ -129,9 +127,7 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
     local = os.path.isdir(start)  # of which a reader can use the name, not the path
     origin = "Trained"
     if start:
-        origin = (
-            f"Fine-tuned from `{Path(start).resolve().name if local else start}`{' (a local folder)' * local}"
-        )
+        origin = f"Fine-tuned from `{Path(start).resolve().name if local else start}`{' (a local folder)' * local}"
     where = f" on {summary.dataset}" if isinstance(summary.dataset, str) else ""
     return write_model_card(
         trainer.args.output_dir,

@@ -28,6 +28,4 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
         )
     api = HfApi()
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    return api.upload_folder(
-        repo_id=repo_id, folder_path=folder, commit_message=f"Upload {folder.name}"
-    ).commit_url
+    return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {folder.name}").commit_url

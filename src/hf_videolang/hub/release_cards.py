@@ -38,9 +38,7 @@ def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
     cards = {}
     for size, model in facts["sizes"].items():
         base_model = f"{facts['organisation']}/clip-vip-{size}"
-        zero_shot = [
-            ["MSR-VTT 1k-A, zero-shot, model of one epoch; 12 frames", "raw", *facts["zero_shot"][size]]
-        ]
+        zero_shot = [["MSR-VTT 1k-A, zero-shot, model of one epoch; 12 frames", "raw", *facts["zero_shot"][size]]]
         cards[f"clip-vip-{size}"] = _card(
             facts,
             model,
@@ -57,7 +55,7 @@ def release_cards(facts: dict[str, Any]) -> dict[str, ModelCard]:
         for dataset, task in facts["finetuned"].items():
             chosen = {**task, "epochs": task["epochs"][size], "max_length": task["max_length"][size]}
             chosen["note"] = f", {task['note'][size]}" if size in task.get("note", {}) else ""
-            chosen["recipe"] = f"{dataset}_clip_vip_{size}"
+            chosen["recipe"] = f"clip_vip/{dataset}_{size}"
             chosen["validation"] = f", {task['validation']}" if "validation" in task else ""
             rows = [[task["protocol"], post, *values] for post, values in task["results"][size].items()]
             reported = _reported(rows, facts["evidence"], f"{base_model}-{dataset}", task["dataset"])

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .load_model import errors_naming
+from hf_videolang.hub.loading import errors_naming
 
 # What these models were trained to be asked; BLIP, GIT and image encoder-decoders caption without a question.
 PROMPTS = {"florence2": "<CAPTION>", "paligemma": "<image>caption en", "kosmos-2": "An image of"}
@@ -54,9 +54,7 @@ class CaptionerInputs:
         self.is_chat = False
         if kind == "vision-encoder-decoder":  # such as ViT-GPT2: no processor, only its two halves
             if prompt is not None:
-                raise ValueError(
-                    f"{model} is an image encoder with a decoder, which takes no prompt; leave it out."
-                )
+                raise ValueError(f"{model} is an image encoder with a decoder, which takes no prompt; leave it out.")
             self.image_processor = AutoImageProcessor.from_pretrained(model, **options)
             self.tokenizer = AutoTokenizer.from_pretrained(model, **options)
         else:
@@ -90,8 +88,7 @@ class CaptionerInputs:
             return dict(self.processor(images=list(pictures), return_tensors="pt", **text))
         question = {"type": "text", "text": self.prompt}
         chats = [
-            [{"role": "user", "content": [{"type": "image", "image": picture}, question]}]
-            for picture in pictures
+            [{"role": "user", "content": [{"type": "image", "image": picture}, question]}] for picture in pictures
         ]
         return dict(
             self.processor.apply_chat_template(
@@ -109,10 +106,7 @@ class CaptionerInputs:
         asked = inputs.get("input_ids")
         if asked is not None and torch.equal(generated[:, : asked.shape[1]], asked):
             generated = generated[:, asked.shape[1] :]
-        lines = [
-            " ".join(text.split())
-            for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        ]
+        lines = [" ".join(text.split()) for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
         begun = (self.prompt or "").casefold()  # some models repeat the words that they complete
         return [line[len(begun) :].strip() if line.casefold().startswith(begun) else line for line in lines]
 

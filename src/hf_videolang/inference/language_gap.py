@@ -32,12 +32,11 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from hf_videolang.atomic_files import whole_file
 from hf_videolang.data.text_collections import read_texts
-from hf_videolang.data.whole_files import whole_file
+from hf_videolang.hub.loading import errors_naming
+from hf_videolang.hub.model_version import model_version
 from hf_videolang.metrics.language_gap import Average, language_gap
-
-from .load_model import errors_naming
-from .model_version import model_version
 
 COLOURS = ("#0072B2", "#E69F00")  # of Okabe and Ito, told apart by colour-blind readers and in grey
 MARKERS = ("o", "^")
@@ -45,9 +44,7 @@ MARKERS = ("o", "^")
 
 def add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what to compare")
-    what.add_argument(
-        "--model", required=True, help="CLIP or CLIP-ViP, folder or Hub id; its text tower is used"
-    )
+    what.add_argument("--model", required=True, help="CLIP or CLIP-ViP, folder or Hub id; its text tower is used")
     what.add_argument(
         "--first", nargs="+", required=True, metavar="[NAME=]SOURCE", help="collections, e.g. of pre-training"
     )
@@ -55,9 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--second", nargs="+", required=True, metavar="[NAME=]SOURCE", help="collections, e.g. of benchmarks"
     )
     how = parser.add_argument_group("protocol")
-    how.add_argument(
-        "--samples", type=int, default=1000, help="texts of each collection (default: %(default)s)"
-    )
+    how.add_argument("--samples", type=int, default=1000, help="texts of each collection (default: %(default)s)")
     how.add_argument("--draws", type=int, default=10, help="times to draw them (default: %(default)s)")
     how.add_argument("--seed", type=int, default=0, help="of drawing and of K-means (default: %(default)s)")
     how.add_argument(
@@ -141,8 +136,7 @@ def main(args: Namespace) -> int:
         "NMI average": args.average,
     }
     collections = {
-        name: {"source": sources[name], "texts": len(texts[name]), "cut": tower.num_cut[name]}
-        for name in sources
+        name: {"source": sources[name], "texts": len(texts[name]), "cut": tower.num_cut[name]} for name in sources
     }
     results = {"settings": settings, "collections": collections, "pairs": [pair.facts() for pair in pairs]}
     with whole_file(args.output_dir / "gap.json") as temporary:
@@ -190,9 +184,7 @@ class TextTower:
             raise ValueError(f"{model} is a {config.model_type} model; expected clip or clip_vip.")
         loaded, facts = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
         if facts["missing_keys"]:
-            raise ValueError(
-                f"The checkpoint of {model} lacks {', '.join(sorted(facts['missing_keys'])[:5])}."
-            )
+            raise ValueError(f"The checkpoint of {model} lacks {', '.join(sorted(facts['missing_keys'])[:5])}.")
         use_gpu = torch.accelerator.is_available() and not cpu
         device = torch.accelerator.current_accelerator() if use_gpu else "cpu"
         self.model: Any = loaded.eval().to(device)
@@ -250,9 +242,7 @@ def plot_pair(pair: Pair, features: np.ndarray, clusters: np.ndarray, path: Path
         for cluster, marker in enumerate(MARKERS):
             chosen = points[(sources == source) & (clusters == cluster)]
             label = f"{name}, cluster {cluster + 1} ({len(chosen)})"
-            scatter.scatter(
-                *chosen.T, s=18, alpha=0.6, linewidths=0, c=COLOURS[source], marker=marker, label=label
-            )
+            scatter.scatter(*chosen.T, s=18, alpha=0.6, linewidths=0, c=COLOURS[source], marker=marker, label=label)
     scatter.set_title(f"Texts of draw 1: NMI {pair.nmi[0]:.3f}")
     scatter.set_xlabel(f"1st principal component ({shares[0]:.0%} of the variance)")
     scatter.set_ylabel(f"2nd principal component ({shares[1]:.0%})")

@@ -25,6 +25,4 @@ def dual_softmax_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) 
     """
     logits = scaled_similarities(video, text, logit_scale)
     # The softmax of logits.T over axis 0 is, transposed back, the softmax of logits over axis 1.
-    return matching_cross_entropy(logits * logits.softmax(0)) + matching_cross_entropy(
-        (logits * logits.softmax(1)).T
-    )
+    return matching_cross_entropy(logits * logits.softmax(0)) + matching_cross_entropy((logits * logits.softmax(1)).T)

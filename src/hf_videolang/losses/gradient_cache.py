@@ -90,9 +90,7 @@ def backward_in_chunks(
         last = i == starts[-1]
         with nullcontext() if last else no_sync():
             random_state.restore()
-            pairs = [
-                (part, grad[i : i + chunk_size]) for part, grad in zip(encode(chunk), cache, strict=True)
-            ]
+            pairs = [(part, grad[i : i + chunk_size]) for part, grad in zip(encode(chunk), cache, strict=True)]
             pairs += zip(own, own_gradients, strict=True) if last else ()
             backward(sum((tensor * gradient).sum() for tensor, gradient in pairs))
     return value.detach()

@@ -35,7 +35,7 @@ def metric_path(name: str) -> str:
         ValueError: there is no such metric; the message lists those there are.
     """
     here = Path(__file__).parent
-    if not (here / name / f"{name}.py").is_file():
-        known = sorted(file.parent.name for file in here.glob("*/*.py") if file.stem == file.parent.name)
+    if not (here / f"{name}_for_evaluate.py").is_file():
+        known = sorted(file.stem.removesuffix("_for_evaluate") for file in here.glob("*_for_evaluate.py"))
         raise ValueError(f"there is no evaluate metric {name!r}; known: {', '.join(known)}.")
-    return str(here / name)
+    return str(here / f"{name}_for_evaluate.py")

@@ -31,9 +31,7 @@ def _best_of(matches: np.ndarray, candidates: int, recall_at: Sequence[int]) -> 
     numbers, queries = np.unique(matches, return_counts=True)
     ranks = np.arange(candidates)
     # P(best rank > r) for r = 1 … candidates: none of the first r places holds one of the m matches.
-    missed = np.stack(
-        [np.cumprod(np.maximum(candidates - m - ranks, 0) / (candidates - ranks)) for m in numbers]
-    )
+    missed = np.stack([np.cumprod(np.maximum(candidates - m - ranks, 0) / (candidates - ranks)) for m in numbers])
     found = 1 - queries @ missed / queries.sum()
     lower = np.argmax(found > 0.5 - 1e-9) + 1
     upper = np.argmax(found > 0.5 + 1e-9) + 1

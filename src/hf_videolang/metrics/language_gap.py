@@ -39,9 +39,7 @@ def language_gap(
         from sklearn.cluster import KMeans
         from sklearn.metrics import normalized_mutual_info_score
     except ImportError as error:
-        raise ImportError(
-            "The language gap needs scikit-learn: pip install 'hf_videolang[language-gap]'"
-        ) from error
+        raise ImportError("The language gap needs scikit-learn: pip install 'hf_videolang[language-gap]'") from error
     if first.ndim != 2 or first.shape[1:] != second.shape[1:] or not len(first) or not len(second):
         raise ValueError(
             f"features have the shapes {list(first.shape)} and {list(second.shape)}; expected [texts, dim] twice, "

@@ -6,9 +6,7 @@ from torch import Tensor
 from .retrieval import Similarity
 
 
-def querybank_norm(
-    similarity: Similarity, querybank_similarity: Similarity, k: int = 1, beta: float = 20.0
-) -> Tensor:
+def querybank_norm(similarity: Similarity, querybank_similarity: Similarity, k: int = 1, beta: float = 20.0) -> Tensor:
     """
     Hold back "hub" videos that too many queries like, judged by a bank of training queries, not by the test queries.
 

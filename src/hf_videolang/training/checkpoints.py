@@ -6,7 +6,7 @@ from zipfile import is_zipfile
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerState, TrainingArguments
 
-from .recipe_arguments import RecipeError
+from hf_videolang.training.recipes import RecipeError
 
 
 def choose_checkpoint(args: TrainingArguments) -> str | None:

@@ -54,34 +54,53 @@ class ContrastiveTrainingArguments(TrainingArguments):
 
     _argument_group_name = "training"
     _help_only: ClassVar[tuple[str, ...]] = (
-        "output_dir", "gradient_cache_chunk_size", "lr_multiplier", "lr_multiplier_name", "max_logit_scale",
-        "on_broken_video", "learning_rate", "weight_decay", "num_train_epochs", "max_steps", "warmup_steps",
-        "lr_scheduler_type", "max_grad_norm", "per_device_train_batch_size", "per_device_eval_batch_size",
-        "gradient_accumulation_steps", "checkpoint_activations", "bf16", "fp16", "torch_compile", "use_cpu", "seed",
-        "eval_steps", "save_steps", "save_total_limit", "logging_steps", "dataloader_num_workers", "report_to",
-        "resume_from_checkpoint", "push_to_hub", "hub_model_id",
-    )  # fmt: skip
+        "output_dir",
+        "gradient_cache_chunk_size",
+        "lr_multiplier",
+        "lr_multiplier_name",
+        "max_logit_scale",
+        "on_broken_video",
+        "learning_rate",
+        "weight_decay",
+        "num_train_epochs",
+        "max_steps",
+        "warmup_steps",
+        "lr_scheduler_type",
+        "max_grad_norm",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+        "checkpoint_activations",
+        "bf16",
+        "fp16",
+        "torch_compile",
+        "use_cpu",
+        "seed",
+        "eval_steps",
+        "save_steps",
+        "save_total_limit",
+        "logging_steps",
+        "dataloader_num_workers",
+        "report_to",
+        "resume_from_checkpoint",
+        "push_to_hub",
+        "hub_model_id",
+    )
 
     gradient_cache_chunk_size: int | None = option(
         None, "rows of a batch encoded at once: a large batch in little memory, for one more forward pass"
     )
-    lr_multiplier: float = option(
-        1.0, "factor on the learning rate of the parameters named by lr_multiplier_name"
-    )
+    lr_multiplier: float = option(1.0, "factor on the learning rate of the parameters named by lr_multiplier_name")
     lr_multiplier_name: str = option("", "part of the names of those parameters, e.g. logit_scale")
     max_logit_scale: float = option(math.log(200), "logit_scale is kept in [0, this]")
     on_broken_video: Literal["raise", "replace", "skip"] = option(
         "raise", "what to do in training with a video that does not decode"
     )
-    checkpoint_activations: bool = option(
-        False, "recompute activations in the backward pass: less memory, slower"
-    )
+    checkpoint_activations: bool = option(False, "recompute activations in the backward pass: less memory, slower")
 
     adam_beta2: float = option(0.98, "beta2 of AdamW")
     adam_epsilon: float = option(1e-6, "epsilon of AdamW")
-    lr_scheduler_type: str = option(
-        "cosine", "cosine, linear, inverse_sqrt, constant or another of the Trainer's"
-    )
+    lr_scheduler_type: str = option("cosine", "cosine, linear, inverse_sqrt, constant or another of the Trainer's")
     warmup_steps: float = option(0.01, "updates of linear warm-up; below 1 a share of all")
     gradient_accumulation_steps: int = option(1, "batches averaged for one update; adds no negatives")
     per_device_train_batch_size: int = option(16, "pairs a process; the global batch gives the negatives")
@@ -111,9 +130,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
                 there,
             )
         if self.remove_unused_columns:
-            raise ValueError(
-                "remove_unused_columns must be false: the collator needs the columns of the records."
-            )
+            raise ValueError("remove_unused_columns must be false: the collator needs the columns of the records.")
         for key in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
@@ -138,9 +155,7 @@ class ContrastiveTrainingArguments(TrainingArguments):
                 "its epochs. gradient_cache_chunk_size fits any batch into memory."
             )
         if self.label_smoothing_factor:
-            raise ValueError(
-                "label_smoothing_factor must be 0: the losses have no labels, it would do nothing."
-            )
+            raise ValueError("label_smoothing_factor must be 0: the losses have no labels, it would do nothing.")
         if self.gradient_cache_chunk_size is not None and self.gradient_cache_chunk_size < 1:
             raise ValueError(
                 f"gradient_cache_chunk_size is {self.gradient_cache_chunk_size}; expected at least 1 row, or leave it "

@@ -13,19 +13,18 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from hf_videolang.hub.evaluated_card import write_evaluation
-from hf_videolang.hub.model_card import write_training_card
-from hf_videolang.inference.retrieval_evaluation import (
+from hf_videolang.evaluation.retrieval import (
     Scores,
     encode_pairs,
     evaluation_loader,
     flat_metrics,
     score_similarity,
 )
+from hf_videolang.hub.evaluated_card import write_evaluation
+from hf_videolang.hub.model_card import write_training_card
 from hf_videolang.losses import backward_in_chunks, gather_features
-
-from .contrastive_arguments import ContrastiveTrainingArguments
-from .optimization import NO_DECAY, DecayLastAdamW, learning_rate_scheduler, parameter_groups
+from hf_videolang.training.contrastive_arguments import ContrastiveTrainingArguments
+from hf_videolang.training.optimization import NO_DECAY, DecayLastAdamW, learning_rate_scheduler, parameter_groups
 
 # The Trainer's names of the schedules that the original has, too.
 SCHEDULES = {
@@ -125,9 +124,7 @@ class ContrastiveTrainer(Trainer):
             if plugin.mixed_precision_policy is not None:
                 # Gradients of chunks and of processes are added up in this type. Accelerate takes the half precision of
                 # the forward pass, in which a long sum no longer sees its next term.
-                plugin.mixed_precision_policy = replace(
-                    plugin.mixed_precision_policy, reduce_dtype=torch.float32
-                )
+                plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
 
     def _check_metric_for_best_model(self) -> None:
         """The Trainer would miss it in the first evaluation, which may be hours away."""

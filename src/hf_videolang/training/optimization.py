@@ -222,9 +222,7 @@ def learning_rate_at(
         warmup_steps = int(warmup * num_training_steps if warmup < 1 else warmup)
         factor = SCHEDULES[schedule](step, num_training_steps, warmup_steps)
     else:
-        raise ValueError(
-            f"schedule is {schedule!r}; expected one of {', '.join([*SCHEDULES, 'multi_step'])}."
-        )
+        raise ValueError(f"schedule is {schedule!r}; expected one of {', '.join([*SCHEDULES, 'multi_step'])}.")
     rate = learning_rate * factor
     return rate if rate > 0 else LOWEST_LEARNING_RATE
 

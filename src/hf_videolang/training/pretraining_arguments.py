@@ -14,9 +14,7 @@ class PretrainingArguments:
     _argument_group_name = "model and data"
     _required = ("model", "sources")
 
-    model: str | None = option(
-        None, "model folder or Hub id to start from; conversion/ makes one of CLIP's weights"
-    )
+    model: str | None = option(None, "model folder or Hub id to start from; conversion/ makes one of CLIP's weights")
     freeze_text_model: bool = option(False, "train no weight of the text tower")
     freeze_text_projection: bool = option(False, "do not train the text projection either")
     sources: dict | str | None = field(
@@ -35,12 +33,8 @@ class PretrainingArguments:
             "nothing but with load_best_model_at_end and metric_for_best_model: NAME_text_to_video_R1"
         },
     )
-    num_frames: int | None = option(
-        None, "frames of a clip; the model's own when not given. Saved with the model"
-    )
-    max_length: int | None = option(
-        None, "tokens of a text, at most 77; the model's own when not given. Saved"
-    )
+    num_frames: int | None = option(None, "frames of a clip; the model's own when not given. Saved with the model")
+    max_length: int | None = option(None, "tokens of a text, at most 77; the model's own when not given. Saved")
 
     def __post_init__(self):
         self.sources = _mapping("sources", self.sources)
@@ -82,8 +76,12 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
     """
 
     _help_only = (
-        "loss", "video_text", "on_missing_text", "stop_at_step", *ContrastiveTrainingArguments._help_only,
-    )  # fmt: skip
+        "loss",
+        "video_text",
+        "on_missing_text",
+        "stop_at_step",
+        *ContrastiveTrainingArguments._help_only,
+    )
 
     loss: str = option("vsc_fc", "vs_fc, vs_vc, vs_vc_fc, vsc, vsc_fc, joint or contrastive (no captions)")
     video_text: Literal["subtitle", "caption", "caption_and_subtitle", "either"] = option(

@@ -12,13 +12,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from hf_videolang.data.pretraining_collator import PretrainingCollator
-from hf_videolang.data.pretraining_order import PretrainingOrder
-from hf_videolang.data.pretraining_sources import PretrainingSource
+from hf_videolang.data.pretraining.omnisource import PretrainingCollator
+from hf_videolang.data.pretraining.order import PretrainingOrder
+from hf_videolang.data.pretraining.sources import PretrainingSource
 from hf_videolang.losses import OMNISOURCE_LOSSES, contrastive_loss
-
-from .contrastive_trainer import ContrastiveTrainer
-from .pretraining_arguments import PretrainingTrainingArguments
+from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
+from hf_videolang.training.pretraining_arguments import PretrainingTrainingArguments
 
 LOSSES: dict[str, Callable[..., Tensor]] = {**OMNISOURCE_LOSSES, "contrastive": contrastive_loss}
 
@@ -58,9 +57,7 @@ class PretrainingTrainer(ContrastiveTrainer):
             raise ValueError(f"loss is {args.loss!r}; expected one of {', '.join(LOSSES)}.")
         self.loss_function = LOSSES[args.loss]
         # Its arguments say what is encoded: (video, subtitle, frame, caption) or fewer.
-        self.features = [
-            name for name in inspect.signature(self.loss_function).parameters if name != "logit_scale"
-        ]
+        self.features = [name for name in inspect.signature(self.loss_function).parameters if name != "logit_scale"]
         order = PretrainingOrder(
             {source.name: source.lengths for source in sources},
             {source.name: source.ratio for source in sources},

@@ -29,12 +29,8 @@ class RetrievalArguments:
         "authors did (by R@1 after DSL): it reports the best of many looks at the test set. 'none': the last one",
     )
     test: bool = option(True, "evaluate the chosen checkpoint on the test split; without one a note says so")
-    num_frames: int | None = option(
-        None, "frames of a clip; the model's own when not given. Saved with the model"
-    )
-    max_length: int | None = option(
-        None, "tokens of a text, at most 77; the model's own when not given. Saved"
-    )
+    num_frames: int | None = option(None, "frames of a clip; the model's own when not given. Saved with the model")
+    max_length: int | None = option(None, "tokens of a text, at most 77; the model's own when not given. Saved")
 
 
 @dataclass
@@ -68,9 +64,7 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
         default=None, metadata={"help": 'further arguments of the loss, e.g. {"num_negatives": 5}'}
     )
 
-    frame_cache_dir: str | None = option(
-        None, "folder on a fast disk that keeps decoded frames for later epochs"
-    )
+    frame_cache_dir: str | None = option(None, "folder on a fast disk that keeps decoded frames for later epochs")
     frame_cache_gigabytes: float = option(100.0, "what it may take")
     frame_cache_draws: int = option(
         1, "epochs that draw other frames before the first draw comes again; the cache pays from then on"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_videolang.data.collators import RetrievalCollator
+from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.losses import (
     contrastive_loss,
@@ -17,9 +17,8 @@ from hf_videolang.losses import (
     hard_negative_loss,
     ranking_loss,
 )
-
-from .contrastive_trainer import ContrastiveTrainer
-from .retrieval_arguments import RetrievalTrainingArguments
+from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
+from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "contrastive": contrastive_loss,

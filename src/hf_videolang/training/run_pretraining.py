@@ -6,7 +6,7 @@ One GPU, or the CPU of a laptop, on tar or Parquet shards (hf-videolang data sha
 
 Many GPUs (YAMLs for cpu, single_gpu, multi_gpu, fsdp2 and multi_node: hf_videolang/recipes/accelerate):
     accelerate launch --config_file multi_node.yaml -m hf_videolang.training.run_pretraining \\
-        pretrain_clip_vip_b32.yaml --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
+        clip_vip/pretraining_b32.yaml --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
 
 Go on after a kill, from the last complete checkpoint and at the very clip (same sources, same global batch):
     ... the same command with --resume_from_checkpoint true
@@ -21,15 +21,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.data.pretraining_collator import MissingTextError
-from hf_videolang.data.pretraining_sources import open_sources
-from hf_videolang.data.retrieval_datasets import BENCHMARKS, load_retrieval_dataset
-from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.data.load_dataset import BENCHMARKS, load_retrieval_dataset
+from hf_videolang.data.pretraining.omnisource import MissingTextError
+from hf_videolang.data.pretraining.sources import open_sources
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.command import Data, end_process, evaluate_and_finish, run_command
 from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
 from hf_videolang.training.pretraining_trainer import PretrainingTrainer
-from hf_videolang.training.recipe_arguments import parse_recipe
+from hf_videolang.training.recipes import parse_recipe
+from hf_videolang.training.run import Data, end_process, evaluate_and_finish, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,9 +110,7 @@ def load_evaluation_sets(settings: Any) -> Data:
         known = {"dataset", "data_dir", "split"}
         if not isinstance(given, Mapping) or "dataset" not in given or not set(given) <= known:
             raise ValueError(_expected(given))
-        data[name] = load_retrieval_dataset(
-            given["dataset"], given.get("data_dir"), given.get("split", "test")
-        )
+        data[name] = load_retrieval_dataset(given["dataset"], given.get("data_dir"), given.get("split", "test"))
     return data
 
 

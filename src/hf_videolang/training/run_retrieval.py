@@ -6,7 +6,7 @@ One GPU, or the CPU of a laptop:
 
 All GPUs of a machine (YAMLs for cpu, single_gpu, multi_gpu, fsdp2 and multi_node: hf_videolang/recipes/accelerate):
     accelerate launch --config_file multi_gpu.yaml -m hf_videolang.training.run_retrieval \\
-        msrvtt_clip_vip_b16.yaml --model clip-vip-b16 --data_dir /data/msrvtt --output_dir runs/msrvtt
+        clip_vip/msrvtt_b16.yaml --model clip-vip-b16 --data_dir /data/msrvtt --output_dir runs/msrvtt
 
 Go on after a kill, from the last complete checkpoint:
     ... the same command with --resume_from_checkpoint true
@@ -19,13 +19,13 @@ recipe.yaml and the history of the run (trainer_state.json).
 from collections.abc import Mapping
 from typing import Any
 
-from hf_videolang.data.retrieval_datasets import available_splits, load_retrieval_dataset
-from hf_videolang.inference.load_model import load_model_and_processor
+from hf_videolang.data.load_dataset import available_splits, load_retrieval_dataset
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.command import Data, end_process, evaluate_and_finish, run_command
-from hf_videolang.training.recipe_arguments import RecipeError, parse_recipe
+from hf_videolang.training.recipes import RecipeError, parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
+from hf_videolang.training.run import Data, end_process, evaluate_and_finish, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,10 +56,7 @@ def set_up(
         arguments.test = False
         notes = ["note: the data set has no test split; the chosen checkpoint is not evaluated on one."]
     splits = {arguments.train_split, *reported_splits(arguments)}
-    data = {
-        split: load_retrieval_dataset(arguments.dataset, arguments.data_dir, split)
-        for split in sorted(splits)
-    }
+    data = {split: load_retrieval_dataset(arguments.dataset, arguments.data_dir, split) for split in sorted(splits)}
     trainer = RetrievalTrainer(
         model,
         training_args,

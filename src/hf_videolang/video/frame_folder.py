@@ -94,9 +94,7 @@ class FrameFolderStream:
                 try:
                     ImageOps.exif_transpose(image, in_place=True)
                     picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-                except (
-                    Exception
-                ) as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
+                except Exception as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
                     raise self._broken(number, error) from error
             height, width, _ = picture.shape
             if (width, height) != (self.info.width, self.info.height):

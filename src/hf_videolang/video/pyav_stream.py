@@ -100,9 +100,7 @@ class PyAVStream(VideoStream):
         """
         decoder = self._stream.codec_context
         for packet in self._container.demux(self._stream):
-            is_wanted = (
-                self._wanted is None or packet.pts is None or self._seconds(packet.pts) in self._wanted
-            )
+            is_wanted = self._wanted is None or packet.pts is None or self._seconds(packet.pts) in self._wanted
             decoder.skip_frame = "DEFAULT" if is_wanted or is_reference(packet) else "NONREF"
             for frame in packet.decode():
                 if self._wanted is not None and frame.is_corrupt:

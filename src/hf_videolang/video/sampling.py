@@ -5,9 +5,7 @@ from typing import Literal
 import numpy as np
 
 
-def uniform_indices(
-    total_frames: int, num_frames: int, generator: np.random.RandomState | None = None
-) -> np.ndarray:
+def uniform_indices(total_frames: int, num_frames: int, generator: np.random.RandomState | None = None) -> np.ndarray:
     """
     `num_frames` positions spread evenly from the first frame to the last; a clip with fewer frames repeats some.
 
@@ -30,9 +28,7 @@ def uniform_indices(
     first, last = 0, total_frames - 1
     if generator is not None:
         if num_frames == 1:
-            raise ValueError(
-                "num_frames is 1, but jitter needs at least 2 frames; sample one frame without it."
-            )
+            raise ValueError("num_frames is 1, but jitter needs at least 2 frames; sample one frame without it.")
         step = total_frames // (num_frames - 1)
         first, last = generator.randint(step + 1), last - step + generator.randint(step + 1)
     return np.linspace(first, last, num_frames).astype(np.int64).clip(0, total_frames - 1)
@@ -76,9 +72,7 @@ def interval_indices(
     """
     _check_counts(total_frames, num_frames)
     if frame_interval < 1 or num_clips < 1:
-        raise ValueError(
-            f"frame_interval is {frame_interval} and num_clips is {num_clips}; both must be at least 1."
-        )
+        raise ValueError(f"frame_interval is {frame_interval} and num_clips is {num_clips}; both must be at least 1.")
     num_starts = total_frames - num_frames * frame_interval + 1
     if generator is not None and random_start:
         starts = _random_starts(total_frames, num_starts, num_clips, keep_tail, generator)

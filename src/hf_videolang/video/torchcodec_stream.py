@@ -70,13 +70,9 @@ def _import_decoders() -> Any:
     try:  # transformers asks for packages that remote code imports outside of `try`, even in functions
         import torchcodec.decoders
     except ImportError as error:
-        raise ImportError(
-            f"decoding with torchcodec needs `pip install 'torchcodec>=0.17'`: {error}"
-        ) from error
+        raise ImportError(f"decoding with torchcodec needs `pip install 'torchcodec>=0.17'`: {error}") from error
     if not hasattr(torchcodec.decoders, "Demuxer"):
-        raise ImportError(
-            f"torchcodec {torchcodec.__version__} is too old; `pip install 'torchcodec>=0.17'`."
-        )
+        raise ImportError(f"torchcodec {torchcodec.__version__} is too old; `pip install 'torchcodec>=0.17'`.")
     return torchcodec.decoders
 
 

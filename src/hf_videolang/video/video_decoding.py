@@ -165,9 +165,7 @@ def _segment(stream: Stream, start: float | None, end: float | None) -> tuple[in
         shown = int(np.searchsorted(times, start + close, side="right")) - 1
         return shown, shown + 1
     if first >= stop:
-        wanted = (
-            f"between {'its start' if start is None else start} and {'its end' if end is None else end} s"
-        )
+        wanted = f"between {'its start' if start is None else start} and {'its end' if end is None else end} s"
         span = f"it runs from {times[0]:.3f} to {finish:.3f} s"
         raise VideoDecodingError(stream.name, f"no frame lies {wanted}; {span}")
     return first, stop
@@ -175,9 +173,7 @@ def _segment(stream: Stream, start: float | None, end: float | None) -> tuple[in
 
 def _checked(number: int, num_frames: int, name: str) -> int:
     if not 0 <= number < num_frames:
-        raise IndexError(
-            f"frame {number} was selected; {name} has frames 0 to {num_frames - 1} in the segment."
-        )
+        raise IndexError(f"frame {number} was selected; {name} has frames 0 to {num_frames - 1} in the segment.")
     return number
 
 
@@ -190,9 +186,7 @@ def _read_frames(stream: Stream, indices: list[int]) -> torch.Tensor:
             height, width, _ = picture.shape
             at = None if stream.timestamps is None else float(stream.timestamps[numbers[row]])
             before = f"{stream.info.width}x{stream.info.height}"
-            raise VideoDecodingError(
-                stream.name, f"its picture changes from {before} to {width}x{height}", at
-            )
+            raise VideoDecodingError(stream.name, f"its picture changes from {before} to {width}x{height}", at)
         frames[row] = picture
     if indices != numbers.tolist():
         frames = frames[places]

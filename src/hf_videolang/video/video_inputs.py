@@ -94,9 +94,7 @@ def holds_frames(video: Any) -> bool:
     return isinstance(video, (list, tuple, np.ndarray, torch.Tensor))
 
 
-def select_frames(
-    video: Any, sample: SampleFrames | None, given: Mapping | None
-) -> tuple[Any, VideoMetadata]:
+def select_frames(video: Any, sample: SampleFrames | None, given: Mapping | None) -> tuple[Any, VideoMetadata]:
     """
     The sampled frames of a video in memory, still in their own layout, and where they come from.
 
@@ -115,9 +113,7 @@ def select_frames(
     frames_per_second = None if known.fps is None else known.sampled_fps
     origin = range(len(video)) if known.frames_indices is None else known.frames_indices
     if len(origin) != len(video):
-        raise ValueError(
-            f"video_metadata names {len(origin)} frames_indices for a video of {len(video)} frames."
-        )
+        raise ValueError(f"video_metadata names {len(origin)} frames_indices for a video of {len(video)} frames.")
     indices: Sequence[int] = range(len(video))
     if sample is not None:
         indices = sample(VideoMetadata(total_num_frames=len(video), fps=frames_per_second))
@@ -211,11 +207,7 @@ def _picture_to_tensor(picture: Any, data_format: str | None) -> torch.Tensor:
 
 def _to_tensor(array: Any) -> torch.Tensor:
     # copies only what torch cannot share: negative strides, read-only memory
-    return (
-        array
-        if isinstance(array, torch.Tensor)
-        else torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    )
+    return array if isinstance(array, torch.Tensor) else torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _to_rgb(frames: torch.Tensor, data_format: str | None) -> torch.Tensor:

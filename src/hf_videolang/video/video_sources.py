@@ -28,9 +28,7 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
     """
     is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
     if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):
-        raise TypeError(
-            f"{type(source).__name__} is no video source; pass a path, URL, bytes or a binary file."
-        )
+        raise TypeError(f"{type(source).__name__} is no video source; pass a path, URL, bytes or a binary file.")
     is_url = isinstance(source, str) and source.lower().startswith(("http://", "https://"))
     if not (is_bytes or is_file or is_url):
         # Made absolute, so that FFmpeg cannot take a name like "concat:a|b" for one of its protocols.

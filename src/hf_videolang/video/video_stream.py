@@ -101,9 +101,7 @@ class VideoStream(ABC):
     def _number(self, seconds: float) -> int:
         number = self._numbers.get(seconds)
         if number is None:
-            raise VideoDecodingError(
-                self.name, f"no packet belongs to the frame at {seconds} s", self._reached
-            )
+            raise VideoDecodingError(self.name, f"no packet belongs to the frame at {seconds} s", self._reached)
         return number
 
     def _set_index(

@@ -17,7 +17,7 @@ from hf_videolang.models.clip_vip.modeling_clip_vip import (
     CLIPViPVisionModelWithProjection,
     QuickGELU,
 )
-from tests.common.tiny import tiny_config, tiny_inputs, tiny_model
+from tests.common.tiny.clip_vip import tiny_config, tiny_inputs, tiny_model
 from tests.models.clip_vip.dense_reference import allowed, encode_one_clip
 
 FUSIONS = ["proxy", "mean_pooling", "sequence_transformer", "full_attention"]
@@ -173,9 +173,7 @@ def test_a_missing_weight_is_an_error_or_takes_its_documented_value(tmp_path):
         "text_model.embeddings.token_embedding.weight": (0.0, 0.02),
     }
     for name, (mean, std) in documented.items():
-        save_file(
-            {key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors"
-        )
+        save_file({key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors")
         with pytest.raises(ValueError, match=name.replace(".", r"\.")):
             AutoModel.from_pretrained(tmp_path)
         model, info = CLIPViPModel.from_pretrained(tmp_path, output_loading_info=True)
@@ -256,9 +254,7 @@ def test_compiles_without_graph_break():
     masked = {**inputs, "video_attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])}
     with torch.no_grad():
         for kwargs in (inputs, masked):
-            torch.testing.assert_close(
-                compiled(**kwargs).logits_per_text, model(**kwargs).logits_per_text, **CLOSE
-            )
+            torch.testing.assert_close(compiled(**kwargs).logits_per_text, model(**kwargs).logits_per_text, **CLOSE)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -333,15 +329,11 @@ def test_device_map_with_offloading_to_disk(tmp_path):
     )
     assert offloaded.vision_model.embeddings.added_cls.is_meta
     with torch.no_grad():
-        torch.testing.assert_close(
-            offloaded(**inputs).logits_per_text, model(**inputs).logits_per_text, **CLOSE
-        )
+        torch.testing.assert_close(offloaded(**inputs).logits_per_text, model(**inputs).logits_per_text, **CLOSE)
     automatic = AutoModel.from_pretrained(tmp_path / "model", device_map="auto")
     with torch.no_grad():
         torch.testing.assert_close(
-            automatic(
-                **{key: value.to(automatic.device) for key, value in inputs.items()}
-            ).logits_per_text.cpu(),
+            automatic(**{key: value.to(automatic.device) for key, value in inputs.items()}).logits_per_text.cpu(),
             model(**inputs).logits_per_text,
             **CLOSE,
         )

@@ -12,7 +12,7 @@ from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import VideoDecodingError
-from tests.common.tiny import IMAGE_SIZE, NUM_FRAMES, tiny_processor, tiny_tokenizer
+from tests.common.tiny.clip_vip import IMAGE_SIZE, NUM_FRAMES, tiny_processor, tiny_tokenizer
 
 BEGIN, END = 512, 513
 REFUSED = "http://127.0.0.1:9/a.png"  # the port "discard", where nobody listens
@@ -115,9 +115,7 @@ def test_images_are_videos_of_one_frame(tmp_path):
     chosen = [picture, tmp_path / "picture.png", str(tmp_path / "picture.png"), array, array[None]]
     for images in [*chosen, [picture], array.transpose(2, 0, 1)]:
         assert torch.equal(processor(images=images)["pixel_values_videos"], expected)
-    batch = processor(
-        images=[picture, array], text="a", do_sample_frames=True, videos_kwargs={"antialias": True}
-    )
+    batch = processor(images=[picture, array], text="a", do_sample_frames=True, videos_kwargs={"antialias": True})
     assert batch["pixel_values_videos"].shape == (2, 1, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert not torch.equal(batch["pixel_values_videos"][:1], expected)
     assert batch["input_ids"].shape == (1, 77)

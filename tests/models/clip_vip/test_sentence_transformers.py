@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_videolang.data.moving_shapes import write_moving_shapes, write_video
-from tests.common.tiny import tiny_model, tiny_processor
+from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 
 pytest.importorskip("sentence_transformers", reason="needs the extra `embed`")
 

@@ -283,9 +283,7 @@ def test_a_picture_of_a_few_pixels_has_no_doubtful_layout(processor, tmp_path):
     with open_container(video) as container:
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert_same(pixels_of(processor, video), decoded, range(4))
-    assert_same(
-        pixels_of(processor, decoded[:, :4], input_data_format="channels_last"), decoded[:, :4], range(4)
-    )
+    assert_same(pixels_of(processor, decoded[:, :4], input_data_format="channels_last"), decoded[:, :4], range(4))
 
 
 def test_segment_in_seconds(processor, video, decoded):
@@ -426,9 +424,7 @@ def test_resize_takes_what_it_takes_in_transformers(processor):
 
 
 def test_the_default_dtype_does_not_matter(processor):
-    frames = torch.randint(
-        0, 256, (2, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    frames = torch.randint(0, 256, (2, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = processor([frames], num_frames=2, return_tensors="pt")["pixel_values_videos"]
     resizing._weights.cache_clear()
     torch.set_default_dtype(torch.float64)

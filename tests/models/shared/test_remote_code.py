@@ -113,9 +113,7 @@ def test_flattens_absolute_relative_late_and_nested_imports(tmp_path):
     assert set(code) == {"modeling_cat.py", "attention.py", "layers.py", "sampling.py", "decoding.py"}
     assert code["modeling_cat.py"] == ENTRY.replace(
         "from toy.video.sampling import (", "from .sampling import ("
-    ).replace("from ..shared.attention", "from .attention").replace(
-        "from toy.video.decoding", "from .decoding"
-    )
+    ).replace("from ..shared.attention", "from .attention").replace("from toy.video.decoding", "from .decoding")
 
     flat = tmp_path / "flat"
     flat.mkdir()

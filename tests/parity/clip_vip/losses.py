@@ -105,8 +105,7 @@ def loss_and_gradients(
         loss = loss_of(name, features, inputs["temp"], case.meta.get("fixed_parameters", {}).get(name, {}))
         loss.backward()
         gradients = {
-            key: torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-            for key, tensor in inputs.items()
+            key: torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for key, tensor in inputs.items()
         }
         return {"loss": loss.detach(), **gradients}
 
@@ -135,16 +134,12 @@ def float32_doubt(
     return doubt
 
 
-def assert_agrees(
-    got: Tensor, expected: Tensor, case: Case, quantity: str, doubt: Tensor, where: str
-) -> None:
+def assert_agrees(got: Tensor, expected: Tensor, case: Case, quantity: str, doubt: Tensor, where: str) -> None:
     """At the case's tolerance of `quantity` ("loss", "grad"), each element beyond float32's own `doubt`."""
     tolerances = case.tolerances
     off = (got.double() - expected.double()).abs() - doubt
     allowed = tolerances[f"{quantity}_atol"] + tolerances.get(f"{quantity}_rtol", 0.0) * expected.abs()
-    assert (off <= allowed).all(), (
-        f"{where} is off by up to {off.max():.3g} beyond float32; allowed {allowed}"
-    )
+    assert (off <= allowed).all(), f"{where} is off by up to {off.max():.3g} beyond float32; allowed {allowed}"
 
 
 def features_of(case: Case, prefix: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from hf_videolang.inference.retrieval_evaluation import encode_pairs
+from hf_videolang.evaluation.retrieval import encode_pairs
 from hf_videolang.metrics import dual_softmax, rank_metrics, retrieval_metrics, text_to_video_ranks
 from tests.parity.cases import Case
 
@@ -61,9 +61,7 @@ def our_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
     """
     batches = BatchSampler(SequentialSampler(range(num_items)), batch_size, drop_last=False)
     shares = [
-        torch.tensor(batch)
-        for rank in range(world_size)
-        for batch in BatchSamplerShard(batches, world_size, rank)
+        torch.tensor(batch) for rank in range(world_size) for batch in BatchSamplerShard(batches, world_size, rank)
     ]
     names = ("item", "video_index", "caption_index", "caption_video_index")
     everyone = SimpleNamespace(

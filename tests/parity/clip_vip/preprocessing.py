@@ -69,9 +69,7 @@ def check_tokenization(case: Case, tmp_path: Path) -> None:
         batch = processor(text=[row["text"] for row in rows])
         for row, input_ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
             assert input_ids.tolist() == row["input_ids"], row["text"]
-            assert mask.tolist() == [1] * row["num_tokens"] + [0] * (max_length - row["num_tokens"]), row[
-                "text"
-            ]
+            assert mask.tolist() == [1] * row["num_tokens"] + [0] * (max_length - row["num_tokens"]), row["text"]
 
 
 CHECKS = {

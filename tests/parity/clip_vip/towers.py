@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from conversion.convert_clip_vip import convert
+from hf_videolang.conversion.clip_vip.convert import convert
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from tests.parity.cases import Case
 from tests.parity.clip_vip.losses import loss_of
@@ -244,12 +244,8 @@ def check_comparator_seqtransformer(case: Case, tmp_path: Path) -> None:
     }
     # The reference system's other head reads the same file.
     mean_pooling = tmp_path / "mean_pooling.json"
-    mean_pooling.write_text(
-        json.dumps(json.loads(case.original_config.read_text()) | {"sim_header": "meanP"})
-    )
-    found["meanP/logits_text_by_video"] = load(case.checkpoint, mean_pooling)(
-        **texts(case), **clips
-    ).logits_per_text
+    mean_pooling.write_text(json.dumps(json.loads(case.original_config.read_text()) | {"sim_header": "meanP"}))
+    found["meanP/logits_text_by_video"] = load(case.checkpoint, mean_pooling)(**texts(case), **clips).logits_per_text
     for name, expected in case.expected.items():
         kind = "logits_atol" if "logits" in name else "features_atol"
         close(found[name], expected, case.tolerances[kind], name=name)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hf_videolang.data.held_out import hold_out_validation
+from hf_videolang.data.benchmarks.annotation_files import Annotation, AnnotationFiles
+from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.records import (
     Clip,
     RetrievalProtocol,
@@ -14,9 +15,7 @@ from hf_videolang.data.records import (
     segment_id,
     video_name,
 )
-
-from .annotation_files import Annotation, AnnotationFiles
-from .clip_vip_annotations import read_clip_vip_annotations
+from hf_videolang.data.validation_split import hold_out_validation
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT_SHARE = 0.05  # of a published training list that comes without validation

@@ -30,7 +30,11 @@ DIDEMO = AnnotatedBenchmark(
     name="didemo",
     sources={
         "train": SplitSource(
-            {"train_data.json": read_didemo}, ("*didemo*train*", "train"), ("train_list.txt",), videos=8392, captions=8392
+            {"train_data.json": read_didemo},
+            ("*didemo*train*", "train"),
+            ("train_list.txt",),
+            videos=8392,
+            captions=8392,
         ),
         "validation": SplitSource(
             {"val_data.json": read_didemo}, ("*didemo*val*", "val"), ("val_list.txt",), videos=1065, captions=1065
@@ -42,4 +46,4 @@ DIDEMO = AnnotatedBenchmark(
     note="all sentences of a video as one paragraph",
     paragraph=True,
     name_of=didemo_name,
-)  # fmt: skip
+)

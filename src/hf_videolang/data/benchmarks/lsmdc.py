@@ -50,4 +50,4 @@ LSMDC = AnnotatedBenchmark(
         ),
     },
     name_of=clip_with_folders,
-)  # fmt: skip
+)

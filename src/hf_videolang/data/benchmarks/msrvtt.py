@@ -10,12 +10,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_videolang.data.held_out import hold_out_validation
+from hf_videolang.data.benchmarks.annotated_benchmark import SPLITS
+from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles, in_layout
+from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.records import Clip, RetrievalProtocol, find_videos, list_files, name_some, video_name
-
-from .annotated_benchmark import SPLITS
-from .annotation_files import AnnotationFiles, in_layout
-from .clip_vip_annotations import read_clip_vip_annotations
+from hf_videolang.data.validation_split import hold_out_validation
 
 OFFICIAL_VALIDATION = {f"video{number}" for number in range(6513, 7010)}
 

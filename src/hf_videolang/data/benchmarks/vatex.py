@@ -44,9 +44,7 @@ VATEX = AnnotatedBenchmark(
         "validation": SplitSource(
             _VALIDATION, ("*vatex*val*",), ("*val_list.txt", "*vatex*val*.txt"), True, 1500, 15000
         ),
-        "test": SplitSource(
-            _VALIDATION, ("*vatex*test*",), ("*test_list.txt", "*vatex*test*.txt"), True, 1500, 15000
-        ),
+        "test": SplitSource(_VALIDATION, ("*vatex*test*",), ("*test_list.txt", "*vatex*test*.txt"), True, 1500, 15000),
     },
     note="validation and test are HGR's halves of the official validation",
     uncut=uncut_vatex,

@@ -45,7 +45,7 @@ def read_retrieval_list(path: Path) -> list[Annotation]:
         return [
             Annotation(row["video_id"], [row["text"].strip()], float(row["start"]), float(row["end"]))
             for row in csv.DictReader(rows)
-        ]  # fmt: skip
+        ]
 
 
 _OFFICIAL = "*annotations_trainval*.json"  # youcookii_annotations_trainval.json
@@ -75,4 +75,4 @@ YOUCOOK2 = AnnotatedBenchmark(
         ),
     },
     note="segments of videos; test is the official validation",
-)  # fmt: skip
+)

@@ -6,9 +6,7 @@ from torch import Tensor
 from ..contrastive import contrastive_loss
 
 
-def joint_loss(
-    video: Tensor, subtitle: Tensor, frame: Tensor, caption: Tensor, logit_scale: Tensor | float
-) -> Tensor:
+def joint_loss(video: Tensor, subtitle: Tensor, frame: Tensor, caption: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
     `NCE([V;F], [S;C])`: every text is a negative of every other clip's video and frame, also of its own clip's other
     picture.

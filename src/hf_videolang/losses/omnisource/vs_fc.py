@@ -5,9 +5,7 @@ from torch import Tensor
 from ..contrastive import contrastive_loss
 
 
-def vs_fc_loss(
-    video: Tensor, subtitle: Tensor, frame: Tensor, caption: Tensor, logit_scale: Tensor | float
-) -> Tensor:
+def vs_fc_loss(video: Tensor, subtitle: Tensor, frame: Tensor, caption: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
     `NCE(V,S) + NCE(F,C)`: the caption trains the tower on single frames only.
 

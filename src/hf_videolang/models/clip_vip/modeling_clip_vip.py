@@ -184,9 +184,7 @@ class CLIPViPProxyAttention(CLIPViPAttention):
         query = self.q_proj(hidden_states[:, :1] if pooled_only else hidden_states)
         # Contiguous, that is a copy of few rows, so that backward does not keep all queries for them.
         proxy_query = query[:, :proxies].contiguous()
-        output, weights = self.attend(
-            proxy_query, key.flatten(1, 2), value.flatten(1, 2), attention_mask, **kwargs
-        )
+        output, weights = self.attend(proxy_query, key.flatten(1, 2), value.flatten(1, 2), attention_mask, **kwargs)
         if pooled_only:
             return self.out_proj(output), weights
 
@@ -208,9 +206,7 @@ class CLIPViPProxyAttention(CLIPViPAttention):
         """
         proxies = self.config.num_proxy_tokens
         proxy_weights = proxy_weights.unflatten(-1, (num_frames, -1))
-        proxy_weights = torch.cat(
-            [proxy_weights[..., 0, :proxies], proxy_weights[..., proxies:].flatten(-2)], dim=-1
-        )
+        proxy_weights = torch.cat([proxy_weights[..., 0, :proxies], proxy_weights[..., proxies:].flatten(-2)], dim=-1)
         to_proxies, to_patches = (
             frame_weights.unflatten(0, (-1, num_frames))
             .transpose(1, 2)
@@ -244,9 +240,7 @@ class QuickGELUFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
-        if (
-            torch.is_grad_enabled()
-        ):  # a graph of the gradient is asked for, and silu_backward has no derivative
+        if torch.is_grad_enabled():  # a graph of the gradient is asked for, and silu_backward has no derivative
             gate = torch.sigmoid(1.702 * x)
             return gradient * gate * (1 + 1.702 * x * (1 - gate))
         return torch.ops.aten.silu_backward(gradient, x * 1.702)  # the factors 1.702 and 1 / 1.702 cancel
@@ -309,9 +303,7 @@ class CLIPViPEncoder(nn.Module):
     def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            hidden_states = layer(
-                hidden_states, attention_mask, pooled_only and index == last, num_frames, **kwargs
-            )
+            hidden_states = layer(hidden_states, attention_mask, pooled_only and index == last, num_frames, **kwargs)
         return hidden_states
 
 
@@ -346,25 +338,19 @@ class CLIPViPVisionEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        patches = nn.Conv2d(
-            config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False
-        )
+        patches = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False)
         positions = nn.Embedding((config.image_size // config.patch_size) ** 2 + 1, config.hidden_size)
         self.patch_embedding = _with_init_std(patches, config, config.initializer_range)
         self.position_embedding = _with_init_std(positions, config, config.initializer_range)
         added_proxies = config.num_proxy_tokens - 1
-        self.added_cls = (
-            nn.Parameter(torch.empty(added_proxies, config.hidden_size)) if added_proxies else None
-        )
+        self.added_cls = nn.Parameter(torch.empty(added_proxies, config.hidden_size)) if added_proxies else None
         self.temporal_embedding = (
             nn.Parameter(torch.empty(1, config.num_frames, config.hidden_size))
             if config.use_temporal_embedding
             else None
         )
 
-    def frame_embedding(
-        self, num_frames: int, video_attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def frame_embedding(self, num_frames: int, video_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """
         Temporal embedding of each frame, linearly interpolated when a clip is longer or shorter than the table.
 
@@ -429,9 +415,7 @@ class CLIPViPSequenceTransformer(nn.Module):
         )
         positions = nn.Embedding(config.max_sequence_frames, config.projection_dim)
         self.frame_position_embedding = _with_init_std(positions, config, 0.02)
-        self.layers = nn.ModuleList(
-            [CLIPViPEncoderLayer(self.config) for _ in range(config.num_sequence_layers)]
-        )
+        self.layers = nn.ModuleList([CLIPViPEncoderLayer(self.config) for _ in range(config.num_sequence_layers)])
 
     def forward(self, frame_features: torch.Tensor, video_attention_mask: torch.Tensor | None = None):
         """[B, T, P], mask [B, T] or `None` -> [B, T, P]."""
@@ -443,9 +427,7 @@ class CLIPViPSequenceTransformer(nn.Module):
             )
         positions, mask = torch.arange(frames, device=frame_features.device), None
         if video_attention_mask is not None:
-            mask = (
-                video_attention_mask.bool()
-            )  # padding may stand anywhere: real frames are counted on their own
+            mask = video_attention_mask.bool()  # padding may stand anywhere: real frames are counted on their own
             positions = torch.where(mask, mask.cumsum(dim=1) - 1, positions)
             mask = mask[:, None, None]
         hidden_states = frame_features + self.frame_position_embedding(positions)
@@ -648,8 +630,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         if self.config.frame_fusion in PER_FRAME_FUSIONS:
             pixel_values_videos, video_attention_mask = pixel_values_videos.flatten(0, 1)[:, None], None
         pooled_only = pooled_only and not any(
-            kwargs.get(name, getattr(self.config, name))
-            for name in ("output_hidden_states", "output_attentions")
+            kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
         )
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values_videos, video_attention_mask))
         hidden_states = self.encoder(
@@ -666,9 +647,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
             last_hidden_state=None if pooled_only else hidden_states, pooler_output=pooled
         )
 
-    def _key_mask(
-        self, video_attention_mask: torch.Tensor | None, pixels: torch.Tensor
-    ) -> torch.Tensor | None:
+    def _key_mask(self, video_attention_mask: torch.Tensor | None, pixels: torch.Tensor) -> torch.Tensor | None:
         """
         [B, T] -> [B or 1, 1, 1, keys], `True` = key to attend to. Keys are all tokens, [M + T*L]; in proxy attention
         [T, M + L] flattened, where the proxies' repeats in later frames are hidden.
@@ -699,9 +678,7 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
     config: CLIPViPTextConfig
     base_model_prefix = "text_model"
     input_modalities = ("text",)
-    _keys_to_ignore_on_load_unexpected = [
-        r"^(vision_model|visual_projection|sequence_transformer|logit_scale)"
-    ]
+    _keys_to_ignore_on_load_unexpected = [r"^(vision_model|visual_projection|sequence_transformer|logit_scale)"]
 
     def __init__(self, config: CLIPViPTextConfig):
         super().__init__(config)

@@ -53,9 +53,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         super().__init__(video_processor, tokenizer, **kwargs)
         limit = max(77, self.tokenizer.model_max_length)
         if not 2 <= max_length <= limit:  # begin and end, and the positions that there are
-            raise ValueError(
-                f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower."
-            )
+            raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
         self.max_length = max_length
         self.padding = padding
         self.tokenizer.pad_token = self.tokenizer.eos_token

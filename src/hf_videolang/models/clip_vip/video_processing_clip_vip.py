@@ -153,9 +153,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         if video_metadata is None or isinstance(video_metadata, Mapping):
             video_metadata = [video_metadata] * (len(videos) if video_metadata is None else 1)
         if len(video_metadata) != len(videos):
-            raise ValueError(
-                f"{len(video_metadata)} entries of video_metadata were given for {len(videos)} videos."
-            )
+            raise ValueError(f"{len(video_metadata)} entries of video_metadata were given for {len(videos)} videos.")
         options = getattr(sample_indices_fn, "keywords", {})
         if (seed := options.get("sample_jitter")) is not None:
             # one stream of draws for the call: videos of equal length get different frames
@@ -205,9 +203,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         if options["do_rescale"] and not frame.is_floating_point():
             picture.mul_(options["rescale_factor"])
         if options["do_resize"]:
-            picture = self.resize(
-                picture, options["size"], options["resample"], antialias=options["antialias"]
-            )
+            picture = self.resize(picture, options["size"], options["resample"], antialias=options["antialias"])
         if options["do_center_crop"]:
             picture = self.center_crop(picture, options["crop_size"])
         return picture

@@ -50,9 +50,7 @@ def _flatten_module(path: Path) -> tuple[str, list[Path]]:
     source = path.read_text(encoding="utf-8")
     lines, imported, tree = source.splitlines(keepends=True), [], ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import) and any(
-            alias.name.split(".")[0] == root.name for alias in node.names
-        ):
+        if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == root.name for alias in node.names):
             raise ValueError(
                 f"{path}:{node.lineno}: write `from {root.name}.module import name`; remote code is flat."
             )

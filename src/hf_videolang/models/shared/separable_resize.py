@@ -25,9 +25,7 @@ def separable_resize(
         `[channels, height, width]`, not contiguous.
     """
     channels, old_height, old_width = image.shape
-    columns_first = (
-        image.stride(0) == 1 and channels > 1
-    )  # a row of the picture in the order it has in memory
+    columns_first = image.stride(0) == 1 and channels > 1  # a row of the picture in the order it has in memory
     rows = image.permute(1, 2, 0) if columns_first else image.permute(1, 0, 2)
     rows = _weighted_sums(rows, *_weights(old_height, height, mode, antialias))
     columns = rows.permute(1, 2, 0) if columns_first else rows.permute(2, 1, 0)

@@ -1,0 +1,198 @@
+"""A step of pre-training becomes a batch, inside the DataLoader's workers: read, decode, sample frames, tokenise."""
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from hf_videolang.data.batches.retrieval import MAX_REPLACEMENTS, ahead, stack_clips
+from hf_videolang.data.pretraining.order import Place, PretrainingOrder
+from hf_videolang.data.pretraining.sources import PretrainingSource
+from hf_videolang.video import VideoDecodingError
+
+logger = logging.getLogger(__name__)
+
+VideoText = Literal["subtitle", "caption", "caption_and_subtitle", "either"]
+MissingText = Literal["raise", "replace", "none"]
+
+
+class MissingTextError(ValueError):
+    """A clip without the subtitle or the caption that training needs; names the clip and the remedy."""
+
+    def __init__(self, message: str):
+        # A DataLoader rebuilds the error of its worker from the printed traceback.
+        super().__init__(message.rpartition("MissingTextError: ")[2].strip())
+
+
+class PretrainingCollator:
+    """
+    Batches of videos with subtitles, and of their middle frames with captions.
+
+    It is called with the number of a step and reads what `order` takes in it, so the data set of a run is the range of
+    its steps, and a resumed run starts at a later one. Frames and texts are drawn from the seed, the clip and the pass
+    over its source alone: neither the number of workers or processes nor a resumed run changes them.
+
+    Args:
+        processor: turns frames and texts into tensors; frame count, sampling, resize and text length are its own.
+        sources: where clips come from, those that `order` orders.
+        order: of the batches of all processes.
+        slots (defaults to all): those of the batch that this process makes.
+        features (defaults to all four): what the loss compares, of "video", "subtitle", "frame" and "caption"; frames
+            and captions that it does not compare are not prepared. "subtitle" stands for the video's text.
+        video_text (defaults to `"subtitle"`): what goes with the video: the "subtitle", the "caption",
+            "caption_and_subtitle" ("<caption>. with subtitle: <subtitle>"), or "either" subtitle or caption by the
+            toss of a coin (`vid_txt` of the original).
+        on_broken_video (defaults to `"raise"`): what to do with a video that does not decode: "raise" the
+            `VideoDecodingError`, or "replace" the clip by another one of the source, which no process has in
+            the batch and none takes for another bad clip ([`PretrainingOrder.reserve`]).
+        on_missing_text (defaults to `"raise"`): what to do with a clip that lacks a text: "raise" a
+            [`MissingTextError`], or "replace" it likewise. "none" does what the original did: a missing caption
+            becomes the word "None", which is then a negative of all others; a clip without subtitle is replaced.
+        seed (defaults to 42): see above.
+
+    Replacements are warnings, and counted in the batch, which has what the processor returns for videos and their
+    texts (`pixel_values_videos`, `video_attention_mask` where lengths differ, `input_ids`, `attention_mask`) and
+
+        pixel_values_frames `[batch, 1, 3, height, width]`: the middle frame (number total // 2), a video of one frame;
+        caption_input_ids, caption_attention_mask `[batch, length]`;
+        num_broken_videos, num_missing_texts `[1]`: clips that were replaced, or whose caption became "None".
+
+    Raises:
+        VideoDecodingError, MissingTextError: under "raise"; else, a clip none of whose replacements, up to 10, is whole.
+        ValueError: an unknown policy, or a source without the columns that are needed.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        sources: Sequence[PretrainingSource],
+        order: PretrainingOrder,
+        slots: Sequence[int] | None = None,
+        *,
+        features: Collection[str] = ("video", "subtitle", "frame", "caption"),
+        video_text: VideoText = "subtitle",
+        on_broken_video: Literal["raise", "replace"] = "raise",
+        on_missing_text: MissingText = "raise",
+        seed: int = 42,
+    ):
+        for name, value, known in (
+            ("on_broken_video", on_broken_video, ("raise", "replace")),
+            ("on_missing_text", on_missing_text, ("raise", "replace", "none")),
+            ("video_text", video_text, ("subtitle", "caption", "caption_and_subtitle", "either")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+        self.processor = processor
+        self.sources = {source.name: source for source in sources}
+        self.order = order
+        self.slots = range(order.batch_size) if slots is None else slots
+        self.with_frame = "frame" in features
+        self.with_caption = "caption" in features
+        self.video_text = video_text
+        self.on_broken_video = on_broken_video
+        self.on_missing_text = on_missing_text
+        self.seed = seed
+        self.needed = [
+            *(["subtitle"] if video_text != "caption" else []),
+            *(["caption"] if video_text != "subtitle" or self.with_caption else []),
+        ]
+        for source in sources:
+            source.check_columns(self.needed)
+        self._first_step = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Count steps from the start of this epoch; reaches workers that are already running."""
+        self._first_step.fill_(epoch * self.order.steps_per_epoch)
+
+    def __call__(self, steps: Sequence[int]) -> dict[str, torch.Tensor]:
+        """`steps` holds one number, counted from the start of the epoch."""
+        step = int(self._first_step) + steps[0]
+        counts = {"num_broken_videos": 0, "num_missing_texts": 0}
+        texts: list[str] = []
+        captions: list[str] = []
+
+        def clips() -> Iterator[torch.Tensor]:
+            places = zip(self.slots, self.order.batch(step, self.slots))
+            for frames, text, caption in ahead(lambda place: self._whole_clip(step, *place, counts), places):
+                texts.append(text)
+                captions.append(caption)
+                yield frames
+
+        batch = stack_clips(self.processor, clips(), limit=len(self.slots))
+        if self.with_frame:
+            batch = {name: tensor[:, 1:] for name, tensor in batch.items()} | {
+                "pixel_values_frames": batch["pixel_values_videos"][:, :1]
+            }
+        # Both kinds of text in one call, so that they are equally long.
+        batch |= self.processor(text=texts + captions if self.with_caption else texts, return_tensors="pt")
+        if self.with_caption:
+            for name in ("input_ids", "attention_mask"):
+                batch[name], batch[f"caption_{name}"] = batch[name].chunk(2)
+        return batch | {name: torch.tensor([count]) for name, count in counts.items()}
+
+    def _whole_clip(self, step: int, slot: int, place: Place, counts: dict[str, int]) -> tuple[torch.Tensor, str, str]:
+        """What `_clip` gives, of a clip or of the first of its replacements that is whole."""
+        reserve = self.order.reserve(step, slot, self._generator(place), MAX_REPLACEMENTS)
+        errors: list[Exception] = []
+        for candidate in chain([place], reserve):
+            try:
+                return self._clip(candidate, self._generator(candidate), counts)
+            except (VideoDecodingError, MissingTextError) as error:
+                broken = isinstance(error, VideoDecodingError)
+                if (self.on_broken_video if broken else self.on_missing_text) == "raise":
+                    raise
+                if not errors:
+                    counts["num_broken_videos" if broken else "num_missing_texts"] += 1
+                errors.append(error)
+                logger.warning("Replacing a clip: %s", error)
+        logger.error("None of the %d clips that may replace it is whole.", len(errors) - 1)
+        raise errors[0]
+
+    def _clip(
+        self, place: Place, generator: np.random.Generator, counts: dict[str, int]
+    ) -> tuple[torch.Tensor, str, str]:
+        """Decoded frames, the middle frame first, the text of the video, and the caption."""
+        clip = self.sources[place.source].clip(place.shard, place.row)
+        is_none = not clip["caption"] and "caption" in self.needed and self.on_missing_text == "none"
+        if is_none:
+            clip["caption"] = "None"
+        for name in self.needed:
+            if not clip[name]:
+                raise MissingTextError(
+                    f"{clip['video_id']} in {clip['shard']} has no {name}; on_missing_text: replace trains on "
+                    "another clip in its place."
+                )
+        text = self._text(clip, generator)
+        try:
+            frames = self._frames(clip["video"], generator)
+        except VideoDecodingError as error:  # which may be about bytes without a name
+            name = f"{clip['video_id']} in {clip['shard']}"
+            raise VideoDecodingError(name, error.reason, error.timestamp) from error
+        counts["num_missing_texts"] += is_none  # not before: a clip that is replaced is counted there
+        return frames, text, clip["caption"]
+
+    def _text(self, clip: dict[str, Any], generator: np.random.Generator) -> str:
+        if self.video_text == "caption_and_subtitle":
+            return f"{clip['caption']}. with subtitle: {clip['subtitle']}"
+        if self.video_text == "either":
+            return clip["subtitle" if generator.random() < 0.5 else "caption"]
+        return clip[self.video_text]
+
+    def _frames(self, video: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
+        """uint8 `[frames, 3, height, width]` by the processor's rule, and before them the middle one, in one pass."""
+        processor = self.processor.video_processor
+        jitter = int(generator.integers(2**31)) if processor.num_frames > 1 else None
+        return processor.fetch_videos(video, partial(self._indices, fps=processor.fps, jitter=jitter))[0]
+
+    def _indices(self, metadata: Any, fps: float | None, jitter: int | None) -> list[int]:
+        indices = self.processor.video_processor.sample_frames(metadata, fps=fps, sample_jitter=jitter)
+        return [metadata.total_num_frames // 2, *indices] if self.with_frame else list(indices)
+
+    def _generator(self, place: Place) -> np.random.Generator:
+        source, *numbers = place
+        return np.random.default_rng([self.seed, crc32(source.encode()), *numbers])

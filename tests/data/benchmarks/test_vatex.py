@@ -1,0 +1,78 @@
+import pytest
+
+from hf_videolang.data import load_retrieval_dataset, read_clips
+from tests.data.benchmarks.annotations import read, touch, write
+
+
+def row(video, *captions):
+    return {"videoID": video, "enCap": list(captions), "chCap": ["一", "二"]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ids end in start and end; YouTube's own part may hold "_" and "-"."""
+    write(tmp_path / "vatex_training_v1.0.json", [row("a_-bcdefghi_000010_000020", "a cat", " a cat sleeps")])
+    rows = [row("bbbbbbbbbbb_000000_000010", "b1", "b2"), row("c_c-ccccccc_000105_000115", "c1")]
+    write(tmp_path / "vatex_validation_v1.0.json", rows)
+    write(tmp_path / "vatex_public_test_english_v1.1.json", [row("ddddddddddd_000001_000011", "d1")])
+    write(tmp_path / "lists" / "val_list.txt", "bbbbbbbbbbb_000000_000010\n")
+    write(tmp_path / "lists" / "test_list.txt", "c_c-ccccccc_000105_000115")
+    touch(tmp_path, "v/a_-bcdefghi_000010_000020.mp4", "v/bbbbbbbbbbb_000000_000010.webm", "v/c_c-ccccccc.mkv")
+    touch(tmp_path, "v/ddddddddddd_000001_000011.mp4")
+    return tmp_path
+
+
+def test_halves_of_hgr(folder):
+    dataset, protocol = load_retrieval_dataset("vatex", folder, "validation")
+    assert dataset[:] == {
+        "video": [{"bytes": None, "path": str(folder / "v" / "bbbbbbbbbbb_000000_000010.webm")}],
+        "video_id": ["bbbbbbbbbbb_000000_000010"],
+        "captions": [["b1", "b2"]],
+    }
+    assert str(protocol) == (
+        "vatex, validation: 1 of 1500 videos, 2 captions, each a query of its own (val_list.txt, "
+        "vatex_validation_v1.0.json); validation and test are HGR's halves of the official validation"
+    )
+    assert read("vatex", folder, "train") == {"a_-bcdefghi_000010_000020": ["a cat", "a cat sleeps"]}
+    assert read_clips("vatex", folder, "train+test")[1].published_captions == 259910 + 15000
+
+
+def test_a_clip_that_was_not_cut_out(folder):
+    """The whole YouTube video stands in, with the seconds of the id."""
+    dataset, _ = load_retrieval_dataset("vatex", folder)
+    assert dataset[:] == {
+        "video": [{"bytes": None, "path": str(folder / "v" / "c_c-ccccccc.mkv")}],
+        "video_id": ["c_c-ccccccc_000105_000115"],
+        "captions": [["c1"]],
+        "start": [105.0],
+        "end": [115.0],
+    }
+    touch(folder, "v/c_c-ccccccc_000105_000115.mp4")
+    dataset, _ = load_retrieval_dataset("vatex", folder)
+    assert dataset[0]["video"]["path"].endswith("_000115.mp4") and "start" not in dataset.column_names
+
+
+def test_official_splits(folder):
+    assert [*read("vatex-full", folder, "validation")] == [
+        "bbbbbbbbbbb_000000_000010",
+        "c_c-ccccccc_000105_000115",
+    ]
+    assert read("vatex-full", folder, "test") == {"ddddddddddd_000001_000011": ["d1"]}
+    for split, videos in (("train", 25991), ("validation", 3000), ("test", 6000)):
+        protocol = read_clips("vatex-full", folder, split)[1]
+        assert (protocol.published_videos, protocol.published_captions) == (videos, 10 * videos)
+
+
+def test_lists_are_needed_unless_a_file_is_one_split(folder):
+    (folder / "lists" / "test_list.txt").unlink()
+    expected = (
+        r"vatex: no file with the videos of test, one a line, to cut vatex_validation\*.json, nor one with its captions. "
+        r"Expected one of \*test_list.txt, \*vatex\*test\*.txt, \*vatex\*test\*.jsonl \("
+    )
+    with pytest.raises(FileNotFoundError, match=expected):
+        read_clips("vatex", folder)
+    write(folder / "vatex_test1k5.jsonl", [{"clip_id": "ddddddddddd_000001_000011", "text": ["d1", "d2"]}])
+    assert read("vatex", folder, "test") == {"ddddddddddd_000001_000011": ["d1", "d2"]}
+    write(folder / "vatex_training_v1.0.json", [{"videoID": "x", "chCap": ["一"]}])
+    with pytest.raises(ValueError, match=r"training_v1.0.json is not in the layout of VATEX \(KeyError: 'enCap'\)"):
+        read_clips("vatex", folder, "train")

@@ -1,0 +1,497 @@
+"""Shards give the records that were put into them, by `tarfile`, `datasets` and pyarrow, and name what is wrong."""
+
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+
+import fsspec
+import pytest
+from datasets import Dataset, Features, Value, Video, load_dataset
+from torch.utils.data import DataLoader
+
+from hf_videolang.data.records import clip_of
+from hf_videolang.data.shards import tar_shard
+from hf_videolang.data.shards.open_shards import count_clips, find_shards
+from hf_videolang.video import VideoDecodingError
+from tests.common.hub_stand_in import Handler, HubStandIn, Repository
+
+SAMPLES = {
+    "000": {"mp4": b"first video", "json": {"subtitle": "hello", "caption": "a cat", "video_id": "cat.1"}},
+    "b.1/001": {"WEBM": b"second" * 500, "txt": "Grüße".encode(), "jpg": b"picture"},
+    "002": {"mp4": b"third", "json": {"start": 1.5}},
+}
+EXPECTED = [
+    {"video": b"first video", "subtitle": "hello", "caption": "a cat", "video_id": "cat.1"},
+    {"video": b"second" * 500, "txt": "Grüße", "jpg": b"picture", "video_id": "b.1/001"},
+    {"video": b"third", "start": 1.5, "video_id": "002"},
+]
+
+
+def write_tar(path, members):
+    """`members`: name → bytes."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def members(samples=SAMPLES):
+    return {
+        f"{key}.{field}": json.dumps(value).encode() if field == "json" else value
+        for key, sample in samples.items()
+        for field, value in sample.items()
+    }
+
+
+def contents(shard):
+    """Records with the bytes alone of what is {"path", "bytes"}."""
+    rows = [shard[row] for row in range(len(shard))]
+    return [{k: v["bytes"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "hf_videolang" / "shard_indices"
+
+
+def identity(rows):
+    return rows
+
+
+def test_tar_gives_what_was_put_in(tmp_path):
+    path = write_tar(
+        tmp_path / "clips-7.tar",
+        {"b/.hidden.mp4": b"x", "plain": b"x"}
+        | members()
+        | {"b/" + "long" * 60 + ".mp4": b"a name that takes a header of its own"},
+    )
+    (shard,) = find_shards(path)
+    assert (shard.name, len(shard)) == ("clips-7", 4)
+    assert contents(shard)[:3] == EXPECTED
+    assert shard[3]["video"]["bytes"] == b"a name that takes a header of its own"
+    assert shard[0]["video"]["path"] == f"{path}/000.mp4"
+    assert contents(shard)[2] == contents(find_shards(tmp_path)[0])[2]  # any row first
+    for row in (-1, 4):
+        with pytest.raises(IndexError, match="which has 4"):
+            shard[row]
+    again = pickle.loads(pickle.dumps(shard))  # noqa: S301
+    assert contents(again) == contents(shard) and len(pickle.dumps(shard)) < 500
+    loader = DataLoader(shard, 1, collate_fn=identity, num_workers=2)
+    assert [rows[0] for rows in loader] == [shard[row] for row in range(4)]
+
+
+def test_only_headers_and_then_only_the_wanted_bytes_are_read(tmp_path, monkeypatch):
+    large = {f"{i}.mp4": bytes([i]) * 2_000_000 for i in range(3)}
+    path = str(write_tar(tmp_path / "large.tar", large))
+    read = []
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            read.append(count)
+            return count
+
+        def read(self, size=-1):
+            content = super().read(size)
+            read.append(len(content))
+            return content
+
+    def open_counted(path, mode="rb", **_):
+        return Counted(path, mode.replace("b", ""))
+
+    monkeypatch.setattr(fsspec.filesystem("file"), "_open", open_counted)
+    monkeypatch.setattr(tar_shard, "open", open_counted, raising=False)
+    (shard,) = find_shards(path)
+    assert len(shard) == 3 and 0 < sum(read) < 100_000
+    read.clear()
+    assert shard[1]["video"]["bytes"] == large["1.mp4"]
+    assert 2_000_000 <= sum(read) < 2_100_000
+
+
+def test_index_is_made_once_and_anew_when_the_tar_changes(tmp_path, cache):
+    path = write_tar(tmp_path / "a.tar", members())
+    index = tmp_path / ".a.tar.index.parquet"
+    assert len(find_shards(path)[0]) == 3
+    made = index.stat().st_mtime_ns
+    assert contents(find_shards(path)[0]) == EXPECTED and index.stat().st_mtime_ns == made
+    assert find_shards(tmp_path)[0].path == str(path) and len(find_shards(tmp_path)) == 1  # the index is no shard
+
+    size = path.stat().st_size
+    other = {**SAMPLES, "000": {**SAMPLES["000"], "mp4": b"other video"}, "003": {"mp4": b"fourth"}}
+    write_tar(path, members(other))
+    os.utime(path, ns=(1, 1))  # 20 blocks of 512 bytes at a time: the size need not tell
+    assert path.stat().st_size == size
+    assert [row["video"] for row in contents(find_shards(path)[0])] == [
+        b"other video",
+        b"second" * 500,
+        b"third",
+        b"fourth",
+    ]
+    index.write_bytes(b"no parquet")
+    assert len(find_shards(path)[0]) == 4 and index.read_bytes() != b"no parquet"
+    assert not cache.exists()
+
+
+def test_shards_are_counted_at_once_and_a_bad_one_is_named(tmp_path, monkeypatch):
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", {f"{i}.mp4": b"x" for i in range(number + 1)})
+    meeting, index_samples = threading.Barrier(3, timeout=60), tar_shard.index_samples
+
+    def meet_and_index(file, path):
+        meeting.wait()  # comes to nothing if one waits for another to end
+        return index_samples(file, path)
+
+    monkeypatch.setattr(tar_shard, "index_samples", meet_and_index)
+    assert count_clips(find_shards(tmp_path)) == [1, 2, 3]
+    assert count_clips(find_shards(tmp_path)) == [1, 2, 3]  # by the indices, without the others
+    (tmp_path / "1.tar").write_bytes(b"no tar")
+    monkeypatch.setattr(tar_shard, "index_samples", index_samples)
+    with pytest.raises(ValueError, match=r"1\.tar is no readable tar"):
+        count_clips(find_shards(tmp_path))
+
+
+def test_a_tar_that_was_replaced_unseen_is_not_read_at_wrong_places(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a" * 10, "b.mp4": b"b" * 20})
+    (shard,) = find_shards(path)
+    assert [row["video"] for row in contents(shard)] == [b"a" * 10, b"b" * 20]
+    time = path.stat().st_mtime_ns
+    write_tar(path, {"b.mp4": b"b" * 20, "a.mp4": b"a" * 10})
+    os.utime(path, ns=(time, time))
+    for again in (shard, find_shards(path)[0]):  # a process at work, and one that comes later
+        with pytest.raises(ValueError, match=r"a\.tar: b is not where the index says.*\.a\.tar\.index\.parquet"):
+            again[1]
+    (tmp_path / ".a.tar.index.parquet").unlink()
+    tar_shard._read_table.cache_clear()  # as in a new process
+    assert [row["video"] for row in contents(find_shards(path)[0])] == [b"b" * 20, b"a" * 10]
+    path.write_bytes(path.read_bytes()[:1030])
+    with pytest.raises(ValueError, match="a is not where"):
+        shard[1]
+
+
+def test_links_are_refused(tmp_path):
+    for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+        path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a"})
+        with tarfile.open(path, "a") as tar:
+            link = tarfile.TarInfo("b.mp4")
+            link.type, link.linkname = kind, "a.mp4"
+            tar.addfile(link)
+        with pytest.raises(ValueError, match=r"a\.tar: b\.mp4 is a link.*--hard-dereference"):
+            len(find_shards(path)[0])
+
+
+def test_index_goes_to_the_cache_where_the_folder_is_closed(tmp_path, cache):
+    path = write_tar(tmp_path / "a.tar", members())
+    (tmp_path / ".a.tar.index.parquet").mkdir()  # root may write everywhere but here
+    assert contents(find_shards(path)[0]) == EXPECTED
+    (index,) = cache.iterdir()
+    made = index.stat().st_mtime_ns
+    assert contents(find_shards(path)[0]) == EXPECTED and index.stat().st_mtime_ns == made
+
+
+def test_remote_shards(tmp_path, cache):
+    files = fsspec.filesystem("memory")
+    (local,) = find_shards(write_tar(tmp_path / "a.tar", members()))
+    len(local)  # makes the index
+    for name in ("a", "b"):
+        files.pipe(f"/bucket/{name}.tar", (tmp_path / "a.tar").read_bytes())
+    files.pipe("/bucket/.a.tar.index.parquet", (tmp_path / ".a.tar.index.parquet").read_bytes())
+    shards = find_shards("memory://bucket/*.tar")
+    assert [shard.name for shard in shards] == ["a", "b"]
+    for shard, num_cached in zip(shards, (0, 1)):  # "a" came with an index
+        assert contents(shard) == EXPECTED
+        assert len(list(cache.glob("*.parquet"))) == num_cached
+    files.pipe("/bucket/c.parquet", parquet(tmp_path).read_bytes())
+    assert contents(find_shards("memory://bucket/c.parquet")[0])[3] == {
+        "video": b"video 3",
+        "video_id": "id3",
+        "caption": "c3",
+    }
+    files.rm("/bucket", recursive=True)
+
+
+WRONG = {
+    "twice": ({**members(), "000.mov": b"x"}, "keys that come twice: 000.*data shard"),
+    "two": (
+        {"v.4.mp4": b"x", "v.5.mp4": b"y"},
+        r"sample v has 2 videos among v\.\{4.mp4, 5.mp4\}.*first dot",
+    ),
+    "none": ({"v.json": b"{}"}, "sample v has no video"),
+    "doubled": ({"v.mp4": b"x", "v.MP4": b"y"}, "sample v has 2 videos"),
+    "empty": ({"README.md": b"x"}, "sample README has no video"),
+    "nothing": ({}, "holds no samples"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_samples_are_named(tmp_path, name):
+    entries, message = WRONG[name]
+    path = write_tar(tmp_path / f"{name}.tar", entries)
+    with pytest.raises(ValueError, match=rf"{name}\.tar.*{message}"):
+        len(find_shards(path)[0])
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda data: data[:1124], "truncated"),  # in a header
+        (lambda data: data[:600], "unexpected end of data"),  # in a video
+        (lambda data: data[:1024], "truncated or damaged: byte 1024"),  # between two members
+        (lambda data: data[:1024] + b"\xff" * 512 + data[1536:], "truncated or damaged: byte 1024"),
+        (lambda data: b"", "empty file"),
+        (lambda data: b"\x1f\x8b" + data[2:], "unpack it if it is compressed"),
+    ],
+)
+def test_damaged_tars_are_named(tmp_path, damage, message):
+    path = write_tar(tmp_path / "bad.tar", members())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"bad\.tar.*{message}"):
+        len(find_shards(path)[0])
+    assert os.listdir(tmp_path) == ["bad.tar"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"{", "is no JSON"),
+        (b"[1]", r"holds \[1\]"),
+        (b'{"video": 1}', "without"),
+        (b'{"video_id": 7}', "a text"),
+        (b"[" * 100_000, "is no JSON"),
+    ],
+)
+def test_wrong_json_is_named(tmp_path, text, message):
+    (shard,) = find_shards(write_tar(tmp_path / "a.tar", members() | {"x.mp4": b"x", "x.json": text}))
+    assert len(shard) == 4 and shard[0]["subtitle"] == "hello"
+    with pytest.raises(ValueError, match=rf"a\.tar: x\.json {message}|a\.tar: x\.json.*{message}"):
+        shard[3]
+    (shard,) = find_shards(write_tar(tmp_path / "b.tar", {"x.mp4": b"x", "x.txt": b"\xff"}))
+    with pytest.raises(ValueError, match=r"b\.tar: x\.txt is no UTF-8"):
+        shard[0]
+
+
+def test_half_an_emoji_and_names_that_are_no_utf8(tmp_path):
+    text = json.dumps({"subtitle": "a \U0001f642 b \U0001f642"})[:-8] + '", "video_id": "кошка"}'
+    (shard,) = find_shards(write_tar(tmp_path / "a.tar", {"x.mp4": b"x", "x.json": text.encode()}))
+    assert (shard[0]["subtitle"], shard[0]["video_id"]) == ("a \U0001f642 b ?", "кошка")
+    path = tmp_path / "latin.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo("café.mp4"))
+    with pytest.raises(ValueError, match=r"latin\.tar: the name of 'caf\\udce9' is no UTF-8"):
+        len(find_shards(path)[0])
+
+
+def test_shards_read_by_turns_keep_their_index(tmp_path, monkeypatch):
+    """A process that has 100 clips of each batch reads 100 shards by turns."""
+    for number in range(100):
+        write_tar(tmp_path / f"{number:03d}.tar", {"a.mp4": b"a", "b.mp4": b"b"})
+    shards, opened, open_file = find_shards(tmp_path), [], tar_shard.open_file
+    count_clips(shards)
+    monkeypatch.setattr(tar_shard, "open_file", lambda path: opened.append(path) or open_file(path))
+    assert [shard[row]["video_id"] for row in (0, 1) for shard in shards] == ["a"] * 100 + ["b"] * 100
+    assert len(opened) == len(set(opened)) == 100
+
+
+def parquet(folder, columns=("video", "video_id", "caption"), rows=7, name="train-00000-of-00001"):
+    """Written by `datasets`, in row groups of three."""
+    kinds = {"video": Video(), "clip": Video(), "video_id": Value("string"), "caption": Value("string")}
+    values = {
+        "video": [{"bytes": f"video {i}".encode(), "path": f"{i}.mp4"} for i in range(rows)],
+        "clip": [{"bytes": f"clip {i}".encode(), "path": None} for i in range(rows)],
+        "video_id": [f"id{i}" for i in range(rows)],
+        "caption": [f"c{i}" for i in range(rows)],
+    }
+    features = Features({column: kinds[column] for column in columns})
+    path = folder / f"{name}.parquet"
+    Dataset.from_dict({column: values[column] for column in columns}, features=features).to_parquet(path, batch_size=3)
+    return path
+
+
+def test_parquet_gives_what_datasets_wrote(tmp_path):
+    path = parquet(tmp_path)
+    (shard,) = find_shards(tmp_path)
+    assert (shard.name, len(shard)) == ("train-00000-of-00001", 7)
+    expected = load_dataset("parquet", data_files=str(path), split="train", cache_dir=tmp_path / "cache")
+    expected = expected.cast_column("video", Video(decode=False))
+    for row in (6, 0, 3, 2):
+        assert shard[row] == expected[row]
+    assert pickle.loads(pickle.dumps(shard))[4] == expected[4]  # noqa: S301
+    with pytest.raises(IndexError):
+        shard[7]
+    (shard,) = find_shards(parquet(tmp_path, ("clip", "caption"), name="other"))
+    assert shard[5] == {
+        "video": {"bytes": b"clip 5", "path": f"{shard.path}/00000005"},
+        "video_id": "other/00000005",
+        "caption": "c5",
+    }
+
+
+def test_wrong_parquet_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.parquet has the columns \['caption'\]; expected one called 'video'"):
+        len(find_shards(parquet(tmp_path, ("caption",), name="none"))[0])
+    path = parquet(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet is no Parquet file"):
+        len(find_shards(path)[0])
+    Dataset.from_dict({"video": [None]}, features=Features({"video": Video()})).to_parquet(tmp_path / "empty.parquet")
+    empty = find_shards(tmp_path / "empty.parquet")[0][0]
+    with pytest.raises(VideoDecodingError, match="cannot decode empty/00000000: its row holds no video"):
+        clip_of(empty, empty["video_id"])
+
+
+def test_a_parquet_file_that_was_replaced_or_cut_at_work_is_named(tmp_path):
+    path = parquet(tmp_path)
+    (shard,) = find_shards(path)
+    assert shard[0]["video_id"] == "id0"
+    parquet(tmp_path, rows=5)
+    for row in (3, 6):  # in a group of another size, and in one that is no more
+        with pytest.raises(ValueError, match=r"00001\.parquet: row group \d does not have the rows"):
+            shard[row]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        shard[6]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001\.parquet"):
+        shard[6]
+
+
+def test_finding(tmp_path):
+    for name in (
+        "train-1.tar",
+        "train-0.tar",
+        "test-0.tar",
+        "validation-0.parquet",
+        ".hidden.tar",
+        "notes.txt",
+    ):
+        (tmp_path / name).touch()
+    names = {split: [s.name for s in find_shards(tmp_path, split)] for split in ("train", "validation", "test")}
+    assert names == {"train": ["train-0", "train-1"], "validation": ["validation-0"], "test": ["test-0"]}
+    assert [shard.name for shard in find_shards(f"{tmp_path}/t*-0.tar")] == ["test-0", "train-0"]
+    with pytest.raises(ValueError, match="has no split 'dev'; it has train, validation, test"):
+        find_shards(tmp_path, "dev")
+    for source in (tmp_path / "none.tar", f"{tmp_path}/x*.tar", "nonesuch", "memory://nothing/*.tar"):
+        with pytest.raises(FileNotFoundError, match="no such|no folder|there is no"):
+            find_shards(source)
+
+    for folder in ("one", "two"):
+        (tmp_path / "deep" / folder).mkdir(parents=True)
+        (tmp_path / "deep" / folder / "0.tar").touch()
+    assert [shard.name for shard in find_shards(tmp_path / "deep")] == ["one-0", "two-0"]
+    (tmp_path / "deep" / "one" / "0.parquet").touch()
+    with pytest.raises(ValueError, match="1 shards have a name in common: one-0"):
+        find_shards(tmp_path / "deep")
+    (tmp_path / "packed").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no \.tar or \.parquet shards and no metadata"):
+        find_shards(tmp_path / "packed")
+    (tmp_path / "packed" / "a.tar.gz").touch()
+    for source in (tmp_path / "packed", tmp_path / "packed" / "a.tar.gz", tmp_path / "packed" / "*"):
+        with pytest.raises(FileNotFoundError, match=r"unpack .*a\.tar\.gz"):
+            find_shards(source)
+
+    odd = write_tar(tmp_path / "packed" / "clips[1].tar", {"a.mp4": b"a"})
+    assert len(find_shards(odd)[0]) == 1
+    (odd.parent / "metadata.parquet").touch()
+    for source in (odd.parent, f"{odd.parent}/*"):  # neither the index of a shard nor metadata are shards
+        assert [shard.name for shard in find_shards(source)] == ["clips[1]"]
+
+
+def test_video_folder_is_one_shard(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = [
+        {"file_name": f"{name}.mp4", "subtitle": f"says {name}", "split": split, "start": start}
+        for name, split, start in (("a", "train", None), ("b", "train", 2.0), ("c", "validation", None))
+    ]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (shard,) = find_shards(folder)
+    assert (shard.name, len(shard)) == ("mine-train", 2)
+    assert [shard[0], shard[1]] == [
+        {"video": {"path": f"{folder}/a.mp4", "bytes": None}, "video_id": "a", "captions": [], "subtitle": "says a"},
+        {
+            "video": {"path": f"{folder}/b.mp4", "bytes": None},
+            "video_id": "b",
+            "captions": [],
+            "subtitle": "says b",
+            "start": 2.0,
+            "end": None,
+        },
+    ]
+    assert find_shards(folder, "validation")[0].name == "mine-validation"
+    with pytest.raises(ValueError, match="no split 'test'; it has train, validation"):
+        find_shards(folder, "test")
+
+
+class DatasetHandler(Handler):
+    """Serves the stand-in's repositories as data sets, and parts of files."""
+
+    def handle_request(self):
+        self.path = self.path.replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
+        super().handle_request()
+
+    do_GET = do_HEAD = do_POST = handle_request
+
+    def resolve(self, repo_id, revision, path):
+        found, wanted = self.snapshot(repo_id, revision), self.headers.get("Range")
+        if not (found and wanted and path in found[1]):
+            return super().resolve(repo_id, revision, path)
+        first, last = (int(number) for number in re.findall(r"\d+", wanted))
+        content = found[1][path]
+        part = content[first : last + 1]
+        self.hub.ranges.append((path, first, len(part)))
+        span = f"bytes {first}-{first + len(part) - 1}/{len(content)}"
+        self.answer(206, part, Content_Range=span, X_Repo_Commit=found[0])
+
+
+FROM_THE_HUB = """
+import json
+from hf_videolang.data.shards.open_shards import find_shards
+shards = find_shards("me/videos")
+counts = [len(shard) for shard in shards]
+print("first sample", flush=True)
+record = shards[1][0]
+print(json.dumps([[shard.name for shard in shards], counts, record["subtitle"], record["video"]["bytes"].decode()]))
+try:
+    find_shards("me/videos", "dev")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_data_set_on_the_hub(tmp_path):
+    path = write_tar(tmp_path / "train-0.tar", members())
+    len(find_shards(path)[0])
+    index = (tmp_path / ".train-0.tar.index.parquet").read_bytes()
+    hub = HubStandIn()
+    hub.ranges = []
+    hub.server.RequestHandlerClass = type("DatasetHandlerOfHub", (DatasetHandler,), {"hub": hub})
+    files = {f"train-{i}.tar": path.read_bytes() for i in (0, 1)} | {
+        ".train-0.tar.index.parquet": index,
+        "test-0.tar": b"",
+    }
+    with hub:
+        hub.repositories["me/videos"] = Repository()
+        hub.repositories["me/videos"].commit(files)
+        run = subprocess.run(
+            [sys.executable, "-c", FROM_THE_HUB],
+            env=os.environ | hub.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+        )
+    assert run.returncode == 0, run.stderr
+    _, found, missing = run.stdout.splitlines()
+    assert json.loads(found) == [["train-0", "train-1"], [3, 3], "hello", "first video"]
+    assert missing == "me/videos has no split 'dev'; it has train, test."
+    # Of train-0, which came with its index, nothing was read; of train-1 the headers, and then one sample: a header, a
+    # video of a block, the header of the .json, and that.
+    assert {name for name, *_ in hub.ranges} == {".train-0.tar.index.parquet", "train-1.tar"}
+    size = len(json.dumps(SAMPLES["000"]["json"]))
+    assert hub.ranges[-1] == ("train-1.tar", 0, 1536 + size)

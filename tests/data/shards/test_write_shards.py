@@ -1,0 +1,188 @@
+"""`hf-videolang data shard`: the same records in every reader, the same bytes however often it was killed."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from datasets import Video, load_dataset
+
+from hf_videolang import cli
+from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.data.shards.open_shards import find_shards
+from hf_videolang.data.shards.write_shards import write_shards
+from hf_videolang.video import VideoDecodingError
+from tests.training.tiny_run import start
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """11 videos to train (one of them twice, cut), 1 to validate, 2 to test."""
+    folder = write_moving_shapes(tmp_path_factory.mktemp("shapes") / "shapes", num_train=12, num_test=2)
+    metadata = folder / "train" / "metadata.jsonl"
+    rows = [json.loads(line) | {"subtitle": None} for line in metadata.read_text().splitlines()]
+    rows[0] |= {"subtitle": "Grüße, “you”", "start": 0.5, "end": 1.5}
+    rows.append(rows[0] | {"caption": "another time", "start": 1.0, "end": None})
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def records(folder):
+    """As lists, with their videos' bytes."""
+    (shard,) = find_shards(folder)
+    return [with_bytes(shard[row]) for row in range(len(shard))]
+
+
+def with_bytes(record):
+    path = record["video"]["path"]
+    return {**record, "video": {"path": path, "bytes": open(path, "rb").read()}}
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.tar")}
+
+
+def test_every_reader_gives_the_records(folder, records, tmp_path, capsys):
+    command = ["data", "shard", "--data-dir", str(folder), "--output-dir", str(tmp_path / "out")]
+    assert cli.main([*command, "--records-per-shard", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "12 records in 3 shards" in printed and "(3 written now, 0 were there)" in printed
+    out = tmp_path / "out"
+    assert sorted(files(out)) == [
+        "test-00000-of-00001.tar",
+        *(f"train-0000{i}-of-00003.tar" for i in range(3)),
+        "validation-00000-of-00001.tar",
+    ]
+
+    def plain(record):
+        """Without the path, and what is None: JSON leaves out what nobody knows."""
+        return {k: v for k, v in record.items() if v is not None} | {"video": record["video"]["bytes"]}
+
+    shards = find_shards(out)
+    assert [len(shard) for shard in shards] == [5, 5, 2]
+    ours = [shard[row] for shard in shards for row in range(len(shard))]
+    assert [plain(record) for record in ours] == [plain(record) for record in records]
+    assert ours[0]["subtitle"] == "Grüße, “you”" and ours[0]["start"] == 0.5
+
+    theirs = load_dataset(
+        "webdataset", data_files=str(out / "train-*.tar"), split="train", cache_dir=tmp_path / "cache"
+    )
+    theirs = theirs.cast_column("mp4", Video(decode=False))
+    assert [
+        {k: v for k, v in row["json"].items() if v is not None} | {"video": row["mp4"]["bytes"]} for row in theirs
+    ] == [plain(record) for record in records]
+    by_name = load_dataset(str(out), split="test", streaming=True)  # hidden files are no data, splits are known
+    assert [row["json"]["video_id"] for row in by_name.decode(False)] == ["test/test0000", "test/test0001"]
+
+    # Again: nothing is written; elsewhere, from bytes instead of files: the same bytes.
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert cli.main([*command, "--records-per-shard", "5"]) == 0
+    assert "(0 written now, 3 were there)" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    write_shards(records, tmp_path / "again", 5)
+    assert files(tmp_path / "again").items() <= files(out).items()
+
+
+def test_other_records_are_refused(records, tmp_path):
+    write_shards(records[:4], tmp_path, 2)
+    with pytest.raises(ValueError, match=r"of other records, or of another number.*remove train-\*\.tar and \.train"):
+        write_shards(records[:5], tmp_path, 2)
+    with pytest.raises(ValueError, match="another number of records a shard"):
+        write_shards(records[:4], tmp_path, 3)
+    with pytest.raises(ValueError, match=r"^records_per_shard is 0; expected at least 1\.$"):
+        write_shards(records[:4], tmp_path, 0)
+    write_shards(records[:5], tmp_path, 2, name="dev")
+    (tmp_path / "mine-0.tar").touch()
+    with pytest.raises(ValueError, match=r"has shards of that name from elsewhere: mine-0\.tar"):
+        write_shards(records[:4], tmp_path, 2, name="mine")
+
+
+def test_broken_and_missing_videos_are_named(records, tmp_path, capsys):
+    broken = [
+        {**record, "video": {"path": f"{i}.mp4", "bytes": b"no video" * 9}} if i in (1, 4) else record
+        for i, record in enumerate(records[:6])
+    ]
+    with pytest.raises(VideoDecodingError):
+        write_shards(broken, tmp_path / "out", 2)
+    assert files(tmp_path / "out") == {}
+    report = write_shards(broken, tmp_path / "out", 2, on_broken_video="skip")
+    ids = [record["video_id"] for record in records]
+    assert report.left_out == [ids[1], ids[4]] and report.num_records == 4
+    assert "2 broken videos left out: " + ", ".join(report.left_out) in str(report)
+    kept = [shard[row]["video_id"] for shard in find_shards(tmp_path / "out") for row in range(len(shard))]
+    assert kept == [ids[0], ids[2], ids[3], ids[5]]
+    again = write_shards(broken, tmp_path / "out", 2, on_broken_video="skip")
+    assert (again.num_written, again.left_out) == (0, report.left_out)
+    with pytest.raises(ValueError, match="All 1 videos of rows 1 to 1 are broken"):
+        write_shards(broken, tmp_path / "single", 1, on_broken_video="skip")
+
+    gone = {**records[0], "video": {"path": str(tmp_path / "gone.mp4"), "bytes": None}}
+    with pytest.raises(FileNotFoundError, match=f"1 of 2 videos are not there: {re.escape(ids[0])}"):
+        write_shards([records[1], gone], tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+    for wrong, message in (
+        ([records[0], records[0]], "1 video ids come more than once"),
+        ([], "no records"),
+        ([{**records[0], "extra": {1, 2}}], "fields that JSON can hold"),
+        ([{**records[0], "extra": "\ud800"}], "fields that JSON can hold"),
+        ([{**records[0], "video": {"path": "x.txt", "bytes": b"x"}}], r"x\.txt cannot be packed"),
+        (
+            [records[1], {**records[0], "video": {"path": str(tmp_path), "bytes": None}}],
+            "make videos of folders",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_shards(wrong, tmp_path / "wrong", 1)
+        assert not (tmp_path / "wrong").exists()
+    assert cli.main(["data", "shard", "--data-dir", str(tmp_path / "none"), "--output-dir", str(tmp_path)]) == 2
+    assert "error: No folder" in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(folder, tmp_path, capsys):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    source = (folder / "train" / "train0001.mp4").read_bytes()
+    with open(videos / "metadata.jsonl", "w") as metadata:
+        for i in range(60):
+            (videos / f"{i:03d}.mp4").write_bytes(source)
+            metadata.write(json.dumps({"file_name": f"{i:03d}.mp4", "caption": str(i), "split": "train"}) + "\n")
+
+    def command(out):
+        return [
+            "hf_videolang.cli",
+            "data",
+            "shard",
+            "--data-dir",
+            videos,
+            "--split",
+            "train",
+            "--output-dir",
+            tmp_path / out,
+            "--records-per-shard",
+            4,
+        ]
+
+    process = start(*command("killed"))
+    shards = [tmp_path / "killed" / f"train-{i:05d}-of-00014.tar" for i in range(14)]  # 6 are held out
+    while not shards[1].exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = [path for path in shards if path.exists()]
+    assert 2 <= len(left) < 14
+    made = {path: path.stat().st_mtime_ns for path in left}
+
+    (tmp_path / "killed" / ".train-00012-of-00014.12345678.part.tar").write_bytes(b"half")
+    assert cli.main([str(word) for word in command("killed")[1:]]) == 0
+    output = capsys.readouterr().out
+    assert "54 records in 14 shards" in output
+    assert f"({14 - len(left)} written now, {len(left)} were there)" in output
+    assert {path: path.stat().st_mtime_ns for path in left} == made
+    assert not list((tmp_path / "killed").glob(".*.part.tar"))
+    assert cli.main([str(word) for word in command("unbroken")[1:]]) == 0
+    assert files(tmp_path / "killed") == files(tmp_path / "unbroken")
+    assert sum(len(shard) for shard in find_shards(tmp_path / "killed")) == 54

@@ -1,0 +1,99 @@
+"""Kept batches: which are used again, and what is refused."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+
+from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.evaluation.batch_parts import EmbeddingParts
+
+THIRD = 1 / 3  # needs every bit
+
+
+@pytest.fixture
+def dataset(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "videos", tmp_path / "videos")
+    return load_retrieval_dataset("videofolder", tmp_path / "videos", "test")[0]
+
+
+def open_parts(tmp_path, dataset, batch_size=2, skipping=False, **provenance):
+    return EmbeddingParts(tmp_path / "parts", dataset, batch_size, Accelerator(cpu=True), provenance, skipping)
+
+
+def encoded(rows, broken=0):
+    index = torch.tensor(rows)
+    return {
+        "video_index": index,
+        "video_embeds": index[:, None] * THIRD + torch.tensor([THIRD, 1e-30]),
+        "caption_index": 2 * index,
+        "text_embeds": index[:, None] - torch.tensor([THIRD, 0]),
+        "num_broken_videos": torch.tensor([broken]),
+    }
+
+
+def test_batches_come_back_to_the_bit(tmp_path, dataset):
+    parts = open_parts(tmp_path, dataset)
+    assert parts.missing == [0, 2, 4] and parts.stored == []
+    parts.write(encoded([2, 3]))
+    parts.write(encoded([4]))
+    again = open_parts(tmp_path, dataset)
+    assert again.missing == [0]
+    for part, written in zip(again.stored, (encoded([2, 3]), encoded([4])), strict=True):
+        assert all(torch.equal(part[name], written[name]) for name in written) and part.keys() == written.keys()
+    again.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_changed_video_and_one_that_was_left_out_are_encoded_again(tmp_path, dataset):
+    parts = open_parts(tmp_path, dataset)
+    parts.write(encoded([1], broken=1))  # row 0 is broken: the part still has the name of its first row
+    parts.write(encoded([2, 3]))
+    assert open_parts(tmp_path, dataset, skipping=True).missing == [4]
+    assert open_parts(tmp_path, dataset).missing == [0, 4]
+    os.utime(dataset[3]["video"]["path"], ns=(1, 1))
+    assert open_parts(tmp_path, dataset, skipping=True).missing == [2, 4]
+
+
+def test_a_picture_that_was_painted_over_is_a_changed_video(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    pictures = [folder / f"frames_{number:03d}.jpg" for number in range(3)]
+    for picture in pictures:
+        picture.write_bytes(b"old")
+    dataset = Dataset.from_dict(
+        {"video": [{"path": str(folder), "bytes": None}], "video_id": ["frames"], "captions": [["a"]]}
+    )
+    open_parts(tmp_path, dataset).write(encoded([0]))
+    assert open_parts(tmp_path, dataset).missing == []
+    pictures[1].write_bytes(b"new!")  # in place: the folder has the date that it had
+    assert open_parts(tmp_path, dataset).missing == [0]
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_damaged_part_is_encoded_again(tmp_path, dataset, kept):
+    parts = open_parts(tmp_path, dataset)
+    parts.write(encoded([0, 1]))
+    parts.write(encoded([2, 3]))
+    file = tmp_path / "parts" / "00000002.parquet"
+    file.write_bytes(file.read_bytes()[:kept])
+    again = open_parts(tmp_path, dataset)
+    assert again.missing == [2, 4] and len(again.stored) == 1
+    again.write(encoded([2, 3]))
+    assert open_parts(tmp_path, dataset).missing == [4]
+
+
+def test_others_are_refused(tmp_path, dataset):
+    open_parts(tmp_path, dataset, model="a")
+    with pytest.raises(ValueError, match="model: 'a' there, 'b' now"):
+        open_parts(tmp_path, dataset, model="b")
+    with pytest.raises(ValueError, match="batch_size: 2 there, 3 now"):
+        open_parts(tmp_path, dataset, batch_size=3, model="a")
+    with pytest.raises(ValueError, match="ids and captions.*records: 5 there, 4 now"):
+        open_parts(tmp_path, dataset.select(range(4)), model="a")
+    other = dataset.map(lambda row: {"captions": [text.upper() for text in row["captions"]]})
+    with pytest.raises(ValueError, match="ids and captions: '.*' there"):
+        open_parts(tmp_path, other, model="a")
