@@ -150,7 +150,7 @@ def start_from(image_model: CLIPViPModel, fusion: str) -> CLIPViPModel:
     """
     The weights of the image-text model in a model with another fusion.
 
-    CLIP-ViP (SPEC §2): all weights are copied; added proxies and temporal embedding are new. CLIP4Clip (SPEC §7): the
+    CLIP-ViP (clip_vip §2): all weights are copied; added proxies and temporal embedding are new. CLIP4Clip (clip_vip §7): the
     sequence transformer starts with the first blocks and the positions of the text tower.
     """
     model, weights = make_model(fusion), image_model.state_dict()
@@ -191,7 +191,7 @@ def train(
     twinned=False,
 ) -> None:
     """
-    Contrastive training with optimiser, schedule and loss of SPEC §4. No caption comes twice in a batch: of
+    Contrastive training with optimiser, schedule and loss of clip_vip §4. No caption comes twice in a batch: of
     `batch_size` captions one clip each is drawn, or, `twinned`, half as many clips and the twin of each.
     """
     groups = parameter_groups(model.named_parameters(), learning_rate, weight_decay=0.2)

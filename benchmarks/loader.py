@@ -4,7 +4,7 @@
 
 Twelve frames of each clip, drawn with the jitter of training, and a caption go through `RetrievalCollator` and a
 DataLoader as the trainer builds it (224x224 pixels in float32, 4 clips a batch): from video files, from folders of
-frames (JPEG), from a tar shard, and from the cache of decoded frames. The clips are 16 of 320x240 pixels and 15 s made
+frames (JPEG), and from a tar shard. The clips are 16 of 320x240 pixels and 15 s made
 here (30 frames a second, a key frame every 250), or those of FOLDER. Against it stand, in as many processes (0 workers:
 the process itself):
 
@@ -46,7 +46,6 @@ from transformers.video_utils import VideoMetadata
 from video_decoding import environment, write_video
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.data.records import VIDEO_EXTENSIONS
 from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
@@ -120,7 +119,7 @@ def wanted_indices(collate: RetrievalCollator, video_id: str, total: int) -> lis
     """The frames that the collator draws in its first epoch."""
     seed = int(collate._generator({"video_id": video_id}).integers(2**31))
     processor = collate.processor.video_processor
-    return processor.sample_frames(VideoMetadata(total_num_frames=total), sample_jitter=seed).tolist()
+    return processor.sample_frames(VideoMetadata(total_num_frames=total), seed=seed).tolist()
 
 
 def plan(path: Path, collate: RetrievalCollator) -> tuple:
@@ -236,7 +235,7 @@ def take_turns(variants: dict[Any, Callable], rounds: int, repeat: int = 1) -> d
     return seconds
 
 
-def stages(task: tuple, collate: RetrievalCollator, cached: RetrievalCollator, record: dict) -> dict[str, Callable]:
+def stages(task: tuple, collate: RetrievalCollator, record: dict) -> dict[str, Callable]:
     """What the loader does for a clip in a video file, one by one."""
     processor, path = collate.processor, task[0]
     indices = wanted_indices(collate, record["video_id"], probe_video(path).num_frames)
@@ -246,7 +245,6 @@ def stages(task: tuple, collate: RetrievalCollator, cached: RetrievalCollator, r
     options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
     given = processor(videos=[frames], **options)["pixel_values_videos"][0]
     torch.testing.assert_close(given, pixels, rtol=0, atol=1e-5)
-    cached([record])
     return {
         "bare decoding": lambda: bare(task),
         "decode_video in this process": lambda: decode_video(path, indices, backend="pyav", timeout=None),
@@ -256,7 +254,6 @@ def stages(task: tuple, collate: RetrievalCollator, cached: RetrievalCollator, r
         "processor, caption": lambda: processor(text=[CAPTION], return_tensors="pt"),
         "copy to shared memory": lambda: pixels.clone().share_memory_(),
         "collator": lambda: collate([record]),
-        "collator, frames from the cache": lambda: cached([record]),
     }
 
 
@@ -264,7 +261,7 @@ def print_tables(num_clips: int, workers: list[int], times: dict[Any, dict], par
     print(f"{num_clips} clips: clips/s of           bare   + resize   loader    its time against   its processor time")
     print("source           workers                                   bare   + resize   bare   + resize")
     middle = {key: {kind: median(values) for kind, values in found.items()} for key, found in times.items()}
-    for source, baseline in {**SOURCES, "cache of frames": "video files"}.items():
+    for source, baseline in SOURCES.items():
         for count in workers:
             loader = middle[source, "loader", count]
             stands = [middle[baseline, what, count] for what in ("bare", "bare + resize")]
@@ -297,8 +294,6 @@ def main() -> None:
         report = write_shards(datasets["video files"], folder / "shards")
         datasets["tar shard"] = Shard(report.shards[0])
         collators = {name: RetrievalCollator(processor, dataset, training=True) for name, dataset in datasets.items()}
-        cache = FrameCache(folder / "cache")
-        cached = RetrievalCollator(processor, datasets["video files"], training=True, frame_cache=cache)
         tasks = {
             name: [plan(path, collators[name]) for path in paths]
             for name, paths in (("video files", videos), ("frame folders", folders))
@@ -316,7 +311,6 @@ def main() -> None:
                 variants[name, "bare + resize", workers] = in_processes(bare_with_resize, found, pool)
             for name, dataset in datasets.items():
                 variants[name, "loader", workers] = through_loader(dataset, collators[name], workers)
-            variants["cache of frames", "loader", workers] = through_loader(datasets["video files"], cached, workers)
         result: dict[str, Any] = {
             "environment": environment(),
             "clips": len(videos),
@@ -324,9 +318,7 @@ def main() -> None:
         }
         times = take_turns(variants, args.rounds)
         record = datasets["video files"][0]
-        parts = take_turns(
-            stages(tasks["video files"][0], collators["video files"], cached, record), args.rounds, repeat=10
-        )
+        parts = take_turns(stages(tasks["video files"][0], collators["video files"], record), args.rounds, repeat=10)
         for pool in filter(None, pools.values()):
             pool.terminate()
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
 CLIPS, GLOBAL_BATCH, FRAMES, TOKENS = 100_000_000, 1024, 12, 70
-PARAMETERS = 149_632_257  # SPEC §1
+PARAMETERS = 149_632_257  # clip_vip §1
 GPUS = (8, 32, 64)
 
 
@@ -35,7 +35,7 @@ def transformer(tokens: int, width: int, keys: int, layers: int = 12) -> float:
 
 
 def forward_operations(frames: int = FRAMES, patches: int = 196, proxies: int = 4) -> dict[str, float]:
-    """Multiplications and additions for one sample, by what is encoded (SPEC §1.2: 421 GFLOP for 12 frames)."""
+    """Multiplications and additions for one sample, by what is encoded (clip_vip §1.2: 421 GFLOP for 12 frames)."""
 
     def video(frames: int) -> float:
         tokens = proxies + frames * patches

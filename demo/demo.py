@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel, AutoProcessor, CLIPTokenizer
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPProcessor, CLIPViPVideoProcessor
-from hf_videolang.data.load_dataset import available_splits, load_retrieval_dataset
+from hf_videolang.data.load_dataset import available_splits, load_dataset
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.recipes import RECIPES
 
@@ -68,8 +68,8 @@ def main() -> None:
             50,
         )
     split = "test" if "test" in available_splits("videofolder", data) else "validation"
-    train, _ = load_retrieval_dataset("videofolder", data, "train")
-    test, _ = load_retrieval_dataset("videofolder", data, split)
+    train, _ = load_dataset("videofolder", data, "train")
+    test, _ = load_dataset("videofolder", data, split)
     print(f"{len(train)} videos to train on, {len(test)} ({split}) to test on, in {data}")
     print(f"for example {test[0]['video_id']}: {test[0]['captions'][0]!r}")
 
@@ -125,7 +125,7 @@ def run(*command) -> None:
 
 def own_clips(folder: Path, captions: Path | None, output: Path) -> Path:
     """
-    A folder that `load_retrieval_dataset` reads: `folder` itself if it has metadata, else one with the captions that
+    A folder that `load_dataset` reads: `folder` itself if it has metadata, else one with the captions that
     lie in `captions.jsonl` in it or in `annotations/` beside it (lines with `file` or `file_name`, and `captions`).
     """
     if not folder.is_dir():

@@ -47,7 +47,7 @@ def test_the_page_is_what_the_script_renders():
 
 def test_operations_are_those_of_the_specification():
     operations = scaling.forward_operations()
-    assert operations["video"] == pytest.approx(421e9, rel=2e-3)  # SPEC §1.2
+    assert operations["video"] == pytest.approx(421e9, rel=2e-3)  # clip_vip §1.2
     # 70 tokens in 12 layers of width 512: q, k, v, out 4 * 512^2, MLP 8 * 512^2, scores and values 2 * 70 * 512
     by_hand = 12 * 70 * 2 * (12 * 512**2 + 2 * 70 * 512)
     assert operations["caption"] == operations["subtitle"] == by_hand

@@ -90,7 +90,7 @@ def assert_refused(folder: Path, message: str, tensors: dict, name: str = "check
 
 
 def as_openai(hub: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors with Hub names under OpenAI's; written the other way round than the converter, from SPEC §2's table."""
+    """Tensors with Hub names under OpenAI's; written the other way round than the converter, from clip_vip §2's table."""
     blocks = [("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2")]
     blocks += [("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")]
     names = [

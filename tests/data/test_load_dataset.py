@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_videolang.cli import main
-from hf_videolang.data import load_retrieval_dataset
+from hf_videolang.data import load_dataset
 from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.load_dataset import BENCHMARKS, available_splits
 from hf_videolang.data.records import VIDEO_EXTENSIONS
@@ -168,7 +168,7 @@ def test_collator_reads_pictures_and_replaces_what_is_broken(videos, tmp_path):
     folders = {kind: data_dir("didemo", videos, kind, tmp_path) for kind in ("files", "pictures")}
     batches = []
     for kind, folder in folders.items():
-        dataset, _ = load_retrieval_dataset("didemo", folder)
+        dataset, _ = load_dataset("didemo", folder)
         assert dataset[0]["video"]["path"].endswith("/video0") == (kind == "pictures")
         batches.append(RetrievalCollator(tiny_processor(), dataset, training=True)([dataset[0], dataset[2]]))
     assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
@@ -176,7 +176,7 @@ def test_collator_reads_pictures_and_replaces_what_is_broken(videos, tmp_path):
     (folders["pictures"] / "videos").unlink()
     shutil.copytree(videos / "pictures", folders["pictures"] / "videos")
     (folders["pictures"] / "videos" / "film" / "video2" / "video2_005.png").unlink()
-    dataset, _ = load_retrieval_dataset("didemo", folders["pictures"])
+    dataset, _ = load_dataset("didemo", folders["pictures"])
     with pytest.raises(VideoDecodingError, match=r"video2: frame 5 is absent \(video2_005.png\)"):
         RetrievalCollator(tiny_processor(), dataset, training=True)([dataset[2]])
     collator = RetrievalCollator(tiny_processor(), dataset, training=True, on_broken_video="replace")

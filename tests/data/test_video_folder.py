@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from hf_videolang.data.video_folder import read_video_folder
 from tests.video.making import write_frames
 
@@ -55,7 +55,7 @@ def touch(folder, *names):
 @pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
 def test_the_three_formats(folder, write):
     write(folder, ROWS)
-    dataset, protocol = load_retrieval_dataset(str(folder))
+    dataset, protocol = load_dataset(str(folder))
     found = {row["video_id"]: row for row in dataset}
     assert found == {
         "b": {"video": {"bytes": None, "path": str(folder / "b.webm")}, "video_id": "b", "captions": ["two", "deux"]},
@@ -68,7 +68,7 @@ def test_the_three_formats(folder, write):
     assert str(protocol).startswith(
         "mine (videofolder), train+validation: 2 videos, 3 captions, each a query of its own (mine/"
     )
-    again, _ = load_retrieval_dataset("videofolder", folder, "train+validation")
+    again, _ = load_dataset("videofolder", folder, "train+validation")
     assert again[:] == dataset[:]
 
 
@@ -94,10 +94,10 @@ def test_splits_by_folder(folder):
         "test": [("test/deep/x", ["3"])],
     }
     assert len(metadata) == 3
-    assert load_retrieval_dataset(str(folder))[1].split == "test"  # the default
-    assert len(load_retrieval_dataset(str(folder), split="train+validation+test")[0]) == 4
+    assert load_dataset(str(folder))[1].split == "test"  # the default
+    assert len(load_dataset(str(folder), split="train+validation+test")[0]) == 4
     with pytest.raises(ValueError, match=r"no split all; it has .*train"):
-        load_retrieval_dataset(str(folder), split="all")
+        load_dataset(str(folder), split="all")
 
 
 def test_splits_by_column(folder):
@@ -148,7 +148,7 @@ def test_segments_that_run_backward_are_named(tmp_path):
     times = {"a": {"start": 5, "end": 2}, "b": {"start": 1, "end": 1}, "c": {"start": 1, "end": 2}}
     write_jsonl(tmp_path, [{"file_name": f"{name}.mp4", "caption": "x", **times[name]} for name in times])
     with pytest.raises(ValueError, match="2 of 3 clips do not end after their start: .*data check"):
-        load_retrieval_dataset(str(tmp_path), split="train+validation")
+        load_dataset(str(tmp_path), split="train+validation")
 
 
 def test_segments(tmp_path):
@@ -166,7 +166,7 @@ def test_segments(tmp_path):
     }
     for write in (write_jsonl, write_csv, write_parquet):
         write(tmp_path, rows)
-        dataset, _ = load_retrieval_dataset(str(tmp_path))
+        dataset, _ = load_dataset(str(tmp_path))
         assert {row["video_id"]: (row["captions"], row["start"], row["end"]) for row in dataset} == expected
         # segments of one video stay on one side of the held-out part
         assert {len(read_clips(str(tmp_path), split=split)[0]) for split in ("train", "validation")} == {1, 2}
@@ -180,7 +180,7 @@ def test_close_segments_late_in_a_video_have_different_ids(tmp_path):
         tmp_path,
         [{"file_name": "long.mp4", "caption": "x", "start": start, "end": 12345.679} for start in starts],
     )
-    dataset, _ = load_retrieval_dataset(str(tmp_path))
+    dataset, _ = load_dataset(str(tmp_path))
     times = ("10000", "10000.04", "12345.678")
     assert dataset["video_id"][:] == [f"long#t={time},12345.679" for time in times]
 
@@ -207,7 +207,7 @@ def test_files_that_differ_in_their_suffix_alone(folder):
     touch(folder, "b.mov")
     rows = [*ROWS, {"file_name": "b.mov", "captions": ["other"]}]
     write_jsonl(folder, rows)
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, _ = load_dataset(str(folder))
     assert dict(zip(dataset["video_id"], dataset["captions"])) == {
         "b.webm": ["two", "deux"],
         "b.mov": ["other"],
@@ -222,7 +222,7 @@ def test_jsonl_as_other_programs_write_it(folder):
     """With a byte order mark, with \\r\\n, with a line separator inside a sentence."""
     lines = [json.dumps({**row, "captions": ["a\u2028b"]}, ensure_ascii=False) for row in ROWS]
     (folder / "metadata.jsonl").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, _ = load_dataset(str(folder))
     assert sorted(dataset["video_id"]) == ["b", "sub/a"] and dataset["captions"][0] == ["a\u2028b"]
 
 
@@ -233,7 +233,7 @@ def test_own_ids_and_files_elsewhere(folder, tmp_path):
         {"file_name": str(tmp_path / "elsewhere" / "c.mp4"), "captions": ["three"]},
     ]
     write_jsonl(folder, rows)
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, _ = load_dataset(str(folder))
     paths = {row["video_id"]: row["video"]["path"] for row in dataset}
     assert paths == {
         "17": str(folder / "b.webm"),
@@ -252,7 +252,7 @@ def test_folders_of_pictures(folder):
         *ROWS,
     ]
     write_jsonl(folder, [{"file_name": row["file_name"], "caption": row.get("caption", "x")} for row in rows])
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, _ = load_dataset(str(folder))
     found = {row["video_id"]: row["video"]["path"] for row in dataset}
     assert found == {
         "c": str(folder / "c"),
@@ -272,7 +272,7 @@ def test_a_video_is_named_however_its_path_is_written(folder):
 
 def test_blank_captions_are_left_out_with_a_warning(folder, caplog):
     write_jsonl(folder, [{**ROWS[0], "captions": ["two", " ", ""]}, ROWS[1]])
-    dataset, protocol = load_retrieval_dataset(str(folder))
+    dataset, protocol = load_dataset(str(folder))
     assert sorted(dataset["captions"]) == [["one"], ["two"]]
     assert protocol.size == "2 videos, one caption a video"  # what is scored, not what the file says
     assert "Left out 2 blank captions" in caplog.text
@@ -280,10 +280,10 @@ def test_blank_captions_are_left_out_with_a_warning(folder, caplog):
 
 def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
     write_jsonl(folder, ROWS)
-    load_retrieval_dataset(str(folder))
+    load_dataset(str(folder))
     assert not caplog.text
     touch(folder, "sub/nobody.mov")
-    dataset, _ = load_retrieval_dataset(str(folder))
+    dataset, _ = load_dataset(str(folder))
     assert sorted(dataset["video_id"]) == ["b", "sub/a"]
     assert "1 videos are left out" in caplog.text and "nobody.mov" in caplog.text
 
@@ -314,37 +314,37 @@ def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
 def test_wrong_metadata(folder, rows, error, message):
     write_jsonl(folder, rows)
     with pytest.raises(error, match=message):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
 
 
 def test_wrong_files(folder):
     with pytest.raises(FileNotFoundError, match=r"No metadata.jsonl .* \(2 videos there\).*one line a video"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
     (folder / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"\(no videos there\)"):
-        load_retrieval_dataset(str(folder / "empty"))
+        load_dataset(str(folder / "empty"))
     (folder / "metadata.parquet").write_text("no parquet")
     with pytest.raises(ValueError, match=r"metadata.parquet is no Parquet file"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
     write_jsonl(folder, ROWS)
     with pytest.raises(ValueError, match="more than one metadata file"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
     (folder / "metadata.parquet").unlink()
     for line in ('{"file_name": "b.webm"', "7", json.dumps(ROWS)):
         (folder / "metadata.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + line)
         with pytest.raises(ValueError, match="line 2 is no JSON object"):
-            load_retrieval_dataset(str(folder))
+            load_dataset(str(folder))
     (folder / "metadata.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"metadata.jsonl has no rows"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
     for name in ("metadata.jsonl", "metadata.csv"):
         (folder / name).write_text("file_name,caption\nb.webm,zwölf", encoding="latin-1")
         with pytest.raises(ValueError, match=rf"{name} is no UTF-8: .*0xf6.*\. Save it as UTF-8\."):
-            load_retrieval_dataset(str(folder))
+            load_dataset(str(folder))
         (folder / name).unlink()
     (folder / "metadata.csv").write_text('file_name,caption\nb.webm,"one, two",\nsub/a.mp4,one, two\n')
     with pytest.raises(ValueError, match=r"row 2 has more cells .*'sub/a.mp4', 'one', .*two"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))
     (folder / "metadata.csv").write_text("file_name;caption\nb.webm;one, two")
     with pytest.raises(ValueError, match=r"columns \['file_name;caption'\].*Commas separate the columns"):
-        load_retrieval_dataset(str(folder))
+        load_dataset(str(folder))

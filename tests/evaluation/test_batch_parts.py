@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
-from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.batch_parts import EmbeddingParts
 
 THIRD = 1 / 3  # needs every bit
@@ -17,7 +17,7 @@ THIRD = 1 / 3  # needs every bit
 @pytest.fixture
 def dataset(tiny_run, tmp_path):
     shutil.copytree(tiny_run / "videos", tmp_path / "videos")
-    return load_retrieval_dataset("videofolder", tmp_path / "videos", "test")[0]
+    return load_dataset("videofolder", tmp_path / "videos", "test")[0]
 
 
 def open_parts(tmp_path, dataset, batch_size=2, skipping=False, **provenance):

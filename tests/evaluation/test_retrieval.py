@@ -6,13 +6,12 @@ from accelerate import Accelerator
 from torch import nn
 from transformers.utils import ModelOutput
 
-from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.retrieval import (
     PairEmbeddings,
     encode_pairs,
     evaluation_loader,
     flat_metrics,
-    input_protocol,
     protocol_line,
     score_similarity,
     score_table,
@@ -148,7 +147,7 @@ def test_table_has_a_column_for_each_post_processing():
 
 
 def test_real_model_in_batches_equals_each_pair_alone(tiny_run):
-    dataset, protocol = load_retrieval_dataset("videofolder", tiny_run / "videos", "test")
+    dataset, protocol = load_dataset("videofolder", tiny_run / "videos", "test")
     model, processor = load_model_and_processor(tiny_run / "model")
     accelerator = Accelerator(cpu=True)
     loader = evaluation_loader(dataset, processor, accelerator, batch_size=3, num_workers=2)
@@ -160,7 +159,7 @@ def test_real_model_in_batches_equals_each_pair_alone(tiny_run):
             alone = model(**inputs)
             torch.testing.assert_close(pairs.video_embeds[row], alone.video_embeds[0], atol=1e-6, rtol=0)
             torch.testing.assert_close(pairs.text_embeds[2 * row : 2 * row + 2], alone.text_embeds, atol=1e-6, rtol=0)
-    line = protocol_line(protocol, input_protocol(processor))
+    line = protocol_line(protocol, processor.input_protocol())
     for fact in (
         "videos (videofolder), test: 5 videos, 10 captions",
         "frames: 4",
@@ -186,7 +185,7 @@ def test_a_number_of_frames_takes_the_place_of_a_rate(tiny_run, tmp_path):
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     asked = load_model_and_processor(tmp_path, num_frames=3)[1]
-    frames = [input_protocol(one)["frames"] for one in (load_model_and_processor(tmp_path)[1], asked)]
+    frames = [one.input_protocol()["frames"] for one in (load_model_and_processor(tmp_path)[1], asked)]
     assert frames == ["2.0 a second", 3]
 
 

@@ -121,7 +121,7 @@ def test_recipe_and_protocol_that_a_card_names(name):
         assert (given["num_frames"], given["max_length"]) == RELEASED[name] and given["dataset"] == dataset
 
 
-# Frames and tokens of the released configurations (SPEC §4).
+# Frames and tokens of the released configurations (clip_vip §4).
 RELEASED = {
     "clip-vip-b32": (12, 70),
     "clip-vip-b16": (12, 70),

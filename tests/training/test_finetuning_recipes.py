@@ -1,4 +1,4 @@
-"""Every fine-tuning recipe and every accelerate YAML of the package can be read by what reads it, and says what SPEC §4 says."""
+"""Every fine-tuning recipe and every accelerate YAML of the package can be read by what reads it, and says what clip_vip §4 says."""
 
 import re
 
@@ -38,7 +38,7 @@ def test_recipe_parses_and_states_its_sources(path, tmp_path):
         assert {arguments.train_split, arguments.select_on} < set(available_splits(arguments.dataset, "data"))
 
 
-# SPEC §4, row by row: epochs, batch a GPU, learning rate, weight decay, clipping, frames, text, factor on logit_scale.
+# clip_vip §4, row by row: epochs, batch a GPU, learning rate, weight decay, clipping, frames, text, factor on logit_scale.
 TABLE = {
     "msrvtt_b32": (100, 16, 1e-6, 0.2, 1.0, 12, 50, 1),
     "msrvtt_b16": (100, 16, 1e-6, 0.2, 1.0, 12, 50, 1),
@@ -59,7 +59,7 @@ COLUMNS = (
     "max_length",
     "lr_multiplier",
 )
-# SPEC §4, "Common", and §3, §6 for clamp, loss and evaluation.
+# clip_vip §4, "Common", and §3, §6 for clamp, loss and evaluation.
 COMMON = {
     "loss": "contrastive",
     "max_logit_scale": 5.298317366548036,
@@ -74,7 +74,7 @@ COMMON = {
     "eval_steps": 100,
     "eval_on_start": True,
 }
-# SPEC §9: text to video R@1, R@5, R@10, and after DSL.
+# clip_vip §9: text to video R@1, R@5, R@10, and after DSL.
 PUBLISHED = {
     "msrvtt_b32": ("50.1 / 74.8 / 84.6", "55.9 / 77.0 / 86.8"),
     "msrvtt_b16": ("54.2 / 77.2 / 84.8", "57.7 / 80.5 / 88.2"),
@@ -100,7 +100,7 @@ def test_recipes_hold_the_published_values(name, tmp_path):
     assert arguments.dataset == ("msrvtt-1ka" if data == "msrvtt" else data)
     assert given["model"] == f"clip-vip-{size}"
     text = (RECIPES / "clip_vip" / f"{name}.yaml").read_text()
-    assert "R@1 / R@5 / R@10 {}, after DSL {} (SPEC §9)".format(*PUBLISHED[name]) in text
+    assert "R@1 / R@5 / R@10 {}, after DSL {} (clip_vip §9)".format(*PUBLISHED[name]) in text
     assert f"pretrain_clipvip_base_{size[1:]}.pt" in text
     gpus = 128 // expected["per_device_train_batch_size"]  # the global batch of fine-tuning
     assert f"x {gpus} GPUs = 128 pairs" in text

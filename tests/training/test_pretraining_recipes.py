@@ -12,7 +12,7 @@ from hf_videolang.training.recipes import RECIPES, parse_recipe
 def test_recipe_holds_the_published_values(size, batch, tmp_path):
     words = [f"clip_vip/pretraining_{size}", "--sources", "clips", "--output_dir", str(tmp_path)]
     _, args, given = parse_recipe((PretrainingArguments, PretrainingTrainingArguments), words)
-    published = {  # SPEC §4, the row of pre-training and "Common"; §5.1 and §6 for texts and loss
+    published = {  # clip_vip §4, the row of pre-training and "Common"; §5.1 and §6 for texts and loss
         "num_train_epochs": 5,
         "per_device_train_batch_size": batch,
         "learning_rate": 5e-6,

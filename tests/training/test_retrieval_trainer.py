@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from torch._dynamo.utils import counters
 from transformers import TrainingArguments
 
-from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.retrieval import (
     encode_pairs,
     evaluation_loader,
@@ -40,8 +40,8 @@ def make_trainer(tiny_run, output_dir, split="train", eval_split=None, model=Non
     }
     args = RetrievalTrainingArguments(output_dir=str(output_dir), **options)
     loaded, processor = load_model_and_processor(tiny_run / "model")
-    train = load_retrieval_dataset("videofolder", tiny_run / "videos", split)[0]
-    evaluation = eval_split and load_retrieval_dataset("videofolder", tiny_run / "videos", eval_split)[0]
+    train = load_dataset("videofolder", tiny_run / "videos", split)[0]
+    evaluation = eval_split and load_dataset("videofolder", tiny_run / "videos", eval_split)[0]
     return RetrievalTrainer(model or loaded, args, processor, train, evaluation)
 
 

@@ -182,7 +182,7 @@ def test_seconds_need_a_frame_rate(folder):
         processor(str(folder), fps=2, num_frames=None)
 
 
-@pytest.mark.parametrize("options", [{}, {"sample_jitter": 3}, {"sampling": "interval", "frame_interval": 2}])
+@pytest.mark.parametrize("options", [{}, {"seed": 3}, {"sampling": "interval", "frame_interval": 2}])
 def test_the_processor_sees_the_same_as_in_a_file(tmp_path, options):
     video = write_video(tmp_path / "v.mp4", 40)
     folder = write_frames(tmp_path / "v", 40)

@@ -32,14 +32,13 @@ from transformers import AutoConfig
 
 from hf_videolang.atomic_files import whole_file
 from hf_videolang.console import print_error
-from hf_videolang.data.load_dataset import load_retrieval_dataset
-from hf_videolang.data.records import RetrievalProtocol, name_some
+from hf_videolang.data.load_dataset import load_dataset
+from hf_videolang.data.records import Protocol, name_some
 from hf_videolang.evaluation.batch_parts import EmbeddingParts
 from hf_videolang.evaluation.retrieval import (
     PairEmbeddings,
     encode_pairs,
     evaluation_loader,
-    input_protocol,
     protocol_line,
     score_similarity,
     score_table,
@@ -193,7 +192,7 @@ class _Evaluation:
 
     model: str
     version: str
-    protocol: RetrievalProtocol
+    protocol: Protocol
     settings: dict[str, str | int]
     tensors: dict[str, torch.Tensor]
 
@@ -247,7 +246,7 @@ class _Plan:
     """
 
     version: dict[str, Any]
-    protocol: RetrievalProtocol
+    protocol: Protocol
     model: Any
     processor: Any
     records: dict[str, Any]
@@ -255,7 +254,7 @@ class _Plan:
 
 
 def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
-    dataset, protocol = load_retrieval_dataset(args.dataset, args.data_dir, args.split)
+    dataset, protocol = load_dataset(args.dataset, args.data_dir, args.split)
     records = {SCORED: dataset}
     if args.querybank:
         records[BANK] = _querybank(args, set(dataset["video_id"]))
@@ -265,7 +264,7 @@ def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
     if args.output_dir:
         provenance = {
             **version,
-            **input_protocol(processor),
+            **processor.input_protocol(),
             "dataset": protocol.name,
             "split": protocol.split,
             "mixed precision": accelerator.mixed_precision,
@@ -307,7 +306,7 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
         )
 
     embeddings = encode(SCORED)
-    settings = input_protocol(plan.processor)
+    settings = plan.processor.input_protocol()
     if args.mixed_precision != "no":
         settings["precision"] = args.mixed_precision
     if embeddings.num_broken_videos:
@@ -323,7 +322,7 @@ def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluati
 
 def _querybank(args: Namespace, scored: set[str]) -> Any:
     """Records of the bank, which must not know the queries that are scored."""
-    records, _ = load_retrieval_dataset(args.dataset, args.data_dir, args.querybank)
+    records, _ = load_dataset(args.dataset, args.data_dir, args.querybank)
     if shared := scored.intersection(records["video_id"]):
         raise ValueError(
             f"--querybank {args.querybank} holds {len(shared)} of the {len(scored)} videos that are scored, e.g. "
@@ -376,7 +375,7 @@ def _read(path: Path) -> _Evaluation:
     try:
         _ = tensors["similarity"], tensors["labels"]
         protocol, settings = (
-            RetrievalProtocol(**json.loads(about["dataset"])),
+            Protocol(**json.loads(about["dataset"])),
             dict(json.loads(about["settings"])),
         )
         return _Evaluation(about["model"], about["version"], protocol, settings, tensors)

@@ -12,7 +12,7 @@ from hf_videolang.data.benchmarks.lsmdc import LSMDC
 from hf_videolang.data.benchmarks.msrvtt import MSRVTT, PROTOCOLS
 from hf_videolang.data.benchmarks.vatex import VATEX, VATEX_FULL
 from hf_videolang.data.benchmarks.youcook2 import YOUCOOK2
-from hf_videolang.data.records import Clip, RetrievalProtocol, clips_to_dataset, name_some
+from hf_videolang.data.records import Clip, Protocol, clips_to_dataset, name_some
 from hf_videolang.data.video_folder import read_video_folder
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ BENCHMARKS: dict[str, MSRVTT | AnnotatedBenchmark] = {name: MSRVTT(name) for nam
 BENCHMARKS |= {benchmark.name: benchmark for benchmark in (DIDEMO, LSMDC, ACTIVITYNET, VATEX, VATEX_FULL, YOUCOOK2)}
 
 
-def load_retrieval_dataset(
+def load_dataset(
     name: str, data_dir: str | Path | None = None, split: str | None = None
-) -> tuple["Dataset", RetrievalProtocol]:
+) -> tuple["Dataset", Protocol]:
     """Records of one split, and the facts that a number measured on it must carry.
 
     Args:
@@ -38,7 +38,7 @@ def load_retrieval_dataset(
             a published training list is "train+validation". Default: "test"; for a video folder without one, all.
 
     Returns:
-        The dataset (`video` undecoded, `video_id`, `captions`, perhaps `start` and `end`) and its `RetrievalProtocol`.
+        The dataset (`video` undecoded, `video_id`, `captions`, perhaps `start` and `end`) and its `Protocol`.
 
     Raises:
         ValueError: unknown name or split, wrong annotation files, clips without captions, ids that come twice.
@@ -56,10 +56,8 @@ def load_retrieval_dataset(
     return dataset, replace(protocol, num_captions=sum(map(len, dataset["captions"])))
 
 
-def read_clips(
-    name: str, data_dir: str | Path | None = None, split: str | None = None
-) -> tuple[list[Clip], RetrievalProtocol]:
-    """As `load_retrieval_dataset`, but unchecked: absent videos, blank captions and ids that come twice stay in."""
+def read_clips(name: str, data_dir: str | Path | None = None, split: str | None = None) -> tuple[list[Clip], Protocol]:
+    """As `load_dataset`, but unchecked: absent videos, blank captions and ids that come twice stay in."""
     folder = video_folder(name, data_dir)
     if folder is None:
         existing, default = list(BENCHMARKS[name].splits), "test"
@@ -81,7 +79,7 @@ def read_clips(
 
 
 def available_splits(name: str, data_dir: str | Path | None = None) -> list[str]:
-    """Splits that `load_retrieval_dataset` knows, a held-out validation split included."""
+    """Splits that `load_dataset` knows, a held-out validation split included."""
     folder = video_folder(name, data_dir)
     return list(BENCHMARKS[name].splits) if folder is None else list(read_video_folder(folder).splits)
 
@@ -113,16 +111,16 @@ def video_folder(name: str, data_dir: str | Path | None = None) -> Path | None:
     )
 
 
-def _folder_split(clips: list[Clip], name: str, split: str, source: str) -> tuple[list[Clip], RetrievalProtocol]:
+def _folder_split(clips: list[Clip], name: str, split: str, source: str) -> tuple[list[Clip], Protocol]:
     captions = sum(len(clip.captions) for clip in clips)
-    return clips, RetrievalProtocol(name, split, len(clips), captions, None, None, source)
+    return clips, Protocol(name, split, len(clips), captions, None, None, source)
 
 
-def _join(parts: list[tuple[list[Clip], RetrievalProtocol]]) -> tuple[list[Clip], RetrievalProtocol]:
+def _join(parts: list[tuple[list[Clip], Protocol]]) -> tuple[list[Clip], Protocol]:
     """Several splits as one, "train+validation": the clips one after the other, the counts added."""
     facts = [protocol for _, protocol in parts]
     published = all(fact.published_videos is not None for fact in facts)
-    return [clip for clips, _ in parts for clip in clips], RetrievalProtocol(
+    return [clip for clips, _ in parts for clip in clips], Protocol(
         name=facts[0].name,
         split="+".join(fact.split for fact in facts),
         num_videos=sum(fact.num_videos for fact in facts),

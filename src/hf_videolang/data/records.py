@@ -70,7 +70,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class RetrievalProtocol:
+class Protocol:
     """The facts that every printed number must carry.
 
     Attributes:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.records import RetrievalProtocol
+from hf_videolang.data.records import Protocol
 from hf_videolang.evaluation.batch_parts import EmbeddingParts
 from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
 from hf_videolang.metrics.retrieval import Ties
@@ -219,19 +219,7 @@ def score_similarity(
     return scores
 
 
-def input_protocol(processor: Any) -> dict[str, str | int]:
-    """What the model gets to see, as its processor says it; a part of every printed result."""
-    video, size = processor.video_processor, processor.video_processor.size
-    pixels = f"{size['height']}x{size['width']}" if "height" in size else f"shortest edge {size['shortest_edge']}"
-    return {
-        "frames": video.num_frames if video.fps is None else f"{video.fps} a second",
-        "sampling": video.sampling if video.sampling == "uniform" else f"every {video.frame_interval}th frame",
-        "pixels": pixels + (" antialiased" if video.antialias else " without antialiasing"),
-        "text": f"at most {processor.max_length} tokens",
-    }
-
-
-def protocol_line(dataset: RetrievalProtocol, protocol: Mapping[str, str | int]) -> str:
+def protocol_line(dataset: Protocol, protocol: Mapping[str, str | int]) -> str:
     """Data set and settings in one line, to stand above every table."""
     return "; ".join([str(dataset), *(f"{name}: {value}" for name, value in protocol.items())])
 

@@ -190,7 +190,7 @@ class MiddleFrames(Dataset):
     `dataset[part, rows]` → the part; and of these rows of its shard the ids, the reason or `None` each, the sizes, and
     the inputs for the middle frames of those without a reason (`None` where no video decodes).
 
-    The middle frame is the one of index int(number of frames / 2) of the video, or of the segment (SPEC §5.1).
+    The middle frame is the one of index int(number of frames / 2) of the video, or of the segment (clip_vip §5.1).
     """
 
     def __init__(self, shards: Sequence[Shard], inputs: CaptionerInputs):

@@ -32,7 +32,7 @@ def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | flo
 
 
 def matching_cross_entropy(logits: Tensor) -> Tensor:
-    """Mean over rows i of -log softmax(row i)[i]: the match of row i is column i (CE of SPEC §3)."""
+    """Mean over rows i of -log softmax(row i)[i]: the match of row i is column i (CE of clip_vip §3)."""
     return cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 

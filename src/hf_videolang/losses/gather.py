@@ -13,7 +13,7 @@ def gather_features(features: Tensor) -> Tensor:
     loss, so the sum is (number of processes) × the exact gradient, and the averaging of parameter gradients in
     DistributedDataParallel or FSDP turns it into exactly the gradient of one process with the joint batch. Parameters
     that enter after the gather (`logit_scale`) have the full gradient everywhere and stay as they are.
-    (The original's gather gave this with Horovod before 2021; later versions divided the encoders' part, SPEC §3.)
+    (The original's gather gave this with Horovod before 2021; later versions divided the encoders' part, clip_vip §3.)
 
     Without an initialised process group, or with one process, the features are returned as they are.
 

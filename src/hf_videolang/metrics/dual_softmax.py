@@ -10,7 +10,7 @@ def dual_softmax(similarity: Similarity, scale: float = 100.0) -> Tensor:
     """
     `x * softmax(scale * x over the texts)`: a video is worth little to a text that other texts want more.
 
-    The same result serves both directions, as in the original evaluation (SPEC §8). It looks at **all** test queries
+    The same result serves both directions, as in the original evaluation (clip_vip §8). It looks at **all** test queries
     at once, which a running search cannot, so report its metrics apart from the raw ones.
 
     Args:

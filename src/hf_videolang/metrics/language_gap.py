@@ -18,7 +18,7 @@ def language_gap(
     """
     Normalised mutual information (NMI) between the source of a text and its cluster in a K-means with two clusters.
 
-    The analysis of CLIP-ViP (SPEC §8). 0: the clusters say nothing about the source, the collections speak alike; 1:
+    The analysis of CLIP-ViP (clip_vip §8). 0: the clusters say nothing about the source, the collections speak alike; 1:
     they are the sources. The paper leaves open what the last three arguments set, and whether features are unit
     vectors.
 

@@ -25,7 +25,7 @@ def option(default, help: str):
 @dataclass
 class ContrastiveTrainingArguments(TrainingArguments):
     """
-    `TrainingArguments` with the optimisation of CLIP-ViP (SPEC §4) as defaults and what contrastive training adds.
+    `TrainingArguments` with the optimisation of CLIP-ViP (clip_vip §4) as defaults and what contrastive training adds.
 
     Batches of one epoch are complete (`dataloader_drop_last`), since every process must bring equally many pairs;
     evaluation always sees every item. Gradient accumulation averages gradients and does not enlarge the set of

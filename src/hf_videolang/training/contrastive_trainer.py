@@ -41,8 +41,8 @@ class ContrastiveTrainer(Trainer):
 
     A subclass says what is encoded (`encode`) and what the loss is (`loss_on_features`). The loss sees the features of
     all processes, with the exact gradient: N processes are one process with the N-fold batch. Optimiser, parameter
-    groups and schedule are the original's (SPEC §4); `logit_scale` is put back into [0, `max_logit_scale`] after each
-    update (the original: after the next forward pass, SPEC §3).
+    groups and schedule are the original's (clip_vip §4); `logit_scale` is put back into [0, `max_logit_scale`] after each
+    update (the original: after the next forward pass, clip_vip §3).
 
     Evaluation scores every text against every video and logs both directions raw and after DSL, as
     `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
@@ -63,6 +63,7 @@ class ContrastiveTrainer(Trainer):
 
     args: ContrastiveTrainingArguments
     model: Any  # never None here
+    processing_class: Any
     data_collator: Any
     train_dataset: Any
     eval_dataset: Any

@@ -1,4 +1,4 @@
-"""Optimisation as in the original CLIP-ViP scripts (SPEC §4): parameter groups, AdamW, learning-rate schedules."""
+"""Optimisation as in the original CLIP-ViP scripts (clip_vip §4): parameter groups, AdamW, learning-rate schedules."""
 
 import math
 from collections import defaultdict

@@ -54,7 +54,7 @@ def _mapping(key: str, value: Any) -> Any:
 @dataclass
 class PretrainingTrainingArguments(ContrastiveTrainingArguments):
     """
-    `ContrastiveTrainingArguments` with the defaults of CLIP-ViP's post-pretraining (SPEC §4).
+    `ContrastiveTrainingArguments` with the defaults of CLIP-ViP's post-pretraining (clip_vip §4).
 
     An epoch has as many batches as one pass over each source takes, together; sources whose share of the steps differs
     from their share of the clips are seen more or less often than once in it.
@@ -67,7 +67,7 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
         on_broken_video (`str`, defaults to `"raise"`): "raise" or "replace"; to skip a clip would make batches of
             different size.
         max_steps (`int`, defaults to -1): updates, which the learning rate spans; when not positive,
-            `ceil(num_train_epochs * clips / (global batch * gradient_accumulation_steps))` (SPEC §4).
+            `ceil(num_train_epochs * clips / (global batch * gradient_accumulation_steps))` (clip_vip §4).
         stop_at_step (`int`, *optional*): save a checkpoint and end after this update, as if the run went on: the
             schedule still spans `max_steps` (`break_step` of the original). Resume with a later one or none.
 

@@ -36,7 +36,7 @@ class RetrievalArguments:
 @dataclass
 class RetrievalTrainingArguments(ContrastiveTrainingArguments):
     """
-    `ContrastiveTrainingArguments` with the defaults of CLIP-ViP's fine-tuning (SPEC §4).
+    `ContrastiveTrainingArguments` with the defaults of CLIP-ViP's fine-tuning (clip_vip §4).
 
     Args:
         loss (`str`, defaults to `"contrastive"`): `"contrastive"`, `"dual_softmax"`, `"hard_negative"` or
@@ -44,17 +44,11 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
         loss_options (`dict`, *optional*): further arguments of the loss, e.g. `{"num_negatives": 5}`.
         max_steps (`int`, defaults to -1): updates; when not positive, `ceil(num_train_epochs * videos / global
             batch)` as in the original, which an incomplete last batch does not shorten.
-        frame_cache_dir (`str`, *optional*), frame_cache_gigabytes (`float`, defaults to 100.0), frame_cache_draws
-            (`int`, defaults to 1): keep the decoded frames of training videos in this folder, see
-            `hf_videolang.data.frame_cache.FrameCache`. The draws of frames then repeat themselves after so many
-            epochs; all else stays as it is without a cache.
     """
 
     _help_only = (
         "loss",
         "loss_options",
-        "frame_cache_dir",
-        "frame_cache_draws",
         *ContrastiveTrainingArguments._help_only,
     )
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_options"]
@@ -62,12 +56,6 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
     loss: str = option("contrastive", "contrastive, dual_softmax, hard_negative or ranking")
     loss_options: dict | str | None = field(
         default=None, metadata={"help": 'further arguments of the loss, e.g. {"num_negatives": 5}'}
-    )
-
-    frame_cache_dir: str | None = option(None, "folder on a fast disk that keeps decoded frames for later epochs")
-    frame_cache_gigabytes: float = option(100.0, "what it may take")
-    frame_cache_draws: int = option(
-        1, "epochs that draw other frames before the first draw comes again; the cache pays from then on"
     )
 
     learning_rate: float = option(1e-6, "highest learning rate")

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.frame_cache import FrameCache
 from hf_videolang.losses import (
     contrastive_loss,
     dual_softmax_loss,
@@ -52,14 +51,14 @@ class RetrievalTrainer(ContrastiveTrainer):
     """
     [`ContrastiveTrainer`] on records of videos and captions, with the loss of `args.loss`.
 
-    The number of updates is the original's (SPEC §4). Captions and frames are drawn from seed, epoch and video alone,
+    The number of updates is the original's (clip_vip §4). Captions and frames are drawn from seed, epoch and video alone,
     so that a resumed run repeats an unbroken one.
 
     Args:
         model (`PreTrainedModel`): moved to the device.
         args (`RetrievalTrainingArguments`): how to train.
         processor: of the model; it makes the batches and is saved with each checkpoint.
-        train_dataset, eval_dataset (`datasets.Dataset`): records, see `load_retrieval_dataset`.
+        train_dataset, eval_dataset (`datasets.Dataset`): records, see `load_dataset`.
         kwargs: further arguments of `Trainer`.
 
     Raises:
@@ -82,16 +81,12 @@ class RetrievalTrainer(ContrastiveTrainer):
             model.logit_scale.requires_grad_(False)  # DDP waits for the gradient of every other parameter
         collator = None
         if train_dataset is not None:
-            cache = None
-            if args.frame_cache_dir is not None:
-                cache = FrameCache(args.frame_cache_dir, args.frame_cache_gigabytes, args.frame_cache_draws)
             collator = RetrievalCollator(
                 processor,
                 train_dataset,
                 training=True,
                 on_broken_video=args.on_broken_video,
                 seed=args.seed,
-                frame_cache=cache,
             )
             batch = args.train_batch_size * args.world_size
             if args.dataloader_drop_last and len(train_dataset) < batch:

@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 
 from hf_videolang.atomic_files import whole_file
 from hf_videolang.console import print_error, reader_left, tell_interruption
-from hf_videolang.data.records import RetrievalProtocol
-from hf_videolang.evaluation.retrieval import input_protocol, protocol_line, score_table
+from hf_videolang.data.records import Protocol
+from hf_videolang.evaluation.retrieval import protocol_line, score_table
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.video import VideoDecodingError
 
-Data = Mapping[str, tuple[Any, RetrievalProtocol]]  # split -> records and facts
+Data = Mapping[str, tuple[Any, Protocol]]  # split -> records and facts
 
 
 def run_command(
@@ -137,7 +137,7 @@ def evaluate_and_finish(
         dataset, protocol = data[split]
         trainer.evaluate(dataset, metric_key_prefix=f"final_{split}")
         settings = {
-            **input_protocol(trainer.processing_class),
+            **trainer.processing_class.input_protocol(),
             "ties": "original",
             "selected on": selected_on,
         }

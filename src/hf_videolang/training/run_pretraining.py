@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.data.load_dataset import BENCHMARKS, load_retrieval_dataset
+from hf_videolang.data.load_dataset import BENCHMARKS, load_dataset
 from hf_videolang.data.pretraining.omnisource import MissingTextError
 from hf_videolang.data.pretraining.sources import open_sources
 from hf_videolang.hub.loading import load_model_and_processor
@@ -110,7 +110,7 @@ def load_evaluation_sets(settings: Any) -> Data:
         known = {"dataset", "data_dir", "split"}
         if not isinstance(given, Mapping) or "dataset" not in given or not set(given) <= known:
             raise ValueError(_expected(given))
-        data[name] = load_retrieval_dataset(given["dataset"], given.get("data_dir"), given.get("split", "test"))
+        data[name] = load_dataset(given["dataset"], given.get("data_dir"), given.get("split", "test"))
     return data
 
 

@@ -19,7 +19,7 @@ recipe.yaml and the history of the run (trainer_state.json).
 from collections.abc import Mapping
 from typing import Any
 
-from hf_videolang.data.load_dataset import available_splits, load_retrieval_dataset
+from hf_videolang.data.load_dataset import available_splits, load_dataset
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.recipes import RecipeError, parse_recipe
@@ -56,7 +56,7 @@ def set_up(
         arguments.test = False
         notes = ["note: the data set has no test split; the chosen checkpoint is not evaluated on one."]
     splits = {arguments.train_split, *reported_splits(arguments)}
-    data = {split: load_retrieval_dataset(arguments.dataset, arguments.data_dir, split) for split in sorted(splits)}
+    data = {split: load_dataset(arguments.dataset, arguments.data_dir, split) for split in sorted(splits)}
     trainer = RetrievalTrainer(
         model,
         training_args,
@@ -64,8 +64,6 @@ def set_up(
         train_dataset=data[arguments.train_split][0],
         eval_dataset=None if arguments.select_on == "none" else data[arguments.select_on][0],
     )
-    if training_args.frame_cache_dir is not None:
-        notes.append(str(trainer.data_collator.frame_cache))
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
     return arguments, trainer, data, checkpoint, given
@@ -80,8 +78,6 @@ def train_and_evaluate(
 ) -> None:
     # ---- Training ----
     trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.args.frame_cache_dir is not None and trainer.args.process_index == 0:
-        print(trainer.data_collator.frame_cache)
     trainer.save_model()
     trainer.save_state()
 

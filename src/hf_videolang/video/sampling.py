@@ -1,4 +1,4 @@
-"""Which frames of a video are read. Frames are counted; the frame rate plays no role (CLIP-ViP SPEC §5.2)."""
+"""Which frames of a video are read. Frames are counted; the frame rate plays no role (clip_vip §5.2)."""
 
 from typing import Literal
 

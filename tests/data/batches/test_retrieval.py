@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from hf_videolang.data import load_retrieval_dataset
+from hf_videolang.data import load_dataset
 from hf_videolang.data.batches.retrieval import LEAD, RetrievalCollator, ahead
 from hf_videolang.data.moving_shapes import write_moving_shapes, write_video
 from hf_videolang.video import VideoDecodingError, decode_video
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(folder):
     """Twelve videos with one to six captions each."""
-    found, _ = load_retrieval_dataset(str(folder), split="train+validation")
+    found, _ = load_dataset(str(folder), split="train+validation")
     return found.map(lambda row, index: {"captions": CAPTIONS[: 1 + index % 6]}, with_indices=True)
 
 
@@ -79,7 +79,7 @@ def test_training_draws_one_caption_and_jitters_frames(processor, dataset):
         batches.append(collate([dataset[5]]))
     assert {text for batch in batches for text in drawn(processor, batch)} == set(CAPTIONS)
     assert batches[0].keys() == {"input_ids", "attention_mask", "pixel_values_videos", "num_broken_videos"}
-    # Which frames were they? 24 frames, 4 taken, step 24 // 3 = 8 (SPEC §5.2): first of 0..8, last of 15..23.
+    # Which frames were they? 24 frames, 4 taken, step 24 // 3 = 8 (clip_vip §5.2): first of 0..8, last of 15..23.
     frames = processor(videos=[dataset[5]["video"]["path"]], num_frames=24)["pixel_values_videos"][0]
     firsts, lasts = set(), set()
     for batch in batches:

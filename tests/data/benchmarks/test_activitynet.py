@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from hf_videolang.data.records import Clip
 from hf_videolang.data.validation_split import hold_out_validation
 from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_val_1_as_paragraphs(folder):
-    dataset, protocol = load_retrieval_dataset("activitynet", folder)
+    dataset, protocol = load_dataset("activitynet", folder)
     assert dataset[:] == {
         "video": [
             {"bytes": None, "path": str(folder / "videos" / "v_-b.mp4")},

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 def test_paragraphs(folder):
     """All sentences of a video in the order of the file; two names that differ in the extension are one video."""
-    dataset, protocol = load_retrieval_dataset("didemo", folder)
+    dataset, protocol = load_dataset("didemo", folder)
     assert dataset[:] == {
         "video": [
             {"bytes": None, "path": str(folder / "videos" / "re" / "13@N00_4_aa.mov.mp4")},
@@ -51,7 +51,7 @@ def test_paragraphs(folder):
 
 
 def test_splits_and_names(folder):
-    dataset, protocol = load_retrieval_dataset("didemo", folder, "train+validation")
+    dataset, protocol = load_dataset("didemo", folder, "train+validation")
     assert dataset["video_id"][:] == ["10@N00_1_ab", "11@N00_2_cd", "12@N00_3_ef"]
     paths = [video["path"].removeprefix(f"{folder}/videos/") for video in dataset["video"]]
     assert paths == ["10@N00_1_ab.avi", "11@N00_2_cd.", "re/12@N00_3_ef.m2ts.mp4"]
@@ -66,7 +66,7 @@ def test_a_list_cuts_a_split(folder):
 
 @pytest.mark.parametrize("name", ["didemo_retrieval_test.jsonl", "test.jsonl", "didemo_test.json"])
 def test_files_of_the_clip_vip_authors(folder, name):
-    """SPEC §5.1; a public file wins over them."""
+    """clip_vip §5.1; a public file wins over them."""
     write(folder / name, [{"clip_id": "vids/13@N00_4_aa.mov", "text": ["dog runs left", "dog is gone"]}])
     assert len(read("didemo", folder, "test")) == 2
     (folder / "data" / "test_data.json").unlink()

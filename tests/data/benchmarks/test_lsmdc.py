@@ -1,6 +1,6 @@
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from tests.data.benchmarks.annotations import read, touch, write
 
 # clip id, start and end aligned, start and end extracted, sentence
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def test_lists_of_the_challenge(folder):
-    dataset, protocol = load_retrieval_dataset("lsmdc", folder)
+    dataset, protocol = load_dataset("lsmdc", folder)
     clips = list(CLIPS)[:2]
     assert dataset[:] == {
         "video": [
@@ -43,7 +43,7 @@ def test_lists_of_the_challenge(folder):
 
 
 def test_files_of_the_clip_vip_authors_keep_sub_folders(folder):
-    """SPEC §5.1: `<vis>/<clip_id>.avi`, and nothing else of the same name."""
+    """clip_vip §5.1: `<vis>/<clip_id>.avi`, and nothing else of the same name."""
     for file in (folder / "lists").iterdir():
         file.unlink()
     rows = [
@@ -52,7 +52,7 @@ def test_files_of_the_clip_vip_authors_keep_sub_folders(folder):
     ]
     write(folder / "lsmdc_test.jsonl", rows)
     touch(folder, "videos/film_a/scene_1.avi", "videos/film_b/scene_1.avi", "videos/scene_1.avi")
-    dataset, _ = load_retrieval_dataset("lsmdc", folder)
+    dataset, _ = load_dataset("lsmdc", folder)
     assert dataset["video_id"][:] == ["film_a/scene_1", "film_b/scene_1"]
     assert [video["path"] for video in dataset["video"]] == [
         str(folder / "videos" / "film_a" / "scene_1.avi"),
@@ -67,4 +67,4 @@ def test_what_is_wrong(folder):
         read_clips("lsmdc", folder, "validation")
     with pytest.raises(FileNotFoundError, match="1 of 1 annotated videos have no file: clip.* data check"):
         write(folder / "lists" / "LSMDC16_annos_val.csv", LINE.format("clip", "b"))
-        load_retrieval_dataset("lsmdc", folder, "validation")
+        load_dataset("lsmdc", folder, "validation")

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from tests.parity.cases import SHARED
 
 # Ids at the borders of the official splits: train up to 6512, validation up to 7009, then test.
@@ -49,7 +49,7 @@ def ids(folder, name, split):
 
 
 def test_1ka_is_one_given_sentence_a_video(folder):
-    dataset, protocol = load_retrieval_dataset("msrvtt-1ka", folder)
+    dataset, protocol = load_dataset("msrvtt-1ka", folder)
     assert dataset[:] == {
         "video": [
             {"bytes": None, "path": str(folder / "videos" / "all" / "video9999.MP4")},
@@ -68,7 +68,7 @@ def test_9k_without_a_list_is_everything_outside_the_test(folder):
     assert ids(folder, "msrvtt-9k", "train") == [*TRAIN, "video7010"]
     assert ids(folder, "msrvtt-9k", "validation") == VALIDATION
     assert ids(folder, "msrvtt-1ka", "train+validation") == [*TRAIN, "video7010", *VALIDATION]
-    dataset, protocol = load_retrieval_dataset("msrvtt-9k", folder, "train+validation")
+    dataset, protocol = load_dataset("msrvtt-9k", folder, "train+validation")
     assert dataset[0]["captions"] == SENTENCES["video0"]
     assert (protocol.num_videos, protocol.published_videos, protocol.published_captions) == (5, 9000, 180000)
 
@@ -115,7 +115,7 @@ def test_files_of_other_data_sets_are_left_alone(folder):
 def test_full_and_7k(folder):
     assert ids(folder, "msrvtt-full", "train") == TRAIN
     assert ids(folder, "msrvtt-full", "validation") == VALIDATION
-    dataset, protocol = load_retrieval_dataset("msrvtt-full", folder, "test")
+    dataset, protocol = load_dataset("msrvtt-full", folder, "test")
     assert dataset["video_id"][:] == TEST and dataset["captions"][:] == [SENTENCES[video] for video in TEST]
     assert (protocol.published_videos, protocol.published_captions) == (2990, 59800)
     assert read_clips("msrvtt-full", folder, "train")[1].published_videos == 6513
@@ -153,7 +153,7 @@ def test_image_id_and_annotations(folder):
 
 
 def test_authors_jsonl_alone(folder):
-    """SPEC §5.1: clip_id with or without folder and extension, text a sentence or a list."""
+    """clip_vip §5.1: clip_id with or without folder and extension, text a sentence or a list."""
     for file in (folder / "annotation").iterdir():
         file.unlink()
     train = [
@@ -166,16 +166,16 @@ def test_authors_jsonl_alone(folder):
     ]
     (folder / "msrvtt_train9k.jsonl").write_text("\n".join(map(json.dumps, train)))
     (folder / "msrvtt_test1ka.jsonl").write_text("\n".join(map(json.dumps, test)) + "\n\n")
-    dataset, _ = load_retrieval_dataset("msrvtt-1ka", folder)
+    dataset, _ = load_dataset("msrvtt-1ka", folder)
     # a list is kept whole: the original would draw one sentence of it, even in the test
     assert dataset["captions"][:] == [["one sentence"], ["two", "three"]]
-    dataset, _ = load_retrieval_dataset("msrvtt-9k", folder, "train+validation")
+    dataset, _ = load_dataset("msrvtt-9k", folder, "train+validation")
     assert dataset["video_id"][:] == ["video0", "video6513"]
     assert dataset["captions"][:] == [["a", "b"], ["c"]]
 
     (folder / "msrvtt_test1ka.jsonl").unlink()
     (folder / "msrvtt_test1ka.json").write_text(json.dumps(test))  # the other form: one list
-    assert load_retrieval_dataset("msrvtt-1ka", folder)[0]["captions"][:] == [
+    assert load_dataset("msrvtt-1ka", folder)[0]["captions"][:] == [
         ["one sentence"],
         ["two", "three"],
     ]
@@ -183,7 +183,7 @@ def test_authors_jsonl_alone(folder):
 
     (folder / "msrvtt_test1ka.jsonl").write_text('{"clip_name": "video9999", "text": "one"}\n')
     with pytest.raises(ValueError, match=r"test1ka\.jsonl, line 1: .*clip_name.* expected .* clip_id and text"):
-        load_retrieval_dataset("msrvtt-1ka", folder)
+        load_dataset("msrvtt-1ka", folder)
     for wrong in (
         {"clip_id": "video3", "text": [1, None]},
         {"clip_id": 3, "text": "one"},
@@ -194,7 +194,7 @@ def test_authors_jsonl_alone(folder):
             read_clips("msrvtt-1ka", folder)
     (folder / "msrvtt_test1ka.jsonl").write_text("video9999\n")
     with pytest.raises(ValueError, match="not valid JSONL"):
-        load_retrieval_dataset("msrvtt-1ka", folder)
+        load_dataset("msrvtt-1ka", folder)
 
 
 def test_a_copy_without_official_validation_videos_holds_some_out(folder):
@@ -211,10 +211,10 @@ def test_a_copy_without_official_validation_videos_holds_some_out(folder):
 def test_what_is_missing_is_named(folder):
     (folder / "videos" / "all" / "video7020.gif").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 2 annotated videos .*video7020.*data check"):
-        load_retrieval_dataset("msrvtt-1ka", folder)
+        load_dataset("msrvtt-1ka", folder)
     (folder / "videos" / "video9999.avi").touch()
     with pytest.raises(ValueError, match="2 files for video9999"):
-        load_retrieval_dataset("msrvtt-1ka", folder)
+        load_dataset("msrvtt-1ka", folder)
     with pytest.raises(FileNotFoundError, match=r"'miech_train'.*train_list_miech.txt.*there: .*MSRVTT_data.json"):
         read_clips("msrvtt-7k", folder, "train")
     (folder / "train_list_jsfusion.txt").write_text("video0 video1")
@@ -251,7 +251,7 @@ def test_what_is_missing_is_named(folder):
 def test_wrong_arguments(folder, arguments, message):
     arguments = [argument.replace("DIR", str(folder)) for argument in arguments]
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_retrieval_dataset(*arguments)
+        load_dataset(*arguments)
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the published lists are in ../shared/data")
@@ -293,7 +293,7 @@ def test_real_clips_in_the_layout_of_msrvtt(tmp_path):
     with open(annotations / "captions.jsonl") as lines:
         expected = {row["video_id"]: row for row in map(json.loads, lines)}
     for split in ("train+validation", "test"):
-        dataset, _ = load_retrieval_dataset("msrvtt-full", tmp_path, split)
+        dataset, _ = load_dataset("msrvtt-full", tmp_path, split)
         assert set(dataset["video_id"]) == {v for v, row in expected.items() if row["split"] == split.split("+")[0]}
         for row in dataset:
             assert row["captions"] == expected[row["video_id"]]["captions"]

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from tests.data.benchmarks.annotations import read, touch, write
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def test_halves_of_hgr(folder):
-    dataset, protocol = load_retrieval_dataset("vatex", folder, "validation")
+    dataset, protocol = load_dataset("vatex", folder, "validation")
     assert dataset[:] == {
         "video": [{"bytes": None, "path": str(folder / "v" / "bbbbbbbbbbb_000000_000010.webm")}],
         "video_id": ["bbbbbbbbbbb_000000_000010"],
@@ -39,7 +39,7 @@ def test_halves_of_hgr(folder):
 
 def test_a_clip_that_was_not_cut_out(folder):
     """The whole YouTube video stands in, with the seconds of the id."""
-    dataset, _ = load_retrieval_dataset("vatex", folder)
+    dataset, _ = load_dataset("vatex", folder)
     assert dataset[:] == {
         "video": [{"bytes": None, "path": str(folder / "v" / "c_c-ccccccc.mkv")}],
         "video_id": ["c_c-ccccccc_000105_000115"],
@@ -48,7 +48,7 @@ def test_a_clip_that_was_not_cut_out(folder):
         "end": [115.0],
     }
     touch(folder, "v/c_c-ccccccc_000105_000115.mp4")
-    dataset, _ = load_retrieval_dataset("vatex", folder)
+    dataset, _ = load_dataset("vatex", folder)
     assert dataset[0]["video"]["path"].endswith("_000115.mp4") and "start" not in dataset.column_names
 
 

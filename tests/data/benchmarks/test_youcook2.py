@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from hf_videolang.data import load_retrieval_dataset, read_clips
+from hf_videolang.data import load_dataset, read_clips
 from hf_videolang.video import decode_video
 from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
 from tests.video.making import picture, write_video
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def test_steps_are_segments_of_a_video(folder):
-    dataset, protocol = load_retrieval_dataset("youcook2", folder)
+    dataset, protocol = load_dataset("youcook2", folder)
     path = str(folder / "raw" / "validation" / "113" / "a-b_c.mp4")
     assert dataset[:] == {
         "video": [{"bytes": None, "path": path}] * 2,
@@ -63,7 +63,7 @@ def test_the_retrieval_list_wins(folder):
         folder / "validation_youcook.csv",
         "end,start,task,text,video_id\n4,3,226, stir,a-b_c\n4,3,226,mix,a-b_c\n",
     )
-    dataset, protocol = load_retrieval_dataset("youcook2", folder)
+    dataset, protocol = load_dataset("youcook2", folder)
     assert dataset["video_id"][:] == ["a-b_c#t=3,4"] and dataset["captions"][:] == [["stir", "mix"]]
     assert (protocol.published_videos, protocol.published_captions) == (3349, 3350)
     write(folder / "val_list.txt", "226/another\n")

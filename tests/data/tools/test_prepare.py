@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hf_videolang.cli import main
-from hf_videolang.data.load_dataset import load_retrieval_dataset
+from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.tools.reencode import choose_frames
 from hf_videolang.video import decode_video, probe_video, uniform_indices
 from tests.training.tiny_run import start
@@ -133,7 +133,7 @@ def test_a_folder_at_six_frames_a_second(videos, tmp_path, capsys):
     turned = decode_video(tmp_path / "out" / "turned.mp4", range)
     assert (turned.info.rotation, turned.info.width, turned.info.height) == (0, 48, 64)
     assert which_pictures(np.rot90(turned.frames.numpy(), -1, (2, 3))) == [0, 2, 4, 6, 8, 10]
-    dataset, _ = load_retrieval_dataset(str(tmp_path / "out"))
+    dataset, _ = load_dataset(str(tmp_path / "out"))
     found = {record["captions"][0]: Path(record["video"]["path"]).name for record in dataset}
     assert found["é sub/slow.mkv"] == "slow.mp4" and len(found) == 4
 
@@ -179,7 +179,7 @@ def test_frame_folders(videos, tmp_path, capsys):
             small = np.asarray(image.resize((64, 48), Image.Resampling.BOX)).transpose(2, 0, 1)
         assert which_pictures(small[None]) == [number]
     assert '"file_name": "sub/slow"' in (out / "metadata.jsonl").read_text()
-    dataset, _ = load_retrieval_dataset(str(out))
+    dataset, _ = load_dataset(str(out))
     assert decode_video(dataset[0]["video"]["path"], range).frames.shape == (20, 3, 180, 288)
 
 
@@ -244,7 +244,7 @@ def test_absolute_names_name_the_prepared_videos(tmp_path):
     row = {"file_name": str(tmp_path / "in" / "a.mov"), "caption": "a"}
     (tmp_path / "in" / "metadata.jsonl").write_text(json.dumps(row))
     assert prepare(tmp_path / "in", tmp_path / "out", "--preset", "msrvtt") == 0
-    dataset, _ = load_retrieval_dataset(str(tmp_path / "out"))
+    dataset, _ = load_dataset(str(tmp_path / "out"))
     assert dataset[0]["video"]["path"] == str(tmp_path / "out" / "a.mp4")
 
 

@@ -7,7 +7,7 @@ from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 
 
 def allowed(frames: int, patches: int, proxies: int) -> torch.Tensor:
-    """[S, S] boolean: a proxy sees and is seen by all, a patch sees its own frame (SPEC §1.2)."""
+    """[S, S] boolean: a proxy sees and is seen by all, a patch sees its own frame (clip_vip §1.2)."""
     frame = torch.cat([torch.full((proxies,), -1), torch.arange(frames).repeat_interleave(patches)])
     return (frame[:, None] == frame[None]) | (frame[:, None] < 0) | (frame[None] < 0)
 

@@ -192,7 +192,7 @@ def test_initial_weights_of_a_new_model():
     model = CLIPViPModel(
         type(tiny_config())(vision_config={"num_hidden_layers": 1}, text_config={"num_hidden_layers": 1})
     )
-    documented = {  # SPEC §2, widths 768 and 512, one block
+    documented = {  # clip_vip §2, widths 768 and 512, one block
         "vision_model.embeddings.class_embedding": 768**-0.5,
         "vision_model.embeddings.added_cls": 1.0,
         "vision_model.embeddings.temporal_embedding": 0.0,
@@ -234,7 +234,7 @@ def test_size_of_the_released_models():
     for patch_size, parameters in ((32, 151_288_833), (16, 149_632_257)):
         with torch.device("meta"):
             model = CLIPViPModel(type(tiny_config())(vision_config={"patch_size": patch_size}))
-        assert sum(parameter.numel() for parameter in model.parameters()) == parameters  # SPEC §1
+        assert sum(parameter.numel() for parameter in model.parameters()) == parameters  # clip_vip §1
         assert len(model.state_dict()) == 400  # 402 entries less two integer buffers
 
 

@@ -294,9 +294,9 @@ def test_segment_in_seconds(processor, video, decoded):
 
 def test_jitter_is_a_seed_of_the_call(processor, frames):
     batch = [frames] * 6
-    jittered = pixels_of(processor, batch, sample_jitter=5)
-    assert torch.equal(jittered, pixels_of(processor, batch, sample_jitter=5))
-    assert not torch.equal(jittered, pixels_of(processor, batch, sample_jitter=6))
+    jittered = pixels_of(processor, batch, seed=5)
+    assert torch.equal(jittered, pixels_of(processor, batch, seed=5))
+    assert not torch.equal(jittered, pixels_of(processor, batch, seed=6))
     assert len({clip.numpy().tobytes() for clip in jittered}) > 1  # each video of the call anew
     expected = np.random.RandomState(5)
     for clip in jittered:  # the original's draws: step int(20 / 3) = 6
@@ -398,7 +398,7 @@ def test_what_does_not_decode_is_named(processor, tmp_path):
         ({"num_frames": 3, "fps": 2.0}, ValueError, "num_frames=3 and fps=2.0 .* pass one"),
         ({"num_frames": "4"}, Exception, "num_frames"),
         ({"sampling": "middle"}, Exception, "sampling"),
-        ({"sample_jitter": True}, Exception, "sample_jitter"),
+        ({"seed": True}, Exception, "seed"),
         ({"no_such_option": 1}, TypeError, "no_such_option"),
     ],
 )

@@ -55,7 +55,7 @@ def convert(
     seed: int = 42,
 ) -> dict[str, Any]:
     """
-    Convert one original checkpoint (SPEC §2).
+    Convert one original checkpoint (clip_vip §2).
 
     Args:
         checkpoint: the original file; for CLIP on the Hub also its folder.
@@ -167,7 +167,7 @@ def _state_dict(source: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, 
 def _map(
     tensors: Mapping[str, torch.Tensor], layout: Layout, config: CLIPViPConfig, seed: int, what: str
 ) -> TensorMap:
-    """Every tensor of the model from the source's, or, where CLIP becomes CLIP-ViP, new as in SPEC §2."""
+    """Every tensor of the model from the source's, or, where CLIP becomes CLIP-ViP, new as in clip_vip §2."""
     vision: Any = config.vision_config
     shapes, created = model_shapes(config), {}
     if layout.flavour in INITIALISING:

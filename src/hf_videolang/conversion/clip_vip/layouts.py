@@ -1,4 +1,4 @@
-"""How the releases that lead to a CLIP-ViP name their tensors (SPEC §2), each seen from the model's own names."""
+"""How the releases that lead to a CLIP-ViP name their tensors (clip_vip §2), each seen from the model's own names."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -19,8 +19,6 @@ from hf_videolang.video import VideoDecodingError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_videolang.data.frame_cache import FrameCache
-
 logger = logging.getLogger(__name__)
 
 LEAD = 2  # clips that are decoded while the caller is busy: more take memory and no less time
@@ -34,13 +32,13 @@ class RetrievalCollator:
     """Batches of videos and captions for a two-tower model.
 
     In training, every video comes with one of its captions and with the original's jitter of the sampled frames
-    (SPEC §5.2). Both are drawn from `seed`, the epoch and the video's id alone: neither the number of workers or
+    (clip_vip §5.2). Both are drawn from `seed`, the epoch and the video's id alone: neither the number of workers or
     processes nor a resumed run changes them. In evaluation, every video comes with all its captions, and nothing is
-    drawn (the original draws a caption at test time, too, SPEC §10.14; we do not).
+    drawn (the original draws a caption at test time, too, clip_vip §10.14; we do not).
 
     Args:
         processor: turns frames and texts into tensors; frame count, sampling, resize and text length are its own.
-        dataset: the records (see `load_retrieval_dataset`) that the batches come from. Replacements are drawn from
+        dataset: the records (see `load_dataset`) that the batches come from. Replacements are drawn from
             it, and in evaluation the indices in the batch count its rows.
         training: see above.
         on_broken_video: what to do with a video that does not decode. "raise" the `VideoDecodingError`; "skip" it, so
@@ -48,8 +46,6 @@ class RetrievalCollator:
             batches); "replace" it by another video of `dataset` that is not in this process's batch. Skips and
             replacements are logged as warnings and counted in the batch.
         seed: see above.
-        frame_cache: keeps decoded frames for the next epoch. Batches are the same to the last bit with it and without,
-            but for one thing, in training: the draws of frames repeat themselves after `frame_cache.num_draws` epochs.
 
     A batch has what the processor returns for the videos (`pixel_values_videos`, and `video_attention_mask` where
     lengths differ) and the captions (`input_ids`, `attention_mask`), and
@@ -79,7 +75,6 @@ class RetrievalCollator:
         training: bool,
         on_broken_video: Literal["raise", "skip", "replace"] = "raise",
         seed: int = 42,
-        frame_cache: "FrameCache | None" = None,
     ):
         if on_broken_video not in ("raise", "skip", "replace"):
             raise ValueError(f"on_broken_video is {on_broken_video!r}; expected 'raise', 'skip' or 'replace'.")
@@ -88,7 +83,6 @@ class RetrievalCollator:
         self.training = training
         self.on_broken_video = on_broken_video
         self.seed = seed
-        self.frame_cache = frame_cache
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
         self._rows = {video_id: row for row, video_id in enumerate(dataset["video_id"])}
         self._video_ids = list(self._rows)
@@ -155,23 +149,15 @@ class RetrievalCollator:
 
     def _decode(self, record: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
         """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule."""
-        processor, cache = self.processor.video_processor, self.frame_cache
-        jitter = int(generator.integers(2**31)) if self.training and processor.num_frames > 1 else None
-        if jitter is not None and cache is not None and self._epoch >= cache.num_draws:
-            jitter = int(self._generator(record, int(self._epoch) % cache.num_draws).integers(2**31))
-        sample = partial(processor.sample_frames, fps=processor.fps, sample_jitter=jitter)
+        seed = int(generator.integers(2**31)) if self.training else None
         video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
-
-        def decode() -> torch.Tensor:
-            try:
-                return processor.fetch_videos(video, sample)[0]
-            except VideoDecodingError as error:
-                if video.get("bytes") is None:
-                    raise
-                name = video.get("path") or record["video_id"]  # bytes of a shard have none of their own
-                raise VideoDecodingError(name, error.reason, error.timestamp) from error
-
-        return decode() if cache is None else cache.frames(video, [processor.to_dict(), jitter], decode)
+        try:
+            return self.processor.video_processor.read_clip(video, seed)
+        except VideoDecodingError as error:
+            if video.get("bytes") is None:
+                raise
+            name = video.get("path") or record["video_id"]  # bytes of a shard have none of their own
+            raise VideoDecodingError(name, error.reason, error.timestamp) from error
 
     def _replacement(
         self, in_batch: set[str], generator: np.random.Generator, error: VideoDecodingError

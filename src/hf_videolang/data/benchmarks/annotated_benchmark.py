@@ -8,7 +8,7 @@ from hf_videolang.data.benchmarks.annotation_files import Annotation, Annotation
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.records import (
     Clip,
-    RetrievalProtocol,
+    Protocol,
     find_videos,
     list_files,
     name_some,
@@ -48,7 +48,7 @@ class AnnotatedBenchmark:
     """A benchmark by the files of its splits.
 
     Attributes:
-        name: for `load_retrieval_dataset`.
+        name: for `load_dataset`.
         sources: by split. Without "validation", a twentieth of the training videos is held out as one, so that a
             checkpoint can be chosen without a look at the split that papers report.
         note: what a number must say of the protocol beside its sizes.
@@ -65,7 +65,7 @@ class AnnotatedBenchmark:
     uncut: Callable[[str], tuple[str, float | None, float | None]] | None = None
     splits: tuple[str, ...] = SPLITS
 
-    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], RetrievalProtocol]:
+    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], Protocol]:
         """Clips of one split; `path` is None where the video is not below `data_dir`.
 
         Raises:
@@ -81,7 +81,7 @@ class AnnotatedBenchmark:
             train, validation = hold_out_validation(clips, HELD_OUT_SHARE)
             clips = train if split == "train" else validation
             source = _published(source, validation, split)
-        return clips, RetrievalProtocol(
+        return clips, Protocol(
             name=self.name,
             split=split,
             num_videos=len(clips),

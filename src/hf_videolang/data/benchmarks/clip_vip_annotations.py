@@ -1,4 +1,4 @@
-"""Annotation files of the CLIP-ViP authors (SPEC §5.1): clip_id and text, `.jsonl` or `.json`."""
+"""Annotation files of the CLIP-ViP authors (clip_vip §5.1): clip_id and text, `.jsonl` or `.json`."""
 
 import json
 from pathlib import Path

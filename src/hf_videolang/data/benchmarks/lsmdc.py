@@ -35,7 +35,7 @@ def clip_with_folders(text: str) -> str:
     return "".join(text.rpartition("/")[:2]) + video_name(text)
 
 
-# Sizes from memory of the literature, but for the 1,000 of the test (SPEC §5.1).
+# Sizes from memory of the literature, but for the 1,000 of the test (clip_vip §5.1).
 LSMDC = AnnotatedBenchmark(
     name="lsmdc",
     sources={

@@ -13,7 +13,7 @@ from pathlib import Path
 from hf_videolang.data.benchmarks.annotated_benchmark import SPLITS
 from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles, in_layout
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
-from hf_videolang.data.records import Clip, RetrievalProtocol, find_videos, list_files, name_some, video_name
+from hf_videolang.data.records import Clip, Protocol, find_videos, list_files, name_some, video_name
 from hf_videolang.data.validation_split import hold_out_validation
 
 OFFICIAL_VALIDATION = {f"video{number}" for number in range(6513, 7010)}
@@ -65,11 +65,11 @@ class MSRVTT:
     name: str
     splits: tuple[str, ...] = SPLITS
 
-    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], RetrievalProtocol]:
+    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], Protocol]:
         return read_msrvtt(self.name, data_dir, split)
 
 
-def read_msrvtt(name: str, data_dir: str | Path, split: str) -> tuple[list[Clip], RetrievalProtocol]:
+def read_msrvtt(name: str, data_dir: str | Path, split: str) -> tuple[list[Clip], Protocol]:
     """Clips of one split; `path` is None where the video is not below `data_dir`.
 
     Args:
@@ -102,7 +102,7 @@ def read_msrvtt(name: str, data_dir: str | Path, split: str) -> tuple[list[Clip]
     train, validation, test = protocol.published
     published = {"train": train - validation, "validation": validation, "test": test}[split]
     one_caption = split == "test" and protocol.test == "1ka_test"
-    return clips, RetrievalProtocol(
+    return clips, Protocol(
         name=name,
         split=split,
         num_videos=len(clips),

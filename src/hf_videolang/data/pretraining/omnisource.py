@@ -190,7 +190,7 @@ class PretrainingCollator:
         return processor.fetch_videos(video, partial(self._indices, fps=processor.fps, jitter=jitter))[0]
 
     def _indices(self, metadata: Any, fps: float | None, jitter: int | None) -> list[int]:
-        indices = self.processor.video_processor.sample_frames(metadata, fps=fps, sample_jitter=jitter)
+        indices = self.processor.video_processor.sample_frames(metadata, fps=fps, seed=jitter)
         return [metadata.total_num_frames // 2, *indices] if self.with_frame else list(indices)
 
     def _generator(self, place: Place) -> np.random.Generator:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips, unnamed_videos
-from hf_videolang.data.records import EXPECTED_VIDEO, Clip, RetrievalProtocol, name_some
+from hf_videolang.data.records import EXPECTED_VIDEO, Clip, Protocol, name_some
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
 from hf_videolang.data.video_folder import MissingMetadataError
 from hf_videolang.video import VideoDecodingError, decode_video, probe_video
@@ -61,7 +61,7 @@ class Problem:
 class DataReport:
     """What was read (one protocol a split), how many files were decoded, and every problem."""
 
-    splits: list[RetrievalProtocol]
+    splits: list[Protocol]
     num_files: int
     problems: list[Problem]
 
@@ -90,7 +90,7 @@ def check_data(
     """Check annotations and videos of a data set, or of one of its splits; of a bare folder, all videos in it.
 
     Args:
-        name, data_dir, split: as for `load_retrieval_dataset`; `split=None` checks every split.
+        name, data_dir, split: as for `load_dataset`; `split=None` checks every split.
         decode_all: decode every frame instead of the first, the middle and the last of each clip.
         num_workers: processes that decode, by default one a CPU; 0 decodes in this process, where a decoder that
             crashes ends the check.
@@ -100,7 +100,7 @@ def check_data(
     """
     if num_workers is not None and num_workers < 0:
         raise ValueError(f"num_workers is {num_workers}; expected 0 (none) or more processes.")
-    protocols: list[RetrievalProtocol] = []
+    protocols: list[Protocol] = []
     try:
         parts = split.split("+") if split else available_splits(name, data_dir)
         read = {part: read_clips(name, data_dir, part) for part in parts}
@@ -126,7 +126,7 @@ def check_data(
     return DataReport(protocols, len(paths), problems)
 
 
-def _wrong_counts(protocols: Sequence[RetrievalProtocol]) -> Iterator[Problem]:
+def _wrong_counts(protocols: Sequence[Protocol]) -> Iterator[Problem]:
     for protocol in protocols:
         for what in ("videos", "captions"):
             count, published = getattr(protocol, f"num_{what}"), getattr(protocol, f"published_{what}")

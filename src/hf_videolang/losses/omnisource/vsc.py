@@ -9,7 +9,7 @@ from ..contrastive import matching_cross_entropy, scaled_similarities
 
 def vsc_loss(video: Tensor, subtitle: Tensor, caption: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
-    X(V,S,C) of SPEC §3: `CE(s S V') + CE(s C V') + v2s + v2c`.
+    X(V,S,C) of clip_vip §3: `CE(s S V') + CE(s C V') + v2s + v2c`.
 
     The text-to-video terms are plain. In the two video-to-text terms each positive stands against the
     2 (batch - 1) subtitles and captions of the *other* videos; the other positive of the same video is left out of

@@ -22,7 +22,7 @@ def _check_heads(hidden_size: int, num_attention_heads: int) -> None:
 @strict
 class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
     """
-    Text tower of CLIP-ViP: the CLIP text transformer unchanged (SPEC §1.3). Defaults are those of B/16 and B/32.
+    Text tower of CLIP-ViP: the CLIP text transformer unchanged (clip_vip §1.3). Defaults are those of B/16 and B/32.
 
     Args:
         vocab_size (`int`, defaults to 49408): entries of the token table. The *largest* id is the end token at
@@ -68,7 +68,7 @@ class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
 @strict
 class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
     """
-    Video tower of CLIP-ViP (SPEC §1.1). Defaults are those of B/32; B/16 sets `patch_size=16`.
+    Video tower of CLIP-ViP (clip_vip §1.1). Defaults are those of B/32; B/16 sets `patch_size=16`.
 
     Args:
         hidden_size, intermediate_size, num_hidden_layers, num_attention_heads (`int`, default to 768, 3072, 12, 12):
@@ -83,7 +83,7 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
         use_temporal_embedding (`bool`, defaults to `True`): `False` removes the parameter and the addition
             (`if_use_temporal_embed`). Set to `False` where frames pass the tower one by one.
         frame_fusion (`str`, defaults to `"proxy"`): how frames become one video embedding. `"proxy"` is CLIP-ViP;
-            the others are the comparators of the paper's ablation (SPEC §7): `"mean_pooling"` (plain CLIP per frame,
+            the others are the comparators of the paper's ablation (clip_vip §7): `"mean_pooling"` (plain CLIP per frame,
             mean of unit vectors), `"sequence_transformer"` (CLIP4Clip's transformer over frame features) and
             `"full_attention"` (one class token, unmasked attention over all patches of all frames).
         num_sequence_layers, num_sequence_heads, max_sequence_frames (`int`, default to 4, 8, 77): blocks, heads and
@@ -147,7 +147,7 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
 @strict
 class CLIPViPConfig(RemoteCodeMixin, PreTrainedConfig):
     """
-    CLIP-ViP: both towers, their projections and the logit scale (SPEC §1; original class `VidCLIP`).
+    CLIP-ViP: both towers, their projections and the logit scale (clip_vip §1; original class `VidCLIP`).
 
     Args:
         text_config (`CLIPViPTextConfig` or `dict`, *optional*): the text tower; defaults of the class if absent.

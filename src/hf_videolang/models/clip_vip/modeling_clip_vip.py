@@ -165,7 +165,7 @@ class CLIPViPAttention(nn.Module):
 
 class CLIPViPProxyAttention(CLIPViPAttention):
     """
-    Proxy-guided attention (SPEC §1.2, `forward2` of the original's CLIPAttention): a proxy sees everything, a patch
+    Proxy-guided attention (clip_vip §1.2, `forward2` of the original's CLIPAttention): a proxy sees everything, a patch
     sees the proxies and its own frame. Equal to one masked attention over all tokens, at a fraction of its cost: the
     proxies' keys and values are put in front of each frame's, and the frames become the batch. The proxies' queries
     read the same folded keys, so that no second copy is kept for backward; a mask hides all but one of the repeats.
@@ -220,7 +220,7 @@ class CLIPViPProxyAttention(CLIPViPAttention):
 
 class QuickGELUFunction(torch.autograd.Function):
     """
-    x * sigmoid(1.702 x) as silu(1.702 x) / 1.702 (SPEC §1.2).
+    x * sigmoid(1.702 x) as silu(1.702 x) / 1.702 (clip_vip §1.2).
 
     Forward makes one new tensor where the formula as written makes three, and backward keeps x alone: fresh memory of
     this size, [B, S, 4D], costs a CPU more time than the arithmetic, a GPU as much time as some of the products. x
@@ -330,7 +330,7 @@ class CLIPViPTextEmbeddings(nn.Module):
 
 class CLIPViPVisionEmbeddings(nn.Module):
     """
-    Video -> tokens (SPEC §1.1, CLIPVisionViPEmbeddings of the original). Patches get a spatial position and the
+    Video -> tokens (clip_vip §1.1, CLIPVisionViPEmbeddings of the original). Patches get a spatial position and the
     temporal embedding of their frame; every proxy gets position row 0 and no time.
     """
 
@@ -396,7 +396,7 @@ class CLIPViPVisionEmbeddings(nn.Module):
 
 class CLIPViPSequenceTransformer(nn.Module):
     """
-    Transformer over frame features, CLIP4Clip's "seqTransf" (SPEC §7): features + frame positions -> blocks ->
+    Transformer over frame features, CLIP4Clip's "seqTransf" (clip_vip §7): features + frame positions -> blocks ->
     + features. Its LayerNorms use eps 1e-12.
     """
 
@@ -487,7 +487,7 @@ class CLIPViPPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """CLIP's scheme (SPEC §2); the new parameters: proxies N(0, 1), temporal embedding 0."""
+        """CLIP's scheme (clip_vip §2); the new parameters: proxies N(0, 1), temporal embedding 0."""
         super()._init_weights(module)
         if hasattr(module, "init_std") and module.weight is not None:
             init.normal_(module.weight, std=module.init_std)
@@ -503,7 +503,7 @@ class CLIPViPPreTrainedModel(PreTrainedModel):
 
 
 class CLIPViPTextModel(CLIPViPPreTrainedModel):
-    """CLIP's text transformer without projection (SPEC §1.3). Loads from a folder of the whole model, too."""
+    """CLIP's text transformer without projection (clip_vip §1.3). Loads from a folder of the whole model, too."""
 
     config: CLIPViPTextConfig
     base_model_prefix = "text_model"
@@ -557,7 +557,7 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
 
 
 class CLIPViPVisionModel(CLIPViPPreTrainedModel):
-    """The video tower without projection (SPEC §1.1). Loads from a folder of the whole model, too."""
+    """The video tower without projection (clip_vip §1.1). Loads from a folder of the whole model, too."""
 
     config: CLIPViPVisionConfig
     base_model_prefix = "vision_model"
@@ -773,7 +773,7 @@ class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedMo
 
 
 class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
-    """Both towers (`VidCLIP` of the original, SPEC §1.5), for text-to-video and video-to-text retrieval."""
+    """Both towers (`VidCLIP` of the original, clip_vip §1.5), for text-to-video and video-to-text retrieval."""
 
     def __init__(self, config: CLIPViPConfig):
         super().__init__(config)

@@ -23,7 +23,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         tokenizer (`CLIPTokenizer`): its padding token is set to its end token, with which CLIP-ViP pads.
         max_length (`int`, defaults to 77): tokens of a text, begin and end included. Longer texts are cut and keep
             their end token; with `truncation=False` they are an error. Published checkpoints use 70 (pre-training,
-            ActivityNet) or 50 (SPEC §4); 77 is the most that the text tower can take,
+            ActivityNet) or 50 (clip_vip §4); 77 is the most that the text tower can take,
             or the tokenizer's `model_max_length` where that is more.
         padding (`str` or `bool`, defaults to `"max_length"`): shorter texts are padded to `max_length`, or with
             `"longest"` to the longest of the batch, which is faster and gives the same embeddings.
@@ -85,6 +85,20 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         if text is not None:
             self._check_text(text, self._merge_kwargs(**kwargs)["text_kwargs"])
         return super().__call__(text=text, videos=videos, **kwargs)
+
+    def input_protocol(self) -> dict[str, str | int]:
+        """What the model gets to see, e.g. `{"frames": 12, "pixels": "224x224", …}`: part of every printed result."""
+        video = self.video_processor
+        if "height" in video.size:
+            pixels = f"{video.size['height']}x{video.size['width']}"
+        else:
+            pixels = f"shortest edge {video.size['shortest_edge']}"
+        return {
+            "frames": video.num_frames if video.fps is None else f"{video.fps} a second",
+            "sampling": video.sampling if video.sampling == "uniform" else f"every {video.frame_interval}th frame",
+            "pixels": pixels + (" antialiased" if video.antialias else " without antialiasing"),
+            "text": f"at most {self.max_length} tokens",
+        }
 
     def _check_text(self, text, options: dict) -> None:
         if isinstance(text, (list, tuple)) and not len(text):

@@ -1,4 +1,4 @@
-"""CLIP-ViP's pixels (SPEC §5.2, §5.3): sample frames, resize to a square, normalise; all options saved with the model."""
+"""CLIP-ViP's pixels (clip_vip §5.2, §5.3): sample frames, resize to a square, normalise; all options saved with the model."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -35,15 +35,15 @@ class CLIPViPVideoProcessorKwargs(VideosKwargs, total=False):
         every `frame_interval`-th frame from the middle of the clip and starts over when it is too short.
     frame_interval (`int`, defaults to 1):
         Distance of two frames in `"interval"` sampling, the original's `sample_rate`.
-    sample_jitter (`int`, *optional*):
-        A seed, given per call in training: frames are then drawn as the original draws them with `sample_jitter` 1,
+    seed (`int`, *optional*):
+        Given per call in training: frames are then drawn as the original draws them with `sample_jitter` 1,
         every video of the call anew. Draw a fresh seed for each call.
     """
 
     antialias: bool
     sampling: Literal["uniform", "interval"]
     frame_interval: int
-    sample_jitter: int | None
+    seed: int | None
 
 
 class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
@@ -69,7 +69,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             kept. CLIP's own rule is `size={"shortest_edge": 224}, do_center_crop=True, antialias=True`.
         do_center_crop (`bool`, defaults to `False`), crop_size: crop after the resize.
         image_mean, image_std (default to CLIP's): normalisation after rescaling.
-        antialias, sampling, frame_interval, sample_jitter: see `CLIPViPVideoProcessorKwargs`.
+        antialias, sampling, frame_interval, seed: see `CLIPViPVideoProcessorKwargs`.
 
     Raises:
         VideoDecodingError: a video cannot be read.
@@ -96,7 +96,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     antialias = False
     sampling = "uniform"
     frame_interval = 1
-    sample_jitter = None
+    seed = None
     valid_kwargs = CLIPViPVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "video_attention_mask"]
 
@@ -114,12 +114,12 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         fps: float | None = None,
         sampling: str | None = None,
         frame_interval: int | None = None,
-        sample_jitter: int | np.random.RandomState | None = None,
+        seed: int | np.random.RandomState | None = None,
         **kwargs,
     ) -> np.ndarray:
         """
         Positions of the frames to read from a video of `metadata.total_num_frames` frames. What is `None` is taken
-        from the processor; `sample_jitter` may also be a generator, which then moves on from call to call.
+        from the processor; `seed` may also be a generator, which then moves on from call to call.
 
         Raises:
             ValueError: `fps` is asked for but `metadata.fps` is unknown.
@@ -133,7 +133,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
                     "video_metadata={'fps': ..., 'total_num_frames': ...}, or ask for num_frames."
                 )
             num_frames = max(1, int(metadata.total_num_frames / metadata.fps * fps))
-        generator = np.random.RandomState(sample_jitter) if isinstance(sample_jitter, int) else sample_jitter
+        generator = np.random.RandomState(seed) if isinstance(seed, int) else seed
         if (sampling or self.sampling) == "uniform":
             return uniform_indices(metadata.total_num_frames, num_frames, generator)
         interval = self.frame_interval if frame_interval is None else frame_interval
@@ -146,6 +146,20 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         needs_frame_rate = getattr(sample_indices_fn, "keywords", {}).get("fps") is not None
         return read_frames(video_url_or_urls, sample_indices_fn, needs_frame_rate)
 
+    def read_clip(self, video: Any, seed: int | None = None) -> torch.Tensor:
+        """
+        The frames of one video that this processor's own rule takes, uint8 `[frames, 3, height, width]`.
+
+        Args:
+            video: a path, or `{"path", "bytes", "start", "end"}`, see `read_frames`.
+            seed: given in training, the frames are drawn with it as the original draws them.
+
+        Raises:
+            VideoDecodingError: the video cannot be read.
+        """
+        seed = seed if self.num_frames > 1 else None  # a single frame has no step to jitter by
+        return self.fetch_videos(video, partial(self.sample_frames, fps=self.fps, seed=seed))[0]
+
     def _decode_and_sample_videos(
         self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
     ):
@@ -155,9 +169,9 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         if len(video_metadata) != len(videos):
             raise ValueError(f"{len(video_metadata)} entries of video_metadata were given for {len(videos)} videos.")
         options = getattr(sample_indices_fn, "keywords", {})
-        if (seed := options.get("sample_jitter")) is not None:
+        if (seed := options.get("seed")) is not None:
             # one stream of draws for the call: videos of equal length get different frames
-            sample_indices_fn = partial(sample_indices_fn, sample_jitter=np.random.RandomState(seed))
+            sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
         read = [  # what was decoded has a known layout
             (None, *select_frames(video, sample_indices_fn, known))
             if holds_frames(video)
