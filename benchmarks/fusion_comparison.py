@@ -37,7 +37,7 @@ from fusion_comparison_report import write_report
 from torch import Tensor
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPVideoProcessor
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.moving_shapes import COLOURS, DIRECTIONS, SHAPES, draw_shape, write_moving_shapes
 from hf_videolang.losses import contrastive_loss
 from hf_videolang.metrics import chance_metrics, retrieval_metrics
@@ -367,7 +367,7 @@ def main() -> None:
                 prepared[seed] = Seed(seed, options)
             done[key] = run(prepared[seed], task, fusion, learning_rate, options)
             report["runs"].append(done[key])
-            with whole_file(path) as file:
+            with atomic_file(path) as file:
                 file.write_text(json.dumps(report, indent=1) + "\n")
             score, seconds = done[key][task.criterion], done[key]["cpu_seconds"]
             print(f"  {task.name:16} {fusion:20} lr {learning_rate:g}: {score:6.1%}  {seconds} s", flush=True)

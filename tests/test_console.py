@@ -1,17 +1,22 @@
-"""One error line of a launch, whoever finds the error first."""
+"""Error lines of a command and of a launch."""
 
-from hf_videolang import console
-from tests.training.tiny_run import start
+import pytest
 
-
-def test_an_error_of_all_processes_is_told_once_also_if_the_first_process_is_late():
-    process = start("tests.common.one_error", processes=2)
-    output = process.communicate(timeout=240)[0]
-    assert process.returncode != 0 and output.count("error: of the test") == 1
+from hf_videolang.console import print_error
 
 
-def test_what_one_of_the_other_processes_alone_knows_is_told_at_last(monkeypatch, capsys):
-    monkeypatch.setattr(console, "LATEST", 0.01)
-    monkeypatch.setenv("RANK", "1")
-    console.print_error("error: of the test")
-    assert capsys.readouterr().err == "error: of the test\n"
+@pytest.mark.parametrize(
+    ("environment", "printed"),
+    [
+        ({}, "error: the disk is full\n"),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, "error: the disk is full\n"),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, "[rank 3] error: the disk is full\n"),
+    ],
+)
+def test_an_error_line_names_its_rank_in_a_launch(environment, printed, monkeypatch, capsys):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    print_error("the disk is full")
+    assert capsys.readouterr().err == printed

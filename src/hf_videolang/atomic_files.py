@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process is killed."""
+"""Files that exist complete or not at all, even if the process is killed while it writes."""
 
 import os
 import shutil
@@ -9,33 +9,38 @@ from uuid import uuid4
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> Iterator[Path]:
     """
-    A temporary name beside `path` to write to; renamed to `path` at the end of the block, removed after an exception.
+    Write a file under a temporary name, then rename it to `path`.
 
-    A reader sees the old file or the new one, never half of it. A process that is killed leaves at most a hidden file
-    `.<name>.<random>.part<suffix>` behind (the suffix stays last, since encoders choose the format by it; a long name is
-    cut, since there is room for 255 bytes).
+    A reader sees the old file or the new one, never a half-written one. An exception in the block removes the temporary
+    file. A killed process leaves at most a hidden file `.<name>.<random>.part<suffix>`; the suffix stays last because
+    encoders choose the format by it.
 
     Args:
-        path: the file to write; its folder must exist. An existing file is replaced.
+        path: the file to write. Its folder must exist. An existing file is replaced.
 
     Raises:
-        OSError: the disk is full, or the folder is not there or not writable; `path` is then as it was before.
+        OSError: the disk is full, or the folder is missing or not writable. `path` is then unchanged.
+
+    Example:
+        >>> with atomic_file("results.json") as temporary:
+        ...     temporary.write_text("{}")
     """
     path = Path(path)
+    # A file name has room for 255 bytes, so a long one is cut.
     temporary = path.with_name(f".{path.stem[:40]}.{uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
+            os.fsync(file.fileno())  # otherwise a power cut could leave an empty file under the new name
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
-    """A file or a folder with all that is in it, if it is there."""
+    """Delete a file, or a folder and its content, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

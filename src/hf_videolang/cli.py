@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 
-from hf_videolang.console import reader_left, tell_interruption
+from hf_videolang.console import explain_interrupt, reader_left
 
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns its exit code: 0 well, 1 the command found a problem, 2 wrong usage, 141 (as if ended by SIGPIPE) when the
     reader of the output left first, as `head` does.
     """
-    tell_interruption("hf-videolang: stopped by Ctrl-C.")
+    explain_interrupt("hf-videolang: stopped by Ctrl-C.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: names of files need not be Unicode
     try:

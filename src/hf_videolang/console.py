@@ -1,30 +1,21 @@
-"""What a command says where a traceback would be no help, told once by a command that runs in several processes."""
+"""One-line messages on standard error, for the command line and for training launches."""
 
 import os
 import sys
-import time
-
-# Seconds that the first process may be later to find the same error, and for which others keep theirs to themselves.
-LATEST = 30.0
 
 
-def print_error(line: str) -> None:
+def print_error(message: str) -> None:
+    """Print `error: MESSAGE` on standard error; `[rank k] error: MESSAGE` if the launch has several processes."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    rank = f"[rank {os.environ.get('RANK', '0')}] " if several else ""
+    print(f"{rank}error: {message}", file=sys.stderr, flush=True)
+
+
+def explain_interrupt(line: str) -> None:
     """
-    Print `line` on standard error, once for all processes of a launch.
+    From now on, Ctrl-C prints `line` on standard error instead of a traceback. In a launch, only rank 0 prints it.
 
-    Whoever ends first makes the launcher end the others. So all but the first process wait: for their end, when the
-    first has found the same and told it; after `LATEST` seconds they tell what seems to be known to them alone.
-    """
-    if os.environ.get("RANK", "0") != "0":
-        time.sleep(LATEST)
-    print(line, file=sys.stderr, flush=True)
-
-
-def tell_interruption(line: str) -> None:
-    """
-    From now on, Ctrl-C ends this process with `line` on standard error, told by the first process of a launch.
-
-    It still ends as Python ends by Ctrl-C, by the signal, so that a loop of the shell around it ends as well.
+    Python still ends the process by the signal, so a shell loop around the command ends as well.
     """
 
     def hook(kind, error, trace) -> None:
@@ -37,6 +28,11 @@ def tell_interruption(line: str) -> None:
 
 
 def reader_left() -> int:
-    """The exit status when the reader of standard output left first, as `head` does: as if ended by SIGPIPE."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+    """
+    Call this after a `BrokenPipeError`: the reader of standard output, such as `head`, ended first.
+
+    Returns:
+        141, the exit status of a process that SIGPIPE ended.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's flush at exit would fail again
     return 141

@@ -201,7 +201,7 @@ def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):
     for workers in (0, 2):
         assert evaluate(*what, "--num-workers", workers) == 1
         lines.append(capsys.readouterr().err.splitlines()[-1])
-    assert lines[0] == lines[1] and lines[0].startswith(f"hf-videolang evaluate: cannot decode {broken}: ")
+    assert lines[0] == lines[1] and lines[0].startswith(f"error: cannot decode {broken}: ")
     assert "--on-broken-video skip" in lines[0] and "hf-videolang data check" in lines[0]
 
 
@@ -245,7 +245,7 @@ def test_a_model_that_gives_nan_is_one_line(tiny_run, tmp_path, capsys):
     weights["text_projection.weight"].fill_(torch.nan)
     save_file(weights, model / "model.safetensors", {"format": "pt"})
     assert evaluate("--model", model, "--dataset", tiny_run / "videos", "--num-workers", 0) == 2
-    assert "hf-videolang evaluate: similarity is NaN for 50 pairs" in capsys.readouterr().err.splitlines()[-1]
+    assert "error: similarity is NaN for 50 pairs" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_card_that_cannot_be_read_is_told_before_the_work(tiny_run, tmp_path, capsys):
@@ -293,7 +293,7 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
 def test_wrong_usage_is_told_in_one_line(options, told, capsys):
     assert evaluate(*options) == 2
     error = capsys.readouterr().err
-    assert told in error and error.startswith("hf-videolang evaluate: ") and error.count("\n") == 1
+    assert told in error and error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_a_foreign_matrix_is_refused(tmp_path, capsys):
@@ -326,4 +326,4 @@ def test_a_matrix_that_cannot_be_scored_is_told_in_one_line(evaluated, tmp_path,
     save_file(tensors, tmp_path / "similarity.safetensors", about)
     assert evaluate("--similarity", tmp_path / "similarity.safetensors") == 2
     error = capsys.readouterr().err
-    assert told in error and error.startswith("hf-videolang evaluate: ") and error.count("\n") == 1
+    assert told in error and error.startswith("error: ") and error.count("\n") == 1

@@ -15,7 +15,6 @@ One evaluation at a time may write to an output folder. Without --output-dir not
 """
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.records import Protocol, name_some
@@ -137,11 +136,7 @@ def main(args: Namespace) -> int:
 
 
 def _fail(code: int, reason: str) -> int:
-    line = f"hf-videolang evaluate: {reason}"
-    if code == 2:
-        print_error(line)
-    else:  # known to this process alone
-        print(line, file=sys.stderr)
+    print_error(reason)
     return code
 
 
@@ -356,9 +351,9 @@ def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> Non
         "settings": json.dumps(evaluation.settings),
     }
     tensors = {name: tensor.contiguous() for name, tensor in evaluation.tensors.items()}
-    with whole_file(folder / SIMILARITY) as temporary:
+    with atomic_file(folder / SIMILARITY) as temporary:
         save_file(tensors, temporary, metadata=about)
-    with whole_file(folder / RESULTS) as temporary:
+    with atomic_file(folder / RESULTS) as temporary:
         temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
 
 

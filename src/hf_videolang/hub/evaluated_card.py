@@ -6,7 +6,7 @@ from typing import cast
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from yaml import YAMLError
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.hub.evaluation_results import add_evaluation
 from hf_videolang.hub.model_card import write_model_card
 
@@ -48,7 +48,7 @@ def write_evaluation(model: str | Path, **evaluation) -> None:
         data.model_name = Path(model).resolve().name if local else str(model).split("/")[-1]
     add_evaluation(card, **evaluation)
     if local:
-        with whole_file(Path(model) / "README.md") as temporary:
+        with atomic_file(Path(model) / "README.md") as temporary:
             card.save(temporary)
     else:
         HfApi().upload_file(

@@ -124,7 +124,7 @@ def main(args: Namespace) -> int:
         parts, num_in_source = _plan(args, captioner, shards, state)
         store = CaptionStore(args.output_dir)
     except (ValueError, OSError) as error:
-        print_error(f"hf-videolang caption: {error}")
+        print_error(str(error))
         return 2
     begin, num_videos = monotonic(), sum(len(part.rows) for part in parts)
     mine = parts[state.process_index :: state.num_processes]

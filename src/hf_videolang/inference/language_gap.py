@@ -32,7 +32,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.text_collections import read_texts
 from hf_videolang.hub.loading import errors_naming
 from hf_videolang.hub.model_version import model_version
@@ -139,7 +139,7 @@ def main(args: Namespace) -> int:
         name: {"source": sources[name], "texts": len(texts[name]), "cut": tower.num_cut[name]} for name in sources
     }
     results = {"settings": settings, "collections": collections, "pairs": [pair.facts() for pair in pairs]}
-    with whole_file(args.output_dir / "gap.json") as temporary:
+    with atomic_file(args.output_dir / "gap.json") as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print("; ".join(f"{name}: {value}" for name, value in settings.items()))
     for name, facts in collections.items():
@@ -254,7 +254,7 @@ def plot_pair(pair: Pair, features: np.ndarray, clusters: np.ndarray, path: Path
     bars.set_xlabel("draw")
     bars.set_ylabel("NMI (0: they speak alike, 1: they fall apart)")
     figure.suptitle(f"Language gap between {pair.first} and {pair.second}")
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 

@@ -14,8 +14,8 @@ import torch.distributed as dist
 import yaml
 from safetensors import SafetensorError
 
-from hf_videolang.atomic_files import whole_file
-from hf_videolang.console import print_error, reader_left, tell_interruption
+from hf_videolang.atomic_files import atomic_file
+from hf_videolang.console import explain_interrupt, print_error, reader_left
 from hf_videolang.data.records import Protocol
 from hf_videolang.evaluation.retrieval import protocol_line, score_table
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
@@ -39,7 +39,7 @@ def run_command(
         The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a video turned out to be broken or the
         disk full on the way; 141 if the reader of `--help` left first, as `head` does.
     """
-    tell_interruption(
+    explain_interrupt(
         "stopped by Ctrl-C; --resume_from_checkpoint true goes on from the last checkpoint that was written to the end."
     )
     try:
@@ -50,7 +50,7 @@ def run_command(
         # As a RuntimeError the Trainer tells of a tracker of report_to that is not installed.
         if isinstance(error, RuntimeError) and "to be installed" not in str(error):
             raise
-        print_error(f"error: {error}")
+        print_error(str(error))
         return 2
     try:
         train(*run)
@@ -162,7 +162,7 @@ def evaluate_and_finish(
             "eval_results.json": json.dumps(results, indent=2),
             "recipe.yaml": yaml.safe_dump(dict(given), sort_keys=False),
         }.items():
-            with whole_file(output_dir / name) as file:
+            with atomic_file(output_dir / name) as file:
                 file.write_text(text, encoding="utf-8")
     trainer.create_model_card(dataset=trained_on)
     if args.push_to_hub:

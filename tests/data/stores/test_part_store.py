@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.stores.part_store import PartStore
 
 
@@ -55,7 +55,7 @@ def test_damage_is_told(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     (tmp_path / "file.txt").write_text("old")
-    with pytest.raises(OSError, match="disk"), whole_file(tmp_path / "file.txt") as temporary:
+    with pytest.raises(OSError, match="disk"), atomic_file(tmp_path / "file.txt") as temporary:
         temporary.write_text("ne")
         raise OSError("disk full")
     assert (tmp_path / "file.txt").read_text() == "old"
@@ -64,8 +64,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_kill_leaves_nothing_under_the_name(tmp_path):
     code = (
-        "import os, signal, sys; from hf_videolang.atomic_files import whole_file\n"
-        "with whole_file(sys.argv[1]) as temporary:\n"
+        "import os, signal, sys; from hf_videolang.atomic_files import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('ha'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, tmp_path / "part.parquet"], check=False)

@@ -8,8 +8,8 @@ import sys
 HANGING = """
 import time
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
-from hf_videolang.console import tell_interruption
-tell_interruption("stopped by Ctrl-C.")
+from hf_videolang.console import explain_interrupt
+explain_interrupt("stopped by Ctrl-C.")
 pool = WorkerProcesses(2)
 try:
     futures = [pool.submit(time.sleep, 600) for _ in range(20)]

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.records import VIDEO_EXTENSIONS, name_some
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _is_header(block: memoryview, size: int) -> bool:
 def _write_index(path: Path, table: "Table", stamp: str) -> None:
     from pyarrow.parquet import write_table
 
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         write_table(table.replace_schema_metadata({"tar": stamp}), temporary, compression="zstd")
 
 

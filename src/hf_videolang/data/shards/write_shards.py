@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips
 from hf_videolang.data.records import VIDEO_EXTENSIONS, name_some
 from hf_videolang.data.shards.open_shards import VideoFolderShard
@@ -146,7 +146,7 @@ def _claim(folder: Path, name: str, facts: dict[str, Any]) -> None:
             raise ValueError(
                 f"{folder} has shards of that name from elsewhere: {name_some(others)}. Take another folder."
             )
-        with whole_file(file) as temporary:
+        with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     if json.loads(file.read_text(encoding="utf-8")) != facts:
         raise ValueError(
@@ -156,7 +156,7 @@ def _claim(folder: Path, name: str, facts: dict[str, Any]) -> None:
 
 
 def _write_shard(path: str, rows: range, records: Records, on_broken_video: Literal["raise", "skip"]) -> None:
-    with whole_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with atomic_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in rows:
             try:
                 _add(tar, row, records[row])

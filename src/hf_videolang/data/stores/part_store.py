@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_videolang.atomic_files import whole_file
+from hf_videolang.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -41,7 +41,7 @@ class PartStore:
             if names:
                 raise ValueError(f"{self.folder} holds parts but no {FACTS}, how they came about; remove it.")
             self.folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(facts) as temporary:
+            with atomic_file(facts) as temporary:
                 temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         try:
             self.provenance: dict[str, Any] = dict(json.loads(facts.read_text(encoding="utf-8")))
@@ -77,7 +77,7 @@ class PartStore:
         from pyarrow import table
         from pyarrow.parquet import write_table
 
-        with whole_file(self.folder / f"{name}.parquet") as temporary:
+        with atomic_file(self.folder / f"{name}.parquet") as temporary:
             write_table(table(dict(columns)), temporary, write_page_checksum=True)
 
     def read(self, name: str) -> "Table":

@@ -30,7 +30,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_videolang.atomic_files import remove, whole_file
+from hf_videolang.atomic_files import atomic_file, remove
 from hf_videolang.data.records import VIDEO_EXTENSIONS, is_video, list_files, name_some
 from hf_videolang.data.tools.reencode import JPEG_QUALITY, FrameSettings, encoder, file_size, reencode_video
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
@@ -225,7 +225,7 @@ def _write_report(report: Path, facts: dict[str, Any], rows: dict[str, dict[str,
     lines = [facts, *(rows[file] for file in sorted(rows))]
     text = "".join(json.dumps(line) + "\n" for line in lines)  # ASCII: any name of a file
     if not report.is_file() or report.read_text(encoding="utf-8") != text:
-        with whole_file(report) as temporary:
+        with atomic_file(report) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -257,7 +257,7 @@ def _copy_annotations(
                 raise ValueError(f"{data_dir / file}: {error}") from error
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(target) as temporary:
+            with atomic_file(target) as temporary:
                 temporary.write_bytes(content)
 
 

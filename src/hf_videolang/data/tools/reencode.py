@@ -15,7 +15,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
-from hf_videolang.atomic_files import remove, whole_file
+from hf_videolang.atomic_files import atomic_file, remove
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.decoding_helper import HelperStream
 
@@ -197,7 +197,7 @@ def _write_video(target: Path, pictures: Iterable[Image.Image], seconds: np.ndar
             frame.pts, frame.duration, frame.time_base = tick, length, Fraction(1, CLOCK)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_bytes(file.getbuffer())
 
 
