@@ -69,7 +69,8 @@ def test_commands(page):
     for words in commands(page):
         given = after(words, "hf-videolang") or after(words, "hf_videolang.cli")
         if given:
-            name = max((name for name in COMMANDS if given[: len(name.split())] == name.split()), key=len)
+            name = next((name for name in COMMANDS if given[: len(name.split())] == name.split()), None)
+            assert name, f"no command for {words}"
             parser = ArgumentParser()
             import_module(COMMANDS[name][0]).add_arguments(parser)
             parser.parse_args(given[len(name.split()) :])
