@@ -46,8 +46,8 @@ from transformers.video_utils import VideoMetadata
 from video_decoding import environment, write_video
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.records import VIDEO_EXTENSIONS
 from hf_videolang.data.shards.write_shards import write_shards
+from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import decode_video, probe_video
@@ -100,7 +100,8 @@ class Shard:
     def __init__(self, shard: Any):
         self.shard = shard
         rows = [shard[row] for row in range(len(shard))]
-        self.columns = {name: [row[name] for row in rows] for name in ("video_id", "captions")}
+        self.column_names = ["video_id", "captions"]
+        self.columns = {name: [row[name] for row in rows] for name in self.column_names}
 
     def __len__(self) -> int:
         return len(self.shard)

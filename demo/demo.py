@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel, AutoProcessor, CLIPTokenizer
 
 from hf_videolang import CLIPViPConfig, CLIPViPModel, CLIPViPProcessor, CLIPViPVideoProcessor
-from hf_videolang.data.load_dataset import available_splits, load_dataset
+from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.recipes import RECIPES
 
@@ -67,9 +67,9 @@ def main() -> None:
             write_moving_shapes(output / "data", num_train=480, num_test=48, seed=7, num_frames=16),
             50,
         )
-    split = "test" if "test" in available_splits("videofolder", data) else "validation"
-    train, _ = load_dataset("videofolder", data, "train")
-    test, _ = load_dataset("videofolder", data, split)
+    dataset = find_dataset(str(data))
+    split = "test" if "test" in dataset.splits else "validation"
+    (train, _), (test, _) = dataset.load("train"), dataset.load(split)
     print(f"{len(train)} videos to train on, {len(test)} ({split}) to test on, in {data}")
     print(f"for example {test[0]['video_id']}: {test[0]['captions'][0]!r}")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hf_videolang.cli import main
-from hf_videolang.data import load_dataset
+from hf_videolang.data import find_dataset, load_dataset
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.load_dataset import BENCHMARKS, available_splits
-from hf_videolang.data.records import VIDEO_EXTENSIONS
+from hf_videolang.data.load_dataset import BENCHMARKS
+from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError
 from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 from tests.data.benchmarks.annotations import read, write
@@ -72,7 +72,8 @@ def test_check_and_evaluate(name, videos, tmp_path, capsys):
         words = [name, "--data-dir", folder, "--split", "test", "--num-workers", 0, "--ignore", "wrong_count"]
         clean = main(["data", "check", *map(str, words)]) == 0
         printed = capsys.readouterr().out
-        assert f"{name}, test: 3 of {BENCHMARKS[name].read(folder, 'test')[1].published_videos} videos" in printed
+        benchmark = find_dataset(name, folder)
+        assert f"{name}, test: 3 of {benchmark.read('test')[1].published['videos']} videos" in printed
         words = [
             "--model",
             videos / "model",
@@ -93,16 +94,20 @@ def test_check_and_evaluate(name, videos, tmp_path, capsys):
         printed = capsys.readouterr().out
         assert f"on {name}, test: 3 of" in printed and "text to video" in printed
         results = json.loads((tmp_path / "results" / "results.json").read_text())
-        assert results["dataset"]["name"] == name and results["dataset"]["note"] == getattr(
-            BENCHMARKS[name], "note", ""
-        )
+        assert (results["dataset"]["name"], results["dataset"]["note"]) == (name, benchmark.note)
         similarities.append(results["scores"])
     assert all(scores == similarities[0] for scores in similarities)
 
 
 def test_every_benchmark_is_here():
     assert set(BENCHMARKS) - set(CAPTIONS) == {"msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full"}
-    assert {available_splits(name, "anywhere") == ["train", "validation", "test"] for name in BENCHMARKS} == {True}
+    for name, benchmark in BENCHMARKS.items():
+        found = find_dataset(name, "anywhere")  # nothing is read yet
+        assert (found.name, found.task, found.splits) == (name, "retrieval", ("train", "validation", "test"))
+        assert (
+            benchmark.licence and benchmark.source.startswith("http") and re.search(r" 20\d\d, ", benchmark.citation)
+        )
+        assert (benchmark.main_score, found.unnamed) == ("text_to_video_R1", ())
 
 
 FORMATS = {  # the files of all splits, under the names that the CLIP-ViP layout has for each data set

@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
+from hf_videolang.data import find_dataset, load_dataset
 from hf_videolang.data.video_folder import read_video_folder
 from tests.video.making import write_frames
 
@@ -76,9 +76,9 @@ def test_the_three_formats(folder, write):
 def test_several_rows_of_a_video_are_its_captions(folder, column):
     rows = [("b.webm", "two"), ("sub/a.mp4", "one"), ("b.webm", "deux")]
     write_csv(folder, [{"file_name": name, column: text} for name, text in rows])
-    splits, _, _ = read_video_folder(folder)
-    clips = [clip for found in splits.values() for clip in found]
-    assert {clip.video_id: clip.captions for clip in clips} == {"b": ["two", "deux"], "sub/a": ["one"]}
+    splits = read_video_folder(folder).records
+    records = [record for found in splits.values() for record in found]
+    assert {record.video_id: record.captions for record in records} == {"b": ["two", "deux"], "sub/a": ["one"]}
 
 
 def test_splits_by_folder(folder):
@@ -86,14 +86,14 @@ def test_splits_by_folder(folder):
     (folder / "Val" / "metadata.jsonl").write_text('{"file_name": "x.mp4", "text": "seen twice"}')
     write_jsonl(folder / "train", [{"file_name": "x.mp4", "text": "1"}, {"file_name": "y.mp4", "text": "2"}])
     write_csv(folder / "test", [{"file_name": "deep/x.avi", "caption": "3"}])
-    splits, metadata, _ = read_video_folder(folder)
-    found = {split: [(clip.video_id, clip.captions) for clip in clips] for split, clips in splits.items()}
+    read = read_video_folder(folder)
+    found = {split: [(record.video_id, record.captions) for record in kept] for split, kept in read.records.items()}
     assert found == {
         "train": [("train/x", ["1"]), ("train/y", ["2"])],
         "validation": [("Val/x", ["seen twice"])],
         "test": [("test/deep/x", ["3"])],
     }
-    assert len(metadata) == 3
+    assert len(read.metadata) == 3
     assert load_dataset(str(folder))[1].split == "test"  # the default
     assert len(load_dataset(str(folder), split="train+validation+test")[0]) == 4
     with pytest.raises(ValueError, match=r"no split all; it has .*train"):
@@ -102,8 +102,8 @@ def test_splits_by_folder(folder):
 
 def test_splits_by_column(folder):
     write_jsonl(folder, [{**ROWS[0], "split": "valid"}, {**ROWS[1], "split": "extra"}])
-    splits, _, _ = read_video_folder(folder)
-    assert {split: [clip.video_id for clip in clips] for split, clips in splits.items()} == {
+    splits = read_video_folder(folder).records
+    assert {split: [record.video_id for record in records] for split, records in splits.items()} == {
         "validation": ["b"],
         "extra": ["sub/a"],
     }
@@ -116,19 +116,21 @@ def test_a_tenth_is_held_out_as_validation(tmp_path):
     rows = [{"file_name": f"{i}.mp4", "caption": "x"} for i in range(40)]
     touch(tmp_path, *(row["file_name"] for row in rows))
     write_jsonl(tmp_path, rows)
-    splits, _, _ = read_video_folder(tmp_path)
-    names = {split: [clip.video_id for clip in clips] for split, clips in splits.items()}
+    splits = read_video_folder(tmp_path).records
+    names = {split: [record.video_id for record in records] for split, records in splits.items()}
     assert len(names["validation"]) == 4 and sorted(map(int, names["train"] + names["validation"])) == [*range(40)]
     # the choice does not depend on the order of the rows, and hardly on videos that come later
     write_jsonl(tmp_path, rows[::-1])
-    assert {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} == set(names["validation"])
+    assert {record.video_id for record in read_video_folder(tmp_path).records["validation"]} == set(
+        names["validation"]
+    )
     more = [{"file_name": f"later{i}.mp4", "caption": "x"} for i in range(3)]
     write_jsonl(tmp_path, rows + more)
-    kept = {clip.video_id for clip in read_video_folder(tmp_path)[0]["validation"]} & set(names["validation"])
+    kept = {record.video_id for record in read_video_folder(tmp_path).records["validation"]} & set(names["validation"])
     assert len(kept) >= 3
     # with a test split, too, only training gives some away; a single video stays in training
     write_jsonl(tmp_path, [{**row, "split": "train" if i else "test"} for i, row in enumerate(rows[:2])])
-    assert set(read_video_folder(tmp_path)[0]) == {"train", "test"}
+    assert set(read_video_folder(tmp_path).records) == {"train", "test"}
 
 
 def test_one_file_of_several_names_is_not_in_train_and_validation(tmp_path):
@@ -138,8 +140,8 @@ def test_one_file_of_several_names_is_not_in_train_and_validation(tmp_path):
         names = (f"../videos/{name}.mp4" for name in "ab")
         write_jsonl(tmp_path / folder, [{"file_name": name, "caption": folder} for name in names])
     write_jsonl(tmp_path, [{"file_name": "link.mp4", "caption": "link"}])
-    splits = read_video_folder(tmp_path).splits
-    files = [{clip.path.resolve() for clip in splits[split]} for split in ("train", "validation")]
+    splits = read_video_folder(tmp_path).records
+    files = [{record.path.resolve() for record in splits[split]} for split in ("train", "validation")]
     assert files[0].isdisjoint(files[1]) and len(splits["train"]) + len(splits["validation"]) == 5
 
 
@@ -147,7 +149,7 @@ def test_segments_that_run_backward_are_named(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     times = {"a": {"start": 5, "end": 2}, "b": {"start": 1, "end": 1}, "c": {"start": 1, "end": 2}}
     write_jsonl(tmp_path, [{"file_name": f"{name}.mp4", "caption": "x", **times[name]} for name in times])
-    with pytest.raises(ValueError, match="2 of 3 clips do not end after their start: .*data check"):
+    with pytest.raises(ValueError, match="2 of 3 videos do not end after their start: .*data check"):
         load_dataset(str(tmp_path), split="train+validation")
 
 
@@ -169,7 +171,8 @@ def test_segments(tmp_path):
         dataset, _ = load_dataset(str(tmp_path))
         assert {row["video_id"]: (row["captions"], row["start"], row["end"]) for row in dataset} == expected
         # segments of one video stay on one side of the held-out part
-        assert {len(read_clips(str(tmp_path), split=split)[0]) for split in ("train", "validation")} == {1, 2}
+        found = find_dataset(str(tmp_path))
+        assert {len(found.read(split)[0]) for split in ("train", "validation")} == {1, 2}
         next(tmp_path.glob("metadata.*")).unlink()
 
 
@@ -188,15 +191,15 @@ def test_close_segments_late_in_a_video_have_different_ids(tmp_path):
 @pytest.mark.parametrize("write", [write_jsonl, write_csv, write_parquet])
 def test_absent_seconds_as_data_frames_write_them(folder, write):
     write(folder, [{"file_name": "b.webm", "caption": "x", "start": float("nan"), "end": 2.0}])
-    (clip,) = read_video_folder(folder).splits["train"]
-    assert (clip.start, clip.end) == (None, 2.0)
+    (record,) = read_video_folder(folder).records["train"]
+    assert (record.start, record.end) == (None, 2.0)
 
 
 def test_a_sentence_that_begins_with_a_bracket(folder):
     rows = [{"file_name": "b.webm", "captions": "[music] two"}]
     for write in (write_jsonl, write_parquet):
         write(folder, rows)
-        assert read_video_folder(folder).splits["train"][0].captions == ["[music] two"]
+        assert read_video_folder(folder).records["train"][0].captions == ["[music] two"]
         next(folder.glob("metadata.*")).unlink()
     write_csv(folder, rows)
     with pytest.raises(ValueError, match=r"row 1: captions is '\[music\] two', .* into a column caption"):
@@ -214,8 +217,8 @@ def test_files_that_differ_in_their_suffix_alone(folder):
         "sub/a": ["one"],
     }
     write_jsonl(folder, [{**row, "start": start, "end": start + 1} for row in rows[::2] for start in (0, 1)])
-    clips = [clip for found in read_video_folder(folder).splits.values() for clip in found]
-    assert {clip.video_id for clip in clips} == {"b.webm#t=0,1", "b.webm#t=1,2", "b.mov#t=0,1", "b.mov#t=1,2"}
+    records = [record for found in read_video_folder(folder).records.values() for record in found]
+    assert {record.video_id for record in records} == {"b.webm#t=0,1", "b.webm#t=1,2", "b.mov#t=0,1", "b.mov#t=1,2"}
 
 
 def test_jsonl_as_other_programs_write_it(folder):
@@ -285,7 +288,27 @@ def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
     touch(folder, "sub/nobody.mov")
     dataset, _ = load_dataset(str(folder))
     assert sorted(dataset["video_id"]) == ["b", "sub/a"]
-    assert "1 videos are left out" in caplog.text and "nobody.mov" in caplog.text
+    assert "Left out 1 videos" in caplog.text and "nobody.mov" in caplog.text
+
+
+def test_subtitles_alone_serve_pretraining(folder):
+    """Captions are asked of a folder for retrieval only."""
+    write_jsonl(folder, [{"file_name": "b.webm", "subtitle": "now we cut it", "speaker": 2}])
+    assert find_dataset(str(folder)).task == "pretraining"
+    dataset, protocol = load_dataset(str(folder))
+    row = {"video": {"bytes": None, "path": str(folder / "b.webm")}, "video_id": "b", "subtitle": "now we cut it"}
+    assert dataset[:] == {name: [value] for name, value in row.items()}
+    assert str(protocol) == "mine (videofolder), train: 1 videos (mine/metadata.jsonl)"
+    assert protocol.task == "pretraining"
+    (record,) = read_video_folder(folder).records["train"]
+    assert record.row() == {**row, "captions": [], "speaker": 2}
+
+
+def test_the_metadata_is_read_once(folder):
+    write_jsonl(folder, [{**row, "split": split} for row, split in zip(ROWS, ("train", "test"))])
+    found = find_dataset(str(folder))
+    (folder / "metadata.jsonl").unlink()
+    assert [found.load(split)[0]["video_id"][:] for split in found.splits] == [["b"], ["sub/a"]]
 
 
 @pytest.mark.parametrize(
@@ -306,9 +329,9 @@ def test_videos_without_captions_are_left_out_with_a_warning(folder, caplog):
             FileNotFoundError,
             "1 of 3 annotated videos have no file: gone",
         ),
-        ([{"file_name": "b.webm", "captions": ["", " "]}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
-        ([{"file_name": "b.webm", "captions": None}, ROWS[1]], ValueError, "1 of 2 clips have no caption.*: b"),
-        ([{**ROWS[0], "video_id": "v"}, {**ROWS[1], "video_id": "v"}], ValueError, "more than once: v"),
+        ([{"file_name": "b.webm", "captions": ["", " "]}, ROWS[1]], ValueError, "1 of 2 videos have no caption.*: b"),
+        ([{"file_name": "b.webm", "captions": None}, ROWS[1]], ValueError, "1 of 2 videos have no caption.*: b"),
+        ([{**ROWS[0], "video_id": "v"}, {**ROWS[1], "video_id": "v"}], ValueError, "occur more than once: v"),
     ],
 )
 def test_wrong_metadata(folder, rows, error, message):
@@ -324,7 +347,7 @@ def test_wrong_files(folder):
     with pytest.raises(FileNotFoundError, match=r"\(no videos there\)"):
         load_dataset(str(folder / "empty"))
     (folder / "metadata.parquet").write_text("no parquet")
-    with pytest.raises(ValueError, match=r"metadata.parquet is no Parquet file"):
+    with pytest.raises(ValueError, match=r"metadata.parquet is not a Parquet file"):
         load_dataset(str(folder))
     write_jsonl(folder, ROWS)
     with pytest.raises(ValueError, match="more than one metadata file"):
@@ -332,18 +355,18 @@ def test_wrong_files(folder):
     (folder / "metadata.parquet").unlink()
     for line in ('{"file_name": "b.webm"', "7", json.dumps(ROWS)):
         (folder / "metadata.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + line)
-        with pytest.raises(ValueError, match="line 2 is no JSON object"):
+        with pytest.raises(ValueError, match="line 2 is not a JSON object"):
             load_dataset(str(folder))
     (folder / "metadata.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"metadata.jsonl has no rows"):
         load_dataset(str(folder))
     for name in ("metadata.jsonl", "metadata.csv"):
         (folder / name).write_text("file_name,caption\nb.webm,zwölf", encoding="latin-1")
-        with pytest.raises(ValueError, match=rf"{name} is no UTF-8: .*0xf6.*\. Save it as UTF-8\."):
+        with pytest.raises(ValueError, match=rf"{name} is not UTF-8: .*0xf6.*\. Save it as UTF-8\."):
             load_dataset(str(folder))
         (folder / name).unlink()
     (folder / "metadata.csv").write_text('file_name,caption\nb.webm,"one, two",\nsub/a.mp4,one, two\n')
-    with pytest.raises(ValueError, match=r"row 2 has more cells .*'sub/a.mp4', 'one', .*two"):
+    with pytest.raises(ValueError, match=r"row 2: it has more cells .*'sub/a.mp4', 'one', .*two"):
         load_dataset(str(folder))
     (folder / "metadata.csv").write_text("file_name;caption\nb.webm;one, two")
     with pytest.raises(ValueError, match=r"columns \['file_name;caption'\].*Commas separate the columns"):

@@ -7,7 +7,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
-from hf_videolang.data.load_dataset import BENCHMARKS, available_splits
+from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
 from hf_videolang.training.recipes import RECIPES, parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 
@@ -35,7 +35,7 @@ def test_recipe_parses_and_states_its_sources(path, tmp_path):
         assert yaml.safe_load(path.read_text())["output_dir"] == path.stem
         command = path.read_text().partition("\n#   ")[2].split("\n#\n")[0]
         assert re.search(rf" clip_vip/{path.name} \\\n#       --data_dir /data/\w+( |$)", command), command
-        assert {arguments.train_split, arguments.select_on} < set(available_splits(arguments.dataset, "data"))
+        assert {arguments.train_split, arguments.select_on} < set(find_dataset(arguments.dataset, "data").splits)
 
 
 # clip_vip §4, row by row: epochs, batch a GPU, learning rate, weight decay, clipping, frames, text, factor on logit_scale.

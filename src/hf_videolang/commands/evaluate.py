@@ -32,7 +32,8 @@ from transformers import AutoConfig
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import load_dataset
-from hf_videolang.data.records import Protocol, name_some
+from hf_videolang.data.protocol import Protocol
+from hf_videolang.data.records import name_some
 from hf_videolang.evaluation.batch_parts import EmbeddingParts
 from hf_videolang.evaluation.retrieval import (
     PairEmbeddings,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips
+from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
 from hf_videolang.data.records import is_blank
 from hf_videolang.data.shards.open_shards import count_clips, find_shards
 from hf_videolang.data.stores.caption_store import CaptionStore
@@ -73,8 +73,9 @@ def _entries(source: str, limit: int | None) -> Iterator[Any]:
 
 
 def _captions(name: str, data_dir: str | None, split: str | None) -> Iterator[list[str]]:
-    clips, _ = read_clips(name, data_dir, split or "+".join(available_splits(name, data_dir)))
-    return iter([clip.captions for clip in clips])
+    dataset = find_dataset(name, data_dir)
+    records, _ = dataset.read(split or "+".join(dataset.splits))
+    return iter([record.captions for record in records])
 
 
 def _column(path: Path, column: str | None) -> Iterator[Any]:

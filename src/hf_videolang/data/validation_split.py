@@ -1,30 +1,39 @@
-"""A validation part for data that come without one."""
+"""A validation split for data that have none."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from hf_videolang.data.records import Clip
+from hf_videolang.data.records import Record
 
-HELD_OUT_SHARE = 0.1
+VALIDATION_SHARE = 0.1
 
 
-def hold_out_validation(clips: Sequence[Clip], share: float = HELD_OUT_SHARE) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips: `share` of the videos, at least one, chosen by a hash of their id.
+def split_off_validation(
+    records: Sequence[Record], share: float = VALIDATION_SHARE
+) -> tuple[list[Record], list[Record]]:
+    """Splits records into training and validation: `share` of the videos, at least one, chosen by a hash of their ids.
 
-    The choice depends on nothing but the ids: it is the same on every machine, and a video that is added later moves
-    hardly any other. Segments of one file stay on one side. A single video is not held out.
+    The choice depends on the ids alone. It is the same on every machine, and videos added later change it little. All
+    segments of one file stay on one side. A single video stays in training.
+
+    Args:
+        records: of the training split.
+        share: of the videos that become validation.
+
+    Returns:
+        The records of training and those of validation, each in their given order.
     """
     videos = defaultdict(list)
-    for clip in clips:
-        # resolved, for one file may be named in several ways
-        videos[clip.path.resolve() if clip.path else clip.video_id.partition("#t=")[0]].append(clip)
+    for record in records:
+        # resolved, since several names may lead to one file
+        videos[record.path.resolve() if record.path else record.video_id.partition("#t=")[0]].append(record)
 
-    def draw(segments: list[Clip]) -> bytes:
-        return hashlib.sha256(min(clip.video_id for clip in segments).encode()).digest()
+    def draw(segments: list[Record]) -> bytes:
+        return hashlib.sha256(min(record.video_id for record in segments).encode()).digest()
 
     ordered = sorted(videos.values(), key=draw)
     count = max(1, round(len(ordered) * share)) if len(ordered) > 1 else 0
-    held_out = {clip.video_id for segments in ordered[:count] for clip in segments}
-    train = [clip for clip in clips if clip.video_id not in held_out]
-    return train, [clip for clip in clips if clip.video_id in held_out]
+    chosen = {record.video_id for segments in ordered[:count] for record in segments}
+    train = [record for record in records if record.video_id not in chosen]
+    return train, [record for record in records if record.video_id in chosen]

@@ -1,9 +1,9 @@
-"""A user's own videos: the `videofolder` layout with a metadata file.
+"""A user's own videos: the `videofolder` layout of `datasets` with a metadata file.
 
-`metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder, with `file_name` (relative to
-the metadata file; a video, or a folder with its frames as pictures) and `caption`, `captions` or `text`; optional
-`video_id`, `split`, `start` and `end` (seconds). Further columns are kept as they are; with a `subtitle`, which
-pre-training reads, captions may be absent.
+`metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder. Its columns are `file_name`
+(relative to the metadata file; a video, or a folder with its frames as pictures) and one of `caption`, `captions` and
+`text`; optional `video_id`, `split`, `start` and `end` (seconds). Other columns are kept. With a column `subtitle`,
+which pre-training reads, captions may be absent.
 """
 
 import csv
@@ -13,130 +13,136 @@ import logging
 import math
 import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from hf_videolang.data.records import Clip, is_video, list_files, name_some, segment_id
-from hf_videolang.data.validation_split import HELD_OUT_SHARE, hold_out_validation
+from hf_videolang.data.protocol import Protocol
+from hf_videolang.data.records import Record, name_some, segment_id
+from hf_videolang.data.validation_split import VALIDATION_SHARE, split_off_validation
+from hf_videolang.data.video_dataset import VideoDataset
+from hf_videolang.data.video_files import is_video, list_files
 
 logger = logging.getLogger(__name__)
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 KNOWN_COLUMNS = ("file_name", *CAPTION_COLUMNS, "video_id", "split", "start", "end")
-SPLIT_NAMES = {
-    "training": "train",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "testing": "test",
-    **{name: name for name in ("train", "validation", "test")},
-}
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
 EXAMPLE = '{"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}'
 
 
 class MissingMetadataError(FileNotFoundError):
-    """No metadata file in a folder; `videos` are those that lie there all the same."""
+    """A folder has no metadata file. `records` are its videos, without captions."""
 
-    def __init__(self, message: str, videos: list[Path]):
+    def __init__(self, message: str, records: list[Record]):
         super().__init__(message)
-        self.videos = videos
+        self.records = records
 
 
-class VideoFolder(NamedTuple):
-    """Clips by split, the metadata files that they came from, and the videos that no row names."""
+@dataclass(frozen=True)
+class VideoFolder(VideoDataset):
+    """A video folder whose metadata has been read; see `read_video_folder`.
 
-    splits: dict[str, list[Clip]]
-    metadata: list[Path]
-    unnamed: list[Path]
+    Attributes:
+        folder: where it is.
+        task: "retrieval", or "pretraining" where the metadata has no captions but subtitles.
+        records: by split.
+        metadata: the files that were read.
+        unnamed: the videos that no row names.
+    """
+
+    folder: Path
+    task: str
+    records: dict[str, list[Record]]
+    metadata: Sequence[Path]
+    unnamed: Sequence[Path] = ()
+    main_score = "text_to_video_R1"
+    source = licence = citation = ""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{self.folder.name} (videofolder)"
+
+    @property
+    def splits(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.records)
+
+    def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
+        records = self.records[split]
+        counts = {"videos": len(records)}
+        if self.task == "retrieval":
+            counts["captions"] = sum(len(record.captions) for record in records)
+        files = name_some([f"{self.folder.name}/{file.relative_to(self.folder)}" for file in self.metadata])
+        return records, Protocol(self.name, self.task, split, counts, {}, files)
 
 
 def read_video_folder(folder: str | Path) -> VideoFolder:
-    """Read the metadata of a folder; nothing is checked against the videos yet.
+    """Reads the metadata of a folder. Nothing is compared with the videos yet.
 
-    Splits are the column `split`, else the uppermost sub-folder called train, validation (val, valid, dev) or test,
-    else everything is `train`. Without a validation split, a tenth of the training videos is held out as one
-    (`hold_out_validation`). Rows for one file (and segment) are one clip with all their captions.
+    The split of a row is its column `split`, or else the topmost sub-folder called train, validation (val, valid, dev)
+    or test. Without any split, all rows are `train`. Without a validation split, a tenth of the training videos become
+    one (`split_off_validation`). Rows for one file (and segment) become one record with all their captions.
 
     Raises:
-        FileNotFoundError: no folder, or (`MissingMetadataError`) no metadata file in it.
-        ValueError: a metadata file that cannot be read, wrong columns, a wrong value in a row, or rows with and
-            without a split.
+        FileNotFoundError: the folder is absent, or has no metadata file (`MissingMetadataError`).
+        ValueError: a metadata file cannot be read, has wrong columns or a wrong value, or only some rows have a split.
     """
     folder = Path(folder).absolute()
     files = list_files(folder)
     metadata = [file for file in files if file.name in METADATA_NAMES]
     videos = [file for file in files if is_video(file)]
     if not metadata:
+        found = [Record(_video_id(video, folder), video) for video in videos]
+        _keep_suffixes(found)
         raise MissingMetadataError(
             f"No {' or '.join(METADATA_NAMES)} in {folder} or below ({len(videos) or 'no'} videos there). "
             f"Write metadata.jsonl with one line a video, such as {EXAMPLE}",
-            videos,
+            found,
         )
-    places = Counter(file.parent for file in metadata)
-    if max(places.values()) > 1:
-        raise ValueError(f"{max(places, key=places.__getitem__)} has more than one metadata file; keep one of them.")
+    file_counts = Counter(file.parent for file in metadata)
+    if crowded := [place for place, count in file_counts.items() if count > 1]:
+        raise ValueError(f"{crowded[0]} has more than one metadata file; keep one of them.")
 
-    splits: dict[str, dict[tuple, Clip]] = defaultdict(dict)
+    merged: dict[str, dict[tuple, Record]] = defaultdict(dict)
     for file in metadata:
         for number, row in enumerate(_read_rows(file), start=1):
             try:
-                clip, split = _read_row(row, file, folder)
+                record, split = _read_row(row, file, folder)
             except ValueError as error:
                 raise ValueError(f"{file}, row {number}: {error}") from error
-            known = splits[split].setdefault((clip.path, clip.video_id, clip.start, clip.end), clip)
-            if known is not clip:
-                known.captions += clip.captions
-    if "" in splits and len(splits) > 1:
-        without = name_some([clip.video_id for clip in splits[""].values()])
+            same = merged[split].setdefault((record.path, record.video_id, record.start, record.end), record)
+            if same is not record:
+                same.captions += record.captions
+    if "" in merged and len(merged) > 1:
+        without = name_some([record.video_id for record in merged[""].values()])
         raise ValueError(f"{folder}: some rows have a split and others have none ({without}). Give every row one.")
+    records = {split or "train": list(found.values()) for split, found in merged.items()}
 
-    _keep_suffixes([clip for found in splits.values() for clip in found.values()])
-    clips = {split or "train": _name_segments(list(found.values())) for split, found in splits.items()}
-    if "train" in clips and "validation" not in clips:
-        clips["train"], held_out = hold_out_validation(clips["train"])
-        if held_out:
-            clips["validation"] = held_out
-            share, count = round(100 * HELD_OUT_SHARE), len(held_out)
-            logger.info("%s has no validation split: %d %% of train (%d clips) are held out.", folder, share, count)
-    named = {os.path.normpath(path) for found in splits.values() for path, *_ in found}
-    return VideoFolder(clips, metadata, [video for video in videos if os.path.normpath(video) not in named])
+    everything = [record for found in records.values() for record in found]
+    named = {os.path.normpath(record.path) for record in everything if record.path}
+    _keep_suffixes(everything)
+    for found in records.values():
+        _name_segments(found)
+    if "train" in records and "validation" not in records:
+        records["train"], validation = split_off_validation(records["train"])
+        if validation:
+            records["validation"] = validation
+            share, count = round(100 * VALIDATION_SHARE), len(validation)
+            logger.info("%s has no validation split: %d %% of train (%d videos) become one.", folder, share, count)
+    task = "retrieval" if any(record.captions for record in everything) else "pretraining"
+    unnamed = [video for video in videos if os.path.normpath(video) not in named]
+    return VideoFolder(folder, task, records, metadata, unnamed)
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of one metadata file whose columns are as expected."""
-    if file.suffix in (".jsonl", ".csv"):
-        try:
-            text = file.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is no UTF-8: {error}. Save it as UTF-8.") from error
-    if file.suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"it is a {type(row).__name__}")
-            except ValueError as error:
-                raise ValueError(
-                    f"{file}, line {number} is no JSON object: {error}. Write lines like {EXAMPLE}"
-                ) from error
-            rows.append(row)
-    elif file.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    else:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import read_table
-
-        try:
-            rows = read_table(file).to_pylist()
-        except ArrowInvalid as error:
-            raise ValueError(f"{file} is no Parquet file: {error}") from error
+    """The rows of one metadata file, whose columns have been checked."""
+    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[file.suffix](file)
     if not rows:
         raise ValueError(f"{file} has no rows. Write one a video, such as {EXAMPLE}")
-    columns = sorted({column for row in rows for column in row if column is not None})
+    columns = sorted({column for row in rows for column in row if column})
     num_captions = len(set(CAPTION_COLUMNS) & set(columns))
     if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
         commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
@@ -144,48 +150,90 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
             f"(optional: video_id, split, start, end).{commas}"
         )
-    for number, row in enumerate(rows, start=1):
-        if any(row.get(None, [])):  # of a csv: a bare comma would cut a sentence
-            raise ValueError(
-                f"{file}, row {number} has more cells than the header: {list(row.values())}. Put a sentence with a comma "
-                'into quotes: "one, two".'
-            )
     return rows
 
 
-def _read_row(row: dict[str, Any], file: Path, folder: Path) -> tuple[Clip, str]:
-    """The clip of one row, and its split ("" where nothing says)."""
-    if not isinstance(row.get("file_name"), str) or not row["file_name"]:
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: {error}. Save it as UTF-8.") from error
+
+
+def _read_jsonl(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(_read_text(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+        except ValueError as error:
+            row = error
+        if not isinstance(row, dict):
+            raise ValueError(f"{file}, line {number} is not a JSON object: {row}. Write lines like {EXAMPLE}")
+        rows.append(row)
+    return rows
+
+
+def _read_csv(file: Path) -> list[dict[str, Any]]:
+    return list(csv.DictReader(io.StringIO(_read_text(file), newline="")))
+
+
+def _read_parquet(file: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import read_table
+
+    try:
+        return read_table(file).to_pylist()
+    except ArrowInvalid as error:
+        raise ValueError(f"{file} is not a Parquet file: {error}") from error
+
+
+def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, str]:
+    """The record of one row, and its split ("" if nothing says so)."""
+    if any(row.get(None, [])):  # the cells of a csv row beyond the columns
         raise ValueError(
-            f"file_name is {row.get('file_name')!r}; expected the name of a video file or of a folder of pictures."
+            f'it has more cells than the header: {list(row.values())}. Quote a sentence with a comma: "one, two".'
         )
-    path = file.parent / row["file_name"]
+    name = row.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"file_name is {name!r}; expected the name of a video file or of a folder of pictures.")
+    path = file.parent / name
+    folders = path.relative_to(folder).parts[:-1] if path.is_relative_to(folder) else path.parts[:-1]
+    split = str(row.get("split") or next((part for part in folders if part.lower() in SPLIT_NAMES), ""))
+    record = Record(
+        str(row.get("video_id") or _video_id(path, folder)),
+        path,
+        _seconds(row, "start"),
+        _seconds(row, "end"),
+        _captions(row, file),
+        {key: value for key, value in row.items() if key and key not in KNOWN_COLUMNS},
+    )
+    return record, SPLIT_NAMES.get(split.lower(), split)
+
+
+def _video_id(path: Path, folder: Path) -> str:
+    """The path below the folder, without the extension of a file."""
     name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return (name if path.is_dir() else name.with_suffix("")).as_posix()
+
+
+def _captions(row: dict[str, Any], file: Path) -> list[str]:
     captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
-    if isinstance(captions, str):
-        in_cell = file.suffix == ".csv" and row.get("captions") is not None  # the other formats have lists
-        captions = _list_in_cell(captions) if in_cell and captions.lstrip().startswith("[") else [captions]
+    # The cells of a csv hold no lists, except as JSON in the column for several captions.
+    is_cell = file.suffix == ".csv" and "captions" in row and isinstance(captions, str)
+    if is_cell and captions.lstrip().startswith("["):
+        try:
+            captions = json.loads(captions)
+        except ValueError as error:
+            raise ValueError(
+                f"captions is {captions!r}, which starts like a JSON list but is not one ({error}); correct the list, or "
+                "put a sentence that starts with a bracket into a column caption."
+            ) from error
+    captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError(f"the caption is {captions!r}; expected a sentence or a list of sentences.")
-    if row.get("split"):
-        split = str(row["split"])
-    else:
-        split = next((part for part in name.parts[:-1] if part.lower() in SPLIT_NAMES), "")
-    start, end = _seconds(row, "start"), _seconds(row, "end")
-    plain = name if path.is_dir() else name.with_suffix("")
-    video_id = str(row.get("video_id") or plain.as_posix())
-    fields = {key: value for key, value in row.items() if key and key not in KNOWN_COLUMNS}
-    return Clip(video_id, path, list(captions), start, end, fields), SPLIT_NAMES.get(split.lower(), split)
-
-
-def _list_in_cell(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(
-            f"captions is {text!r}, which begins as a JSON list and is none ({error}); mend the list, or put a sentence "
-            "that begins with a bracket into a column caption."
-        ) from None
+    return list(captions)
 
 
 def _seconds(row: dict[str, Any], key: str) -> float | None:
@@ -196,24 +244,24 @@ def _seconds(row: dict[str, Any], key: str) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{key} is {value!r}; expected seconds.") from None
-    return None if math.isnan(seconds) else seconds  # data frames write an empty cell so, in a csv as a word
+    return None if math.isnan(seconds) else seconds  # data frames write an empty cell as NaN
 
 
-def _keep_suffixes(clips: list[Clip]) -> None:
-    """Files that differ in their suffix alone have it in their ids: "v.mov" and "v.mp4"."""
-    parts = [os.path.splitext(str(clip.path)) for clip in clips]
-    suffixes = defaultdict(set)
-    for clip, (stem, suffix) in zip(clips, parts):
-        suffixes[clip.video_id, stem].add(suffix)
-    for clip, (stem, suffix) in zip(clips, parts):
-        if len(suffixes[clip.video_id, stem]) > 1:
-            clip.video_id += suffix
+def _keep_suffixes(records: Sequence[Record]) -> None:
+    """Files that differ in their extension alone keep it in their ids: "v.mov" and "v.mp4"."""
+    extensions = defaultdict(set)
+    for record in records:
+        stem, extension = os.path.splitext(str(record.path))
+        extensions[record.video_id, stem].add(extension)
+    for record in records:
+        stem, extension = os.path.splitext(str(record.path))
+        if len(extensions.get((record.video_id, stem), ())) > 1:
+            record.video_id += extension
 
 
-def _name_segments(clips: list[Clip]) -> list[Clip]:
+def _name_segments(records: Sequence[Record]) -> None:
     """Segments of one video get ids of their own: "<video id>#t=1.5,4"."""
-    times = Counter((clip.path, clip.video_id) for clip in clips)
-    for clip in clips:
-        if times[clip.path, clip.video_id] > 1:
-            clip.video_id = segment_id(clip.video_id, clip.start, clip.end)
-    return clips
+    counts = Counter((record.path, record.video_id) for record in records)
+    for record in records:
+        if counts[record.path, record.video_id] > 1:
+            record.video_id = segment_id(record.video_id, record.start, record.end)

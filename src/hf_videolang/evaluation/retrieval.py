@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.records import Protocol
+from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.batch_parts import EmbeddingParts
 from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
 from hf_videolang.metrics.retrieval import Ties

@@ -12,7 +12,6 @@ rows again, of the same videos. The exit code is 1 only if no part that was writ
 """
 
 from argparse import ArgumentParser, Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,9 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hf_videolang.console import print_error
-from hf_videolang.data.records import Clip, clip_of, name_some, video_size
+from hf_videolang.data.records import clip_of, name_some
 from hf_videolang.data.shards.open_shards import Shard, VideoFolderShard, count_clips, find_shards
 from hf_videolang.data.stores.caption_store import CaptionStore
+from hf_videolang.data.video_files import video_size
 from hf_videolang.data.video_folder import MissingMetadataError, read_video_folder
 from hf_videolang.hub.model_version import model_version
 from hf_videolang.inference.image_captioner import CaptionerInputs, ImageCaptioner
@@ -231,17 +231,12 @@ def _find_shards(args: Namespace) -> Sequence[Shard]:
     if args.shards is not None:
         return find_shards(args.shards, args.split)
     try:
-        splits = read_video_folder(args.data_dir).splits
+        found = read_video_folder(args.data_dir).records
     except MissingMetadataError as error:
-        if not error.videos:
+        if not error.records:
             raise
-        folder = Path(args.data_dir).absolute()
-        names = [video.relative_to(folder) for video in error.videos]
-        count = Counter(name.with_suffix("") for name in names)
-        ids = [name if count[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]
-        clips = [Clip(video_id.as_posix(), video, []) for video_id, video in zip(ids, error.videos)]
-        splits = {"train": clips}
-    return [VideoFolderShard(Path(args.data_dir).absolute(), split, clips) for split, clips in splits.items()]
+        found = {"train": error.records}
+    return [VideoFolderShard(Path(args.data_dir).absolute(), split, records) for split, records in found.items()]
 
 
 def _plan(

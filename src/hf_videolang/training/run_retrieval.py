@@ -19,7 +19,7 @@ recipe.yaml and the history of the run (trainer_state.json).
 from collections.abc import Mapping
 from typing import Any
 
-from hf_videolang.data.load_dataset import available_splits, load_dataset
+from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.recipes import RecipeError, parse_recipe
@@ -52,11 +52,12 @@ def set_up(
 
     # ---- Data ----
     notes = []
-    if arguments.test and "test" not in available_splits(arguments.dataset, arguments.data_dir):
+    dataset = find_dataset(arguments.dataset, arguments.data_dir)
+    if arguments.test and "test" not in dataset.splits:
         arguments.test = False
         notes = ["note: the data set has no test split; the chosen checkpoint is not evaluated on one."]
     splits = {arguments.train_split, *reported_splits(arguments)}
-    data = {split: load_dataset(arguments.dataset, arguments.data_dir, split) for split in sorted(splits)}
+    data = {split: dataset.load(split) for split in sorted(splits)}
     trainer = RetrievalTrainer(
         model,
         training_args,

@@ -8,7 +8,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from hf_videolang.data import load_dataset
-from hf_videolang.data.batches.retrieval import LEAD, RetrievalCollator, ahead
+from hf_videolang.data.batches.clip_reader import LEAD, read_ahead
+from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.moving_shapes import write_moving_shapes, write_video
 from hf_videolang.video import VideoDecodingError, decode_video
 from tests.common.tiny.clip_vip import NUM_FRAMES, tiny_processor
@@ -165,7 +166,7 @@ def test_broken_video_is_skipped_and_counted(processor, broken, training, caplog
     collate = RetrievalCollator(processor, broken, training, on_broken_video="skip")
     with caplog.at_level(logging.WARNING):
         batch = collate(rows_of(broken))
-    assert batch["num_broken_videos"].tolist() == [1] and "Skipped a broken video" in caplog.text
+    assert batch["num_broken_videos"].tolist() == [1] and "Skipping a clip: cannot decode" in caplog.text
     assert "broken.mp4" in caplog.text
     whole = RetrievalCollator(processor, broken, training)([broken[0], broken[2]])
     for key in whole.keys() - {"num_broken_videos"}:
@@ -191,7 +192,7 @@ def test_broken_video_is_replaced_and_counted(processor, broken, dataset, caplog
     collate = RetrievalCollator(processor, broken, training=True, on_broken_video="replace")
     with caplog.at_level(logging.WARNING):
         batch = collate([broken[0], broken[1]])
-    assert batch["num_broken_videos"].tolist() == [1] and "Replaced a broken video" in caplog.text
+    assert batch["num_broken_videos"].tolist() == [1] and "Replacing a clip: cannot decode" in caplog.text
     # only row 2 is left to take its place: one caption of its three, its colour in the frames
     assert len(batch["input_ids"]) == len(batch["pixel_values_videos"]) == 2
     colours = [clip.amax((0, 2, 3)) for clip in batch["pixel_values_videos"]]
@@ -223,20 +224,25 @@ def test_clips_are_made_ahead_but_few_at_a_time():
 
     threads, seen = threading.active_count(), []
     with pytest.raises(KeyError, match="7"):
-        for result in ahead(work, range(20)):
+        for result in read_ahead(work, range(20)):
             seen.append(result)
             assert len(made) <= len(seen) + LEAD
     assert seen == [0, -1, -2, -3, -4, -5, -6] and threading.active_count() == threads
-    results = ahead(work, range(5))
+    results = read_ahead(work, range(5))
     assert next(results) == 0
     results.close()
     assert threading.active_count() == threads
-    assert list(ahead(work, range(2))) == [0, -1] and list(ahead(work, [])) == []
+    assert list(read_ahead(work, range(2))) == [0, -1] and list(read_ahead(work, [])) == []
 
 
 def test_records_without_captions(processor, dataset):
     with pytest.raises(ValueError, match=rf"{dataset[0]['video_id']} has no caption, or only blank ones: \['', ' '\]"):
         RetrievalCollator(processor, dataset, training=True)([{**dataset[0], "captions": ["", " "]}])
+
+
+def test_a_dataset_without_captions(processor, dataset):
+    with pytest.raises(ValueError, match=r"columns \['video', 'video_id'\]; retrieval needs captions"):
+        RetrievalCollator(processor, dataset.remove_columns("captions"), training=True)
 
 
 def test_unknown_policy(processor, dataset):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_videolang.data import read_clips
+from hf_videolang.data import find_dataset
 from tests.parity.cases import SHARED
 
 PUBLISHED = SHARED / "data" / "annotations_original"
@@ -28,9 +28,14 @@ def touch(folder: Path, *names: str) -> None:
         write(folder / name, "")
 
 
+def read_records(name: str, folder: Path, split: str = "test"):
+    """Unchecked records of a split, and its protocol."""
+    return find_dataset(name, folder).read(split)
+
+
 def read(name: str, folder: Path, split: str) -> dict[str, list[str]]:
     """Captions by id; ids are all different."""
-    clips, protocol = read_clips(name, folder, split)
-    captions = {clip.video_id: clip.captions for clip in clips}
-    assert len(captions) == len(clips) == protocol.num_videos
+    records, protocol = read_records(name, folder, split)
+    captions = {record.video_id: record.captions for record in records}
+    assert len(captions) == len(records) == protocol.counts["videos"]
     return captions

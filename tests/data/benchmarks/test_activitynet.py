@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
-from hf_videolang.data.records import Clip
-from hf_videolang.data.validation_split import hold_out_validation
-from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
+from hf_videolang.data import load_dataset
+from hf_videolang.data.records import Record
+from hf_videolang.data.validation_split import split_off_validation
+from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, read_records, touch, write
 from tests.video.making import write_frames
 
 
@@ -43,18 +43,18 @@ def test_val_1_as_paragraphs(folder):
 
 
 def test_the_validation_comes_from_the_training_videos(folder):
-    """Whoever chooses a checkpoint by it has not looked at val1."""
+    """A checkpoint that is chosen by it has not been chosen by val1."""
     train, validation = read("activitynet", folder, "train"), read("activitynet", folder, "validation")
     assert len(validation) == 2 and not train.keys() & validation.keys()
     assert sorted(train | validation) == [f"v_{i:02d}" for i in range(40)]
     assert read("activitynet", folder, "validation") == validation
-    protocol = read_clips("activitynet", folder, "train+validation")[1]
-    assert (protocol.num_videos, protocol.published_videos, protocol.published_captions) == (40, 10009, 10009)
+    protocol = read_records("activitynet", folder, "train+validation")[1]
+    assert (protocol.counts["videos"], protocol.published) == (40, {"videos": 10009, "captions": 10009})
     for split, size in (("train", 10009 - 2), ("validation", 2)):
-        protocol = read_clips("activitynet", folder, split)[1]
-        assert (protocol.published_videos, protocol.published_captions) == (size, size)
-    published = [Clip(f"v_{number}", None, ["x"]) for number in range(10009)]
-    assert len(hold_out_validation(published, 0.05)[1]) == 500
+        protocol = read_records("activitynet", folder, split)[1]
+        assert protocol.published == {"videos": size, "captions": size}
+    published = [Record(f"v_{number}", captions=["x"]) for number in range(10009)]
+    assert len(split_off_validation(published, 0.05)[1]) == 500
 
 
 def test_files_of_the_clip_vip_authors(folder):
@@ -63,20 +63,20 @@ def test_files_of_the_clip_vip_authors(folder):
     rows = [{"clip_id": "v__a", "text": "He warms up. Then he lifts.", "num_frame": 3}]
     write(folder / "val1.jsonl", rows)
     write(folder / "activitynet_train.jsonl", [{**rows[0], "clip_id": f"v_{i:02d}"} for i in range(20)])
-    [clip], _ = read_clips("activitynet", folder)
-    assert (clip.captions, clip.num_frames) == (["He warms up. Then he lifts."], 3)
-    assert clip.path == folder / "frames" / "v__a"
+    [record], _ = read_records("activitynet", folder)
+    assert (record.captions, record.num_frames) == (["He warms up. Then he lifts."], 3)
+    assert record.path == folder / "frames" / "v__a"
     assert len(read("activitynet", folder, "train")) == 19
     for wrong in (3.5, "3"):
         write(folder / "val1.jsonl", [{**rows[0], "num_frame": wrong}])
         with pytest.raises(ValueError, match=r"val1.jsonl, line 1: .*num_frame, a whole number"):
-            read_clips("activitynet", folder)
+            read_records("activitynet", folder)
     (folder / "val1.jsonl").write_text(json.dumps(rows[0]) + "\n\n{\n")
     with pytest.raises(ValueError, match="val1.jsonl, line 3, is not valid JSONL: "):
-        read_clips("activitynet", folder)
+        read_records("activitynet", folder)
     (folder / "val1.jsonl").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="val1.jsonl is not valid JSONL: .*codec"):
-        read_clips("activitynet", folder)
+        read_records("activitynet", folder)
 
 
 def test_what_is_wrong(folder):
@@ -86,7 +86,7 @@ def test_what_is_wrong(folder):
         with pytest.raises(
             ValueError, match=r"val_1.json is not in the layout of ActivityNet Captions \(.*expected \{"
         ):
-            read_clips("activitynet", folder)
+            read_records("activitynet", folder)
 
 
 @needs_published

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
-from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
+from hf_videolang.data import load_dataset
+from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, read_records, touch, write
 
 
 def row(video, description, number):
@@ -47,7 +47,7 @@ def test_paragraphs(folder):
     assert str(protocol) == (
         "didemo, test: 2 of 1004 videos, one caption a video (test_data.json); all sentences of a video as one paragraph"
     )
-    assert (protocol.published_videos, protocol.published_captions) == (1004, 1004)
+    assert protocol.published == {"videos": 1004, "captions": 1004}
 
 
 def test_splits_and_names(folder):
@@ -55,7 +55,7 @@ def test_splits_and_names(folder):
     assert dataset["video_id"][:] == ["10@N00_1_ab", "11@N00_2_cd", "12@N00_3_ef"]
     paths = [video["path"].removeprefix(f"{folder}/videos/") for video in dataset["video"]]
     assert paths == ["10@N00_1_ab.avi", "11@N00_2_cd.", "re/12@N00_3_ef.m2ts.mp4"]
-    assert protocol.published_videos == 8392 + 1065
+    assert protocol.published["videos"] == 8392 + 1065
 
 
 def test_a_list_cuts_a_split(folder):
@@ -71,23 +71,23 @@ def test_files_of_the_clip_vip_authors(folder, name):
     assert len(read("didemo", folder, "test")) == 2
     (folder / "data" / "test_data.json").unlink()
     assert read("didemo", folder, "test") == {"13@N00_4_aa": ["dog runs left dog is gone"]}
-    assert read_clips("didemo", folder, "test")[0][0].path == folder / "videos" / "re" / "13@N00_4_aa.mov.mp4"
+    assert read_records("didemo", folder, "test")[0][0].path == folder / "videos" / "re" / "13@N00_4_aa.mov.mp4"
 
 
 def test_what_is_missing_or_wrong(folder):
     touch(folder, "videos/13@N00_4_aa.avi")
     with pytest.raises(ValueError, match="2 files for 13@N00_4_aa: "):
-        read_clips("didemo", folder)
+        read_records("didemo", folder)
     write(folder / "data" / "test_data.json", [{"video": "x.mov"}])
     with pytest.raises(ValueError, match=r"test_data.json is not in the layout of DiDeMo \(KeyError: 'description'\)"):
-        read_clips("didemo", folder)
+        read_records("didemo", folder)
     (folder / "data" / "val_data.json").unlink()
     with pytest.raises(
         FileNotFoundError,
         match=r"didemo: no file with the captions of validation. Expected one of val_data.json, \*didemo\*val\*.jsonl, .*"
-        r"there: test_data.json, train_data.json",
+        r"there: test_data.json, train_data.json. Get the dataset at https://github.com/LisaAnne/LocalizingMoments",
     ):
-        read_clips("didemo", folder, "validation")
+        read_records("didemo", folder, "validation")
 
 
 @needs_published

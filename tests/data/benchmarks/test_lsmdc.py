@@ -1,7 +1,7 @@
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
-from tests.data.benchmarks.annotations import read, touch, write
+from hf_videolang.data import load_dataset
+from tests.data.benchmarks.annotations import read, read_records, touch, write
 
 # clip id, start and end aligned, start and end extracted, sentence
 LINE = "{}\t00.00.51.926\t00.00.54.129\t00.00.51.000\t00.00.55.000\t{}"
@@ -39,7 +39,7 @@ def test_lists_of_the_challenge(folder):
     )
     assert list(read("lsmdc", folder, "train")) == list(CLIPS)[1:]
     assert list(read("lsmdc", folder, "validation")) == list(CLIPS)[2:]
-    assert read_clips("lsmdc", folder, "train+validation")[1].published_videos == 101079 + 7408
+    assert read_records("lsmdc", folder, "train+validation")[1].published["videos"] == 101079 + 7408
 
 
 def test_files_of_the_clip_vip_authors_keep_sub_folders(folder):
@@ -64,7 +64,7 @@ def test_files_of_the_clip_vip_authors_keep_sub_folders(folder):
 def test_what_is_wrong(folder):
     write(folder / "lists" / "LSMDC16_annos_val.csv", LINE.format("a", "b") + "\nclip\tonly two")
     with pytest.raises(ValueError, match=r"annos_val.csv is not in the layout of LSMDC \(.*line 2 has 2 columns\)"):
-        read_clips("lsmdc", folder, "validation")
+        read_records("lsmdc", folder, "validation")
     with pytest.raises(FileNotFoundError, match="1 of 1 annotated videos have no file: clip.* data check"):
         write(folder / "lists" / "LSMDC16_annos_val.csv", LINE.format("clip", "b"))
         load_dataset("lsmdc", folder, "validation")

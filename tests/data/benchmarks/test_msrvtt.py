@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
+from hf_videolang.data import load_dataset
+from tests.data.benchmarks.annotations import read_records
 from tests.parity.cases import SHARED
 
 # Ids at the borders of the official splits: train up to 6512, validation up to 7009, then test.
@@ -45,7 +46,7 @@ def folder(tmp_path):
 
 
 def ids(folder, name, split):
-    return [clip.video_id for clip in read_clips(name, folder, split)[0]]
+    return [record.video_id for record in read_records(name, folder, split)[0]]
 
 
 def test_1ka_is_one_given_sentence_a_video(folder):
@@ -59,8 +60,8 @@ def test_1ka_is_one_given_sentence_a_video(folder):
         "captions": [["the one of video9999"], ["the one of video7020"]],
     }
     assert (protocol.name, protocol.split) == ("msrvtt-1ka", "test")
-    assert (protocol.num_videos, protocol.num_captions) == (2, 2)
-    assert (protocol.published_videos, protocol.published_captions) == (1000, 1000)
+    assert protocol.counts == {"videos": 2, "captions": 2}
+    assert protocol.published == {"videos": 1000, "captions": 1000}
     assert str(protocol) == ("msrvtt-1ka, test: 2 of 1000 videos, one caption a video (MSRVTT_JSFUSION_test.csv)")
 
 
@@ -70,7 +71,7 @@ def test_9k_without_a_list_is_everything_outside_the_test(folder):
     assert ids(folder, "msrvtt-1ka", "train+validation") == [*TRAIN, "video7010", *VALIDATION]
     dataset, protocol = load_dataset("msrvtt-9k", folder, "train+validation")
     assert dataset[0]["captions"] == SENTENCES["video0"]
-    assert (protocol.num_videos, protocol.published_videos, protocol.published_captions) == (5, 9000, 180000)
+    assert (protocol.counts["videos"], protocol.published) == (5, {"videos": 9000, "captions": 180000})
 
 
 @pytest.mark.parametrize(
@@ -94,8 +95,8 @@ def test_9k_list(folder, name, content):
 
 def test_a_list_with_one_row_a_sentence_names_a_clip_once(folder):
     (folder / "MSRVTT_train.9k.csv").write_text("video_id,sentence\nvideo7009,a\nvideo0,b\nvideo7009,c\n")
-    clips, _ = read_clips("msrvtt-9k", folder, "train+validation")
-    assert [(clip.video_id, clip.captions) for clip in clips] == [
+    records, _ = read_records("msrvtt-9k", folder, "train+validation")
+    assert [(record.video_id, record.captions) for record in records] == [
         ("video0", ["b"]),
         ("video7009", ["a", "c"]),
     ]
@@ -107,7 +108,7 @@ def test_files_of_other_data_sets_are_left_alone(folder):
         (folder / name).write_text("something else")
     (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").unlink()
     with pytest.raises(FileNotFoundError, match="no file with the list '1ka_test'"):
-        read_clips("msrvtt-1ka", folder)
+        read_records("msrvtt-1ka", folder)
     write_1ka(folder / "msrvtt_test.csv")
     assert ids(folder, "msrvtt-9k", "train") == [*TRAIN, "video7010"]
 
@@ -117,8 +118,8 @@ def test_full_and_7k(folder):
     assert ids(folder, "msrvtt-full", "validation") == VALIDATION
     dataset, protocol = load_dataset("msrvtt-full", folder, "test")
     assert dataset["video_id"][:] == TEST and dataset["captions"][:] == [SENTENCES[video] for video in TEST]
-    assert (protocol.published_videos, protocol.published_captions) == (2990, 59800)
-    assert read_clips("msrvtt-full", folder, "train")[1].published_videos == 6513
+    assert protocol.published == {"videos": 2990, "captions": 59800}
+    assert read_records("msrvtt-full", folder, "train")[1].published["videos"] == 6513
     assert ids(folder, "msrvtt-7k-1ka", "train+validation") == TRAIN + VALIDATION
     assert ids(folder, "msrvtt-7k-1ka", "test") == TEST_1KA
     (folder / "test_list_full.txt").write_text("video7020")  # a list wins over the split in the json
@@ -128,10 +129,10 @@ def test_full_and_7k(folder):
     (folder / "test_list_miech.txt").write_text("video6512\n")
     assert ids(folder, "msrvtt-7k", "train") == ["video9999", "video0"]
     assert ids(folder, "msrvtt-7k", "validation") == ["video7009"]
-    clips, protocol = read_clips("msrvtt-7k", folder, "test")
-    assert [clip.captions for clip in clips] == [SENTENCES["video6512"]]
-    assert protocol.published_videos == 1000
-    assert read_clips("msrvtt-7k", folder, "train+validation")[1].published_videos == 6656
+    records, protocol = read_records("msrvtt-7k", folder, "test")
+    assert [record.captions for record in records] == [SENTENCES["video6512"]]
+    assert protocol.published["videos"] == 1000
+    assert read_records("msrvtt-7k", folder, "train+validation")[1].published["videos"] == 6656
 
 
 def test_official_download_comes_in_two_files(folder):
@@ -147,9 +148,9 @@ def test_image_id_and_annotations(folder):
     annotations = [{"caption": text, "image_id": video} for video, texts in SENTENCES.items() for text in texts]
     (folder / "annotation" / "MSRVTT_data.json").unlink()
     (folder / "annotation" / "MSR_VTT.json").write_text(json.dumps({"annotations": annotations}))
-    assert read_clips("msrvtt-9k", folder, "train")[0][0].captions == SENTENCES["video0"]
+    assert read_records("msrvtt-9k", folder, "train")[0][0].captions == SENTENCES["video0"]
     with pytest.raises(FileNotFoundError, match="'full_train'.*train_list_full.txt"):
-        read_clips("msrvtt-full", folder, "train")
+        read_records("msrvtt-full", folder, "train")
 
 
 def test_authors_jsonl_alone(folder):
@@ -191,7 +192,7 @@ def test_authors_jsonl_alone(folder):
     ):
         (folder / "msrvtt_test1ka.jsonl").write_text("\ufeff\n" + json.dumps(wrong))  # a BOM, a blank line
         with pytest.raises(ValueError, match=r"msrvtt_test1ka\.jsonl, line 2: .*expected"):
-            read_clips("msrvtt-1ka", folder)
+            read_records("msrvtt-1ka", folder)
     (folder / "msrvtt_test1ka.jsonl").write_text("video9999\n")
     with pytest.raises(ValueError, match="not valid JSONL"):
         load_dataset("msrvtt-1ka", folder)
@@ -216,24 +217,24 @@ def test_what_is_missing_is_named(folder):
     with pytest.raises(ValueError, match="2 files for video9999"):
         load_dataset("msrvtt-1ka", folder)
     with pytest.raises(FileNotFoundError, match=r"'miech_train'.*train_list_miech.txt.*there: .*MSRVTT_data.json"):
-        read_clips("msrvtt-7k", folder, "train")
+        read_records("msrvtt-7k", folder, "train")
     (folder / "train_list_jsfusion.txt").write_text("video0 video1")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 videos have no captions in .*: video1\."):
-        read_clips("msrvtt-9k", folder, "train")
+        read_records("msrvtt-9k", folder, "train")
     for content in ('{"videos": []}', '{"sentences": [{"caption": "x"}]}', "[1]", "{"):
         (folder / "annotation" / "MSRVTT_data.json").write_text(content)
         with pytest.raises(ValueError, match=r"MSRVTT_data.json is not in the layout of MSR-VTT \(.*expected"):
-            read_clips("msrvtt-9k", folder, "train")
+            read_records("msrvtt-9k", folder, "train")
     (folder / "annotation" / "MSRVTT_data.json").unlink()
     with pytest.raises(FileNotFoundError, match="no file with the sentences of all videos"):
-        read_clips("msrvtt-9k", folder, "train")
+        read_records("msrvtt-9k", folder, "train")
     (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").write_text("key,name\nret0,video9999\n")
     with pytest.raises(ValueError, match=r"columns \['key', 'name'\]; expected video_id"):
-        read_clips("msrvtt-1ka", folder)
+        read_records("msrvtt-1ka", folder)
     for row in ("video9999", "video9999,a man, who sings"):
         (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").write_text(f"video_id,sentence\n{row}\n")
         with pytest.raises(ValueError, match="row 1 has more or fewer cells than the header: .*'video9999'"):
-            read_clips("msrvtt-1ka", folder)
+            read_records("msrvtt-1ka", folder)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_what_is_missing_is_named(folder):
     [
         (
             ("msrvtt-2ka", "DIR"),
-            "Unknown data set 'msrvtt-2ka': expected msrvtt-1ka, msrvtt-9k, .*videofolder",
+            "Unknown dataset 'msrvtt-2ka': expected msrvtt-1ka, msrvtt-9k, .*videofolder",
         ),
         (("msrvtt-1ka",), "msrvtt-1ka needs data_dir"),
         (("msrvtt-1ka", "DIR", "val"), "no split val; it has train, validation, test"),
@@ -265,12 +266,12 @@ def test_published_lists(tmp_path):
     found = {}
     for name in ("msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full"):
         for split in ("train", "validation", "test", "train+validation"):
-            clips, protocol = read_clips(name, tmp_path, split)
-            assert protocol.num_videos == protocol.published_videos
+            records, protocol = read_records(name, tmp_path, split)
+            assert protocol.counts["videos"] == protocol.published["videos"]
             one_each = split == "test" and name in ("msrvtt-9k", "msrvtt-7k-1ka")
-            assert protocol.published_captions == len(clips) * (1 if one_each else 20)
-            found[name, split] = {clip.video_id for clip in clips}
-            assert len(found[name, split]) == len(clips)
+            assert protocol.published["captions"] == len(records) * (1 if one_each else 20)
+            found[name, split] = {record.video_id for record in records}
+            assert len(found[name, split]) == len(records)
         assert not found[name, "train"] & found[name, "validation"]
         assert not found[name, "train+validation"] & found[name, "test"]
     sizes = {name: len(found[name, "train+validation"]) for name, _ in found}
@@ -279,10 +280,14 @@ def test_published_lists(tmp_path):
     assert len(found["msrvtt-7k", "train+validation"] & found["msrvtt-9k", "test"]) == 453  # why they never mix
     with open(published / "msrvtt_test.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    clips, _ = read_clips("msrvtt-1ka", tmp_path)
-    assert [(clip.video_id, clip.captions) for clip in clips] == [(r["video_id"], [r["sentence"]]) for r in rows]
+    records, _ = read_records("msrvtt-1ka", tmp_path)
+    assert [(record.video_id, record.captions) for record in records] == [
+        (r["video_id"], [r["sentence"]]) for r in rows
+    ]
     (tmp_path / "train_list_jsfusion.txt").unlink()
-    assert {clip.video_id for clip in read_clips("msrvtt-9k", tmp_path, "train")[0]} == found["msrvtt-9k", "train"]
+    assert {record.video_id for record in read_records("msrvtt-9k", tmp_path, "train")[0]} == found[
+        "msrvtt-9k", "train"
+    ]
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the hand-captioned clips are in ../shared/data")

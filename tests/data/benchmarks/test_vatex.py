@@ -1,7 +1,7 @@
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
-from tests.data.benchmarks.annotations import read, touch, write
+from hf_videolang.data import load_dataset
+from tests.data.benchmarks.annotations import read, read_records, touch, write
 
 
 def row(video, *captions):
@@ -34,7 +34,7 @@ def test_halves_of_hgr(folder):
         "vatex_validation_v1.0.json); validation and test are HGR's halves of the official validation"
     )
     assert read("vatex", folder, "train") == {"a_-bcdefghi_000010_000020": ["a cat", "a cat sleeps"]}
-    assert read_clips("vatex", folder, "train+test")[1].published_captions == 259910 + 15000
+    assert read_records("vatex", folder, "train+test")[1].published["captions"] == 259910 + 15000
 
 
 def test_a_clip_that_was_not_cut_out(folder):
@@ -59,8 +59,8 @@ def test_official_splits(folder):
     ]
     assert read("vatex-full", folder, "test") == {"ddddddddddd_000001_000011": ["d1"]}
     for split, videos in (("train", 25991), ("validation", 3000), ("test", 6000)):
-        protocol = read_clips("vatex-full", folder, split)[1]
-        assert (protocol.published_videos, protocol.published_captions) == (videos, 10 * videos)
+        protocol = read_records("vatex-full", folder, split)[1]
+        assert protocol.published == {"videos": videos, "captions": 10 * videos}
 
 
 def test_lists_are_needed_unless_a_file_is_one_split(folder):
@@ -70,9 +70,9 @@ def test_lists_are_needed_unless_a_file_is_one_split(folder):
         r"Expected one of \*test_list.txt, \*vatex\*test\*.txt, \*vatex\*test\*.jsonl \("
     )
     with pytest.raises(FileNotFoundError, match=expected):
-        read_clips("vatex", folder)
+        read_records("vatex", folder)
     write(folder / "vatex_test1k5.jsonl", [{"clip_id": "ddddddddddd_000001_000011", "text": ["d1", "d2"]}])
     assert read("vatex", folder, "test") == {"ddddddddddd_000001_000011": ["d1", "d2"]}
     write(folder / "vatex_training_v1.0.json", [{"videoID": "x", "chCap": ["一"]}])
     with pytest.raises(ValueError, match=r"training_v1.0.json is not in the layout of VATEX \(KeyError: 'enCap'\)"):
-        read_clips("vatex", folder, "train")
+        read_records("vatex", folder, "train")

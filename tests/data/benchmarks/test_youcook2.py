@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from hf_videolang.data import load_dataset, read_clips
+from hf_videolang.data import load_dataset
 from hf_videolang.video import decode_video
-from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, touch, write
+from tests.data.benchmarks.annotations import PUBLISHED, needs_published, read, read_records, touch, write
 from tests.video.making import picture, write_video
 
 
@@ -55,7 +55,7 @@ def test_the_validation_comes_from_the_training_videos(folder):
     for i in range(0, 40, 3):
         (folder / "raw" / "training" / "113" / f"train{i:02d}.webm").unlink()
     assert read("youcook2", folder, "validation") == validation
-    assert read_clips("youcook2", folder, "train+validation")[1].published_videos == 10337
+    assert read_records("youcook2", folder, "train+validation")[1].published["videos"] == 10337
 
 
 def test_the_retrieval_list_wins(folder):
@@ -65,18 +65,18 @@ def test_the_retrieval_list_wins(folder):
     )
     dataset, protocol = load_dataset("youcook2", folder)
     assert dataset["video_id"][:] == ["a-b_c#t=3,4"] and dataset["captions"][:] == [["stir", "mix"]]
-    assert (protocol.published_videos, protocol.published_captions) == (3349, 3350)
+    assert protocol.published == {"videos": 3349, "captions": 3350}
     write(folder / "val_list.txt", "226/another\n")
     expected = (
         r"youcook2: none of the 1 videos that .*val_list.txt lists \(226/another\) is in .*validation_youcook.csv"
     )
     with pytest.raises(ValueError, match=expected):
-        read_clips("youcook2", folder)
+        read_records("youcook2", folder)
     write(folder / "val_list.txt", "226/another\n226/a-b_c")
     assert len(read("youcook2", folder, "test")) == 1
     write(folder / "validation_youcook.csv", "end,begin,text,video_id\n4,3,x,a-b_c\n")
     with pytest.raises(ValueError, match=r"not in the layout of YouCook2's retrieval list \(KeyError: 'start'\)"):
-        read_clips("youcook2", folder)
+        read_records("youcook2", folder)
     (folder / "validation_youcook.csv").unlink()
     write(
         folder / "yc2_val_anet_format.json",
@@ -100,13 +100,17 @@ def test_published_files(tmp_path):
         "spread margarine on two slices of white bread"
     ]
     (tmp_path / "yc2_val_anet_format.json").symlink_to(source / "yc2_val_anet_format.json")
-    clips, protocol = read_clips("youcook2", tmp_path, "test")
-    assert (len(clips), protocol.num_captions) == (3491, 3492)  # two sentences for one segment
+    records, protocol = read_records("youcook2", tmp_path, "test")
+    assert protocol.counts == {"videos": 3491, "captions": 3492}  # two sentences for one segment
     (tmp_path / "validation_youcook.csv").symlink_to(source / "validation_youcook.csv")
     (tmp_path / "val_list.txt").symlink_to(source / "val_list.txt")  # "405/sdB8qBlLS2E", all of them
-    clips, protocol = read_clips("youcook2", tmp_path, "test")
-    assert (len(clips), protocol.num_captions) == (protocol.published_videos, protocol.published_captions)
+    records, protocol = read_records("youcook2", tmp_path, "test")
+    assert protocol.counts == protocol.published
     with open(source / "validation_youcook.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    found = {(clip.video_id.partition("#")[0], clip.start, clip.end, text) for clip in clips for text in clip.captions}
+    found = {
+        (record.video_id.partition("#")[0], record.start, record.end, text)
+        for record in records
+        for text in record.captions
+    }
     assert found == {(row["video_id"], float(row["start"]), float(row["end"]), row["text"].strip()) for row in rows}

@@ -281,7 +281,7 @@ def test_bad_clips_raise_by_default_and_are_named(bad_shards, workers):
 def test_a_clip_whose_times_are_none_is_a_bad_clip(tmp_path, times):
     shards = write_clip_shards(tmp_path, clip03=times)
     assert run_through(make_collator(shards, 13, on_broken_video="replace"))[1] == [1, 0]
-    told = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end behind the start"
+    told = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end after the start"
     with pytest.raises(VideoDecodingError, match=told):
         run_through(make_collator(shards, 13))
 

@@ -1,26 +1,29 @@
 """ActivityNet Captions (Krishna et al. 2017): paragraph to video, tested on val1."""
 
-from .annotated_benchmark import AnnotatedBenchmark, SplitSource
-from .dense_captions import read_dense_captions
+from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
+from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
 
-# val_2 is a second annotation of videos of val_1, and the official test has no captions: the validation that chooses a
-# checkpoint must come from the training videos. Sizes are those of the id lists of Collaborative Experts.
-ACTIVITYNET = AnnotatedBenchmark(
+# val_2 describes the videos of val_1 a second time, and the official test has no captions: the validation that chooses
+# a checkpoint must come from the training videos. Sizes are those of the id lists of Collaborative Experts.
+ACTIVITYNET = Benchmark(
     name="activitynet",
-    sources={
-        "train": SplitSource(
+    task="retrieval",
+    main_score="text_to_video_R1",
+    source="https://cs.stanford.edu/people/ranjaykrishna/densevid (captions), http://activity-net.org (videos)",
+    licence="research use; no licence is stated, and the videos belong to their uploaders",
+    citation="Krishna et al. 2017, Dense-Captioning Events in Videos, ICCV",
+    files={
+        "train": SplitFiles(
             {"train.json": read_dense_captions},
-            ("*activitynet*train*", "*actnet*train*", "*anet*train*", "train"),
-            ("train_list.txt",),
-            videos=10009,
-            captions=10009,
+            published={"videos": 10009, "captions": 10009},
+            clip_vip=("*activitynet*train*", "*actnet*train*", "*anet*train*", "train"),
+            lists=("train_list.txt",),
         ),
-        "test": SplitSource(
+        "test": SplitFiles(
             {"val_1.json": read_dense_captions},
-            ("*activitynet*val*1*", "*actnet*val*1*", "*anet*val*1*", "val_1", "val1"),
-            ("val_1_list.txt",),
-            videos=4917,
-            captions=4917,
+            published={"videos": 4917, "captions": 4917},
+            clip_vip=("*activitynet*val*1*", "*actnet*val*1*", "*anet*val*1*", "val_1", "val1"),
+            lists=("val_1_list.txt",),
         ),
     },
     note="all sentences of a video as one paragraph; test is val1",

@@ -1,70 +1,67 @@
-"""Finding annotation files by name, and saying what is wrong with one: what all readers share."""
+"""Finding annotation files by name, and explaining what is wrong with one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
 
 from hf_videolang.data.records import name_some
 
+ANNOTATION_EXTENSIONS = (".json", ".jsonl", ".csv", ".txt")
 
-class Annotation(NamedTuple):
-    """What an annotation file says about one video, or one segment of it.
+
+@dataclass
+class AnnotationFiles:
+    """The annotation files of a benchmark below one folder.
 
     Attributes:
-        video: as the file calls it, perhaps with folders and an extension.
-        captions: its sentences, in order.
-        start, end: segment in seconds; None for the whole video.
-        num_frames: pictures that its frame folder must have; None where the file says nothing.
-    """
-
-    video: str
-    captions: list[str]
-    start: float | None = None
-    end: float | None = None
-    num_frames: int | None = None
-
-
-class AnnotationFiles:
-    """The annotation files of a benchmark; remembers in `sources` which were found.
-
-    Args:
         benchmark: its name, for errors.
-        files: all files below the data folder.
+        source: where the files can be had, for errors.
+        paths: all files with one of `ANNOTATION_EXTENSIONS` below the folder.
+        name_of: gives the name of a video from what annotations, lists and files call it.
+        used: the files that `find` has returned.
     """
 
-    def __init__(self, benchmark: str, files: Sequence[Path]):
-        self.benchmark = benchmark
-        self.files = [file for file in files if file.suffix.lower() in (".json", ".jsonl", ".csv", ".txt")]
-        self.sources: list[Path] = []
+    benchmark: str
+    source: str
+    paths: Sequence[Path]
+    name_of: Callable[[str], str]
+    used: list[Path] = field(default_factory=list)
 
     def find(self, patterns: Sequence[str]) -> Path | None:
-        """The file that fits the first of the lower-case patterns that any file fits; several must be equal."""
+        """The file that fits the first of the patterns that any file fits.
+
+        Args:
+            patterns: file names in lower case, with `*` for any text.
+
+        Raises:
+            ValueError: several files of different content fit.
+        """
         for pattern in patterns:
-            found = [file for file in self.files if fnmatch(file.name.lower(), pattern)]
-            if len(found) > 1 and len({file.read_bytes() for file in found}) > 1:
+            found = [path for path in self.paths if fnmatch(path.name.lower(), pattern)]
+            if len(found) > 1 and len({path.read_bytes() for path in found}) > 1:
                 raise ValueError(
-                    f"Several different files could be the list {pattern}: {name_some([str(file) for file in found])}. "
+                    f"Several different files could be the list {pattern}: {name_some(found)}. "
                     "Keep one of them below the data folder."
                 )
             if found:
-                self.sources.append(found[0])
+                self.used.append(found[0])
                 return found[0]
         return None
 
     def missing(self, patterns: Sequence[str], what: str) -> FileNotFoundError:
-        """The error that says what was looked for, and what is there."""
-        names = name_some([file.name for file in self.files], 20) or "none"
+        """The error for an absent file: what was expected, what is there, and where to get it."""
+        names = name_some([path.name for path in self.paths], 20) or "none"
         return FileNotFoundError(
             f"{self.benchmark}: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) below "
-            f"the data folder; annotation files there: {names}."
+            f"the data folder; annotation files there: {names}. Get the dataset at {self.source}."
         )
 
 
 @contextmanager
 def in_layout(path: Path, whose: str, expected: str) -> Iterator[None]:
-    """Whatever goes wrong inside means that the file is not as expected, and becomes one ValueError that says so."""
+    """Turns any error inside into one ValueError, which says that the file has not the expected layout."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

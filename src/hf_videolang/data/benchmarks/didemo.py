@@ -3,44 +3,56 @@
 import json
 from pathlib import Path
 
-from .annotated_benchmark import AnnotatedBenchmark, SplitSource
-from .annotation_files import Annotation, in_layout
+from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
+from hf_videolang.data.records import Record
+
+EXPECTED = '[{"video": "1234_ab.mov", "description": "a dog runs left", "times": [[1, 1], …], …}, …]'
 
 
-def read_didemo(path: Path) -> list[Annotation]:
-    """The authors' `train_data.json`, `val_data.json`, `test_data.json`: one annotation a sentence.
+def read_didemo(path: Path) -> list[Record]:
+    """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence.
 
     Raises:
-        ValueError: the file is in another layout.
+        ValueError: the file has another layout.
     """
-    expected = '[{"video": "1234_ab.mov", "description": "a dog runs left", "times": [[1, 1], …], …}, …]'
-    with in_layout(path, "DiDeMo", expected):
+    with in_layout(path, "DiDeMo", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-        return [Annotation(row["video"], [row["description"].strip()]) for row in rows]
+        return [Record(row["video"], captions=[row["description"].strip()]) for row in rows]
 
 
 def didemo_name(text: str) -> str:
-    """A video has many names: "1234_ab.mov", "1234_ab.", "1234_ab.mov.mp4"; what stands before the first dot is its own."""
+    """The part before the first dot: "1234_ab.mov", "1234_ab." and "1234_ab.mov.mp4" are names of one video."""
     return text.rpartition("/")[2].partition(".")[0]
 
 
-# Sizes are those of the id lists of Collaborative Experts. The annotation of the test has 1,037 names: 33 videos come
-# under two, with different extensions, and are one here.
-DIDEMO = AnnotatedBenchmark(
+# Sizes are those of the id lists of Collaborative Experts. The test annotation has 1,037 names: 33 videos occur under
+# two, with different extensions, and are one here.
+DIDEMO = Benchmark(
     name="didemo",
-    sources={
-        "train": SplitSource(
+    task="retrieval",
+    main_score="text_to_video_R1",
+    source="https://github.com/LisaAnne/LocalizingMoments (annotation, and a script that fetches the Flickr videos)",
+    licence="BSD-2-Clause (annotation); the videos have the Creative Commons licences of their uploaders",
+    citation="Hendricks et al. 2017, Localizing Moments in Video with Natural Language, ICCV",
+    files={
+        "train": SplitFiles(
             {"train_data.json": read_didemo},
-            ("*didemo*train*", "train"),
-            ("train_list.txt",),
-            videos=8392,
-            captions=8392,
+            published={"videos": 8392, "captions": 8392},
+            clip_vip=("*didemo*train*", "train"),
+            lists=("train_list.txt",),
         ),
-        "validation": SplitSource(
-            {"val_data.json": read_didemo}, ("*didemo*val*", "val"), ("val_list.txt",), videos=1065, captions=1065
+        "validation": SplitFiles(
+            {"val_data.json": read_didemo},
+            published={"videos": 1065, "captions": 1065},
+            clip_vip=("*didemo*val*", "val"),
+            lists=("val_list.txt",),
         ),
-        "test": SplitSource(
-            {"test_data.json": read_didemo}, ("*didemo*test*", "test"), ("test_list.txt",), videos=1004, captions=1004
+        "test": SplitFiles(
+            {"test_data.json": read_didemo},
+            published={"videos": 1004, "captions": 1004},
+            clip_vip=("*didemo*test*", "test"),
+            lists=("test_list.txt",),
         ),
     },
     note="all sentences of a video as one paragraph",

@@ -1,201 +1,184 @@
 """MSR-VTT (Xu et al. 2016): 10,000 clips with 20 sentences each, in the splits that papers use.
 
-A protocol's `train` and `validation` never share a video: the official validation videos that a published training
-list contains are its `validation`, and the published list is `train+validation`. (The CLIP-ViP authors selected their
-model on the test set.)
+"msrvtt-1ka" and "msrvtt-9k" are one protocol: 9,000 videos to train, the 1,000 pairs of JSFusion to test. "msrvtt-7k"
+is the list of Miech et al. with test videos of its own ("1k-B"); 453 of the 1K-A test videos are in its training list,
+so never test it on 1K-A. "msrvtt-7k-1ka" trains on the 7,010 official training and validation videos and tests on 1K-A.
+"msrvtt-full" has the official splits.
+
+`train` and `validation` never share a video: the official validation videos in a published training list are the
+`validation` of the protocol, and the published list is `train+validation`. (The CLIP-ViP authors chose their model on
+the test set.)
 """
 
 import csv
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from hf_videolang.data.benchmarks.annotated_benchmark import SPLITS
 from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles, in_layout
+from hf_videolang.data.benchmarks.benchmark import Benchmark, Split
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
-from hf_videolang.data.records import Clip, Protocol, find_videos, list_files, name_some, video_name
-from hf_videolang.data.validation_split import hold_out_validation
+from hf_videolang.data.records import Record, name_some
+from hf_videolang.data.validation_split import split_off_validation
 
 OFFICIAL_VALIDATION = {f"video{number}" for number in range(6513, 7010)}
 
-# File names, lower case, by which each list is known; the first that is there is read.
+# The names, in lower case, of the file of each list. The first that is there is read.
 LISTS = {
     "1ka_test": ("*jsfusion_test*.csv", "msrvtt_test.csv", "*test*1k*a*.json*", "msrvtt_test.jsonl"),
-    "9k_train": (
-        "*train*9k*.csv",
-        "train_list_jsfusion.txt",
-        "*train*9k*.json*",
-        "msrvtt_train.jsonl",
-    ),
+    "9k_train": ("*train*9k*.csv", "train_list_jsfusion.txt", "*train*9k*.json*", "msrvtt_train.jsonl"),
     "miech_train": ("train_list_miech.txt",),
     "miech_test": ("test_list_miech.txt",),
     "full_train": ("train_list_full.txt",),
     "full_validation": ("val_list_full.txt",),
     "full_test": ("test_list_full.txt",),
 }
-# One of the first two has all sentences; the official download has the two others together.
+OFFICIAL_SPLITS = {"full_train": "train", "full_validation": "validate", "full_test": "test"}
+# Each of the first two has all sentences; the official download has them in the two others.
 SENTENCES = ("msrvtt_data.json", "msr_vtt.json")
 SENTENCES_IN_TWO = ("train_val_videodatainfo.json", "test_videodatainfo.json")
 EXPECTED = '{"videos": [{"video_id", "split", …}, …], "sentences": [{"video_id", "caption"}, …]}'
 
 
 @dataclass(frozen=True)
-class _Protocol:
-    """Names in `LISTS`, and the published sizes of train (with validation), validation and test."""
+class MSRVTTSplit:
+    """The videos of one or more lists, with the sentences of the list if it has some, else of MSRVTT_data.json.
 
-    train: str
-    test: str
-    published: tuple[int, int, int]
-
-
-_9K = _Protocol("9k_train", "1ka_test", (9000, 497, 1000))
-PROTOCOLS = {
-    "msrvtt-1ka": _9K,
-    "msrvtt-9k": _9K,
-    "msrvtt-7k": _Protocol("miech_train", "miech_test", (6656, 360, 1000)),
-    "msrvtt-7k-1ka": _Protocol("full_train+full_validation", "1ka_test", (7010, 497, 1000)),
-    "msrvtt-full": _Protocol("full_train+full_validation", "full_test", (7010, 497, 2990)),
-}
-
-
-@dataclass(frozen=True)
-class MSRVTT:
-    """A protocol of MSR-VTT by its name, read as an `AnnotatedBenchmark` is."""
-
-    name: str
-    splits: tuple[str, ...] = SPLITS
-
-    def read(self, data_dir: str | Path, split: str) -> tuple[list[Clip], Protocol]:
-        return read_msrvtt(self.name, data_dir, split)
-
-
-def read_msrvtt(name: str, data_dir: str | Path, split: str) -> tuple[list[Clip], Protocol]:
-    """Clips of one split; `path` is None where the video is not below `data_dir`.
-
-    Args:
-        name: key of `PROTOCOLS`. "msrvtt-9k" and "msrvtt-1ka" are one protocol: 9,000 videos to train, the 1,000
-            pairs of JSFusion to test. "msrvtt-7k" is the list of Miech et al. with its own test videos ("1k-B"); 453
-            of the 1K-A test videos are in its training list, so never test it on 1K-A. "msrvtt-7k-1ka" trains on the
-            7,010 official training and validation videos and tests on 1K-A. "msrvtt-full" has the official splits.
-        data_dir: folder with videos and annotation files, in any sub-folders.
-        split: "train", "validation" or "test".
-
-    Raises:
-        FileNotFoundError: the annotation that the split needs is not there; names what would do.
-        ValueError: an annotation file is not in the expected layout, or a listed video has no captions in it.
+    Attributes:
+        lists: keys of `LISTS`.
+        published: sizes in the literature.
     """
-    protocol, files = PROTOCOLS[name], list_files(data_dir)
-    annotations = _Annotations(files)
-    ids = annotations.read_list(protocol.test if split == "test" else protocol.train)
-    captions = {video_id: annotations.captions(video_id) for video_id in ids}
-    unknown = [video_id for video_id, texts in captions.items() if texts is None]
-    if unknown:
-        sources = name_some([path.name for path in annotations.sources])
-        raise FileNotFoundError(
-            f"{name}, {split}: {len(unknown)} of {len(ids)} videos have no captions in {sources}: {name_some(unknown)}. "
-            f"Put {SENTENCES[0]} with all sentences below {data_dir}."
-        )
-    paths = find_videos(ids, files)
-    clips = [Clip(video_id, path, captions[video_id] or []) for video_id, path in zip(ids, paths)]
-    if split != "test":
-        clips = _train_or_validation(clips, split)
-    train, validation, test = protocol.published
-    published = {"train": train - validation, "validation": validation, "test": test}[split]
-    one_caption = split == "test" and protocol.test == "1ka_test"
-    return clips, Protocol(
+
+    lists: Sequence[str]
+    published: Mapping[str, int]
+
+    def read(self, split: str, files: AnnotationFiles) -> list[Record]:
+        """
+        Raises:
+            FileNotFoundError: a list or the sentences are absent; names the files that would do.
+            ValueError: a file has another layout.
+        """
+        sentences = cache(lambda: _read_sentences(files))  # the lists may do without
+        listed: dict[str, list[str] | None] = {}
+        for name in self.lists:
+            listed |= _read_list(name, files, sentences)
+        captions = {
+            video: sentences().by_video.get(video) if texts is None else texts for video, texts in listed.items()
+        }
+        if unknown := [video for video, texts in captions.items() if texts is None]:
+            raise FileNotFoundError(
+                f"{files.benchmark}, {split}: {len(unknown)} of {len(captions)} videos have no captions in "
+                f"{name_some([path.name for path in files.used])}: {name_some(unknown)}. "
+                f"Put {SENTENCES[0]} with all sentences below the data folder."
+            )
+        records = [Record(video, captions=texts or []) for video, texts in captions.items()]
+        if split == "test":
+            return records
+        validation = [record for record in records if record.video_id in OFFICIAL_VALIDATION]
+        train = [record for record in records if record.video_id not in OFFICIAL_VALIDATION]
+        if not validation:  # a cut-down copy without any of them
+            train, validation = split_off_validation(records)
+        return train if split == "train" else validation
+
+
+class Sentences(NamedTuple):
+    """The sentences of all videos, and the official split of each where the file says it."""
+
+    by_video: dict[str, list[str]]
+    splits: dict[str, str]
+
+
+def _read_sentences(files: AnnotationFiles) -> Sentences:
+    one = files.find(SENTENCES)
+    paths = [one] if one else [path for name in SENTENCES_IN_TWO if (path := files.find([name]))]
+    if not paths:
+        raise files.missing(SENTENCES + SENTENCES_IN_TWO, "the sentences of all videos")
+    found = Sentences({}, {})
+    for path in paths:
+        with in_layout(path, "MSR-VTT", EXPECTED):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            # MSR_VTT.json has other names for the two keys
+            for sentence in content["sentences"] if "sentences" in content else content["annotations"]:
+                video = sentence["video_id"] if "video_id" in sentence else sentence["image_id"]
+                found.by_video.setdefault(video, []).append(sentence["caption"])
+            videos = content.get("videos", [])
+            found.splits.update({video["video_id"]: video["split"] for video in videos if video.get("split")})
+    return found
+
+
+def _read_list(name: str, files: AnnotationFiles, sentences: Callable[[], Sentences]) -> dict[str, list[str] | None]:
+    """The videos of a list in its order, each with the sentences that the list has for it."""
+    path = files.find(LISTS[name])
+    if path is not None and path.suffix == ".txt":
+        return dict.fromkeys(path.read_text(encoding="utf-8-sig").split())
+    if path is not None:
+        return _read_csv(path) if path.suffix == ".csv" else _read_authors_list(path, files)
+    if name == "9k_train":  # by definition all videos outside the 1K-A test
+        test = _read_list("1ka_test", replace(files, used=[]), sentences)
+        return dict.fromkeys(video for video in sentences().by_video if video not in test)
+    if name in OFFICIAL_SPLITS and (splits := sentences().splits):
+        return dict.fromkeys(v for v in sentences().by_video if splits.get(v) == OFFICIAL_SPLITS[name])
+    raise files.missing(LISTS[name], f"the list {name!r}")
+
+
+def _read_authors_list(path: Path, files: AnnotationFiles) -> dict[str, list[str] | None]:
+    captions: dict[str, list[str] | None] = {}
+    for record in read_clip_vip_annotations(path):
+        video = files.name_of(record.video_id)
+        captions[video] = [*(captions.get(video) or []), *record.captions]
+    return captions
+
+
+def _read_csv(path: Path) -> dict[str, list[str] | None]:
+    """One row a video, or one a sentence."""
+    with open(path, encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        columns, rows = list(reader.fieldnames or []), list(reader)
+    if "video_id" not in columns:
+        raise ValueError(f"{path} has the columns {columns}; expected video_id (and sentence in a test list).")
+    if "sentence" not in columns:
+        return dict.fromkeys(row["video_id"] for row in rows)
+    captions: dict[str, list[str] | None] = {}
+    for number, row in enumerate(rows, start=1):
+        if None in row or row["sentence"] is None:  # a comma without quotes has cut a sentence
+            raise ValueError(
+                f"{path}, row {number} has more or fewer cells than the header: {list(row.values())}; expected one for each "
+                'of its columns, a sentence with a comma in quotes: "one, two".'
+            )
+        captions[row["video_id"]] = [*(captions.get(row["video_id"]) or []), row["sentence"]]
+    return captions
+
+
+def _msrvtt(name: str, train_lists: Sequence[str], num_train: int, num_validation: int, test: Split) -> Benchmark:
+    return Benchmark(
         name=name,
-        split=split,
-        num_videos=len(clips),
-        num_captions=sum(len(clip.captions) for clip in clips),
-        published_videos=published,
-        published_captions=published * (1 if one_caption else 20),
-        source=", ".join(sorted({path.name for path in annotations.sources})),
+        task="retrieval",
+        main_score="text_to_video_R1",
+        source="https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip (videos and annotation) and "
+        "https://github.com/ArrowLuo/CLIP4Clip (lists, under its releases)",
+        licence="research use; no licence is stated, and the videos belong to their uploaders",
+        citation="Xu et al. 2016, MSR-VTT: A Large Video Description Dataset for Bridging Video and Language, CVPR",
+        files={
+            "train": MSRVTTSplit(train_lists, _twenty_each(num_train)),
+            "validation": MSRVTTSplit(train_lists, _twenty_each(num_validation)),
+            "test": test,
+        },
     )
 
 
-def _train_or_validation(clips: list[Clip], split: str) -> list[Clip]:
-    official = [clip for clip in clips if clip.video_id in OFFICIAL_VALIDATION]
-    if official:
-        train = [clip for clip in clips if clip.video_id not in OFFICIAL_VALIDATION]
-    else:  # a cut-down copy without any of them
-        train, official = hold_out_validation(clips)
-    return train if split == "train" else official
+def _twenty_each(num_videos: int) -> dict[str, int]:
+    return {"videos": num_videos, "captions": 20 * num_videos}
 
 
-class _Annotations(AnnotationFiles):
-    """The lists and sentences of MSR-VTT below one folder."""
-
-    def __init__(self, files: list[Path]):
-        super().__init__("MSR-VTT", files)
-        self._listed: dict[str, list[str]] = {}
-        self._sentences: dict[str, list[str]] | None = None
-        self._official_splits: dict[str, str] = {}
-
-    def captions(self, video_id: str) -> list[str] | None:
-        """The list's own sentences if it has some (1K-A), else all of the MSR-VTT json; None if there are none."""
-        if video_id in self._listed:
-            return self._listed[video_id]
-        return self._read_sentences().get(video_id)
-
-    def read_list(self, name: str) -> list[str]:
-        """Video ids of one list, or of several joined by "+"."""
-        if "+" in name:
-            return [video_id for part in name.split("+") for video_id in self.read_list(part)]
-        file = self.find(LISTS[name])
-        if file is not None:
-            return self._read_list_file(file)
-        if name == "9k_train":  # by definition all videos outside the 1K-A test
-            test = set(_Annotations(self.files).read_list("1ka_test"))
-            return [video_id for video_id in self._read_sentences() if video_id not in test]
-        if name.startswith("full_"):
-            official = "validate" if name == "full_validation" else name.removeprefix("full_")
-            sentences = self._read_sentences()
-            if any(self._official_splits.values()):
-                return [video_id for video_id in sentences if self._official_splits.get(video_id) == official]
-        raise self.missing(LISTS[name], f"the list {name!r}")
-
-    def _read_list_file(self, file: Path) -> list[str]:
-        if file.suffix == ".txt":
-            return file.read_text(encoding="utf-8-sig").split()
-        if file.suffix in (".json", ".jsonl"):
-            for annotation in read_clip_vip_annotations(file):
-                self._listed.setdefault(video_name(annotation.video), []).extend(annotation.captions)
-            return list(self._listed)
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            columns, rows = reader.fieldnames or [], list(reader)
-            if "video_id" not in columns:
-                raise ValueError(
-                    f"{file} has the columns {list(columns)}; expected video_id (and sentence in a test list)."
-                )
-        if "sentence" in columns:
-            for number, row in enumerate(rows, start=1):
-                if None in row or row["sentence"] is None:  # a bare comma would cut the sentence
-                    raise ValueError(
-                        f"{file}, row {number} has more or fewer cells than the header: {list(row.values())}; expected "
-                        'one for each of its columns, a sentence with a comma in quotes: "one, two".'
-                    )
-                self._listed.setdefault(row["video_id"], []).append(row["sentence"])
-        return list(dict.fromkeys(row["video_id"] for row in rows))  # one row a sentence, in some lists
-
-    def _read_sentences(self) -> dict[str, list[str]]:
-        """Sentences by video id from the MSR-VTT json: one file, or train_val_ and test_videodatainfo.json."""
-        if self._sentences is None:
-            one = self.find(SENTENCES)
-            files = [one] if one else [file for name in SENTENCES_IN_TWO if (file := self.find((name,)))]
-            if not files:
-                raise self.missing(SENTENCES + SENTENCES_IN_TWO, "the sentences of all videos")
-            self._sentences = {}
-            for file in files:
-                with in_layout(file, "MSR-VTT", EXPECTED):
-                    self._read_sentence_file(file, self._sentences)
-        return self._sentences
-
-    def _read_sentence_file(self, file: Path, sentences: dict[str, list[str]]) -> None:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for sentence in content["sentences"] if "sentences" in content else content["annotations"]:
-            key = "video_id" if "video_id" in sentence else "image_id"  # the latter in MSR_VTT.json
-            video_id = sentence[key]
-            sentences.setdefault(video_id, []).append(sentence["caption"])
-        for video in content.get("videos", []):
-            self._official_splits[video["video_id"]] = video.get("split", "")
+ONE_KA = MSRVTTSplit(("1ka_test",), {"videos": 1000, "captions": 1000})
+OFFICIAL_LISTS = ("full_train", "full_validation")
+MSRVTT = (
+    _msrvtt("msrvtt-1ka", ("9k_train",), 8503, 497, ONE_KA),
+    _msrvtt("msrvtt-9k", ("9k_train",), 8503, 497, ONE_KA),
+    _msrvtt("msrvtt-7k", ("miech_train",), 6296, 360, MSRVTTSplit(("miech_test",), _twenty_each(1000))),
+    _msrvtt("msrvtt-7k-1ka", OFFICIAL_LISTS, 6513, 497, ONE_KA),
+    _msrvtt("msrvtt-full", OFFICIAL_LISTS, 6513, 497, MSRVTTSplit(("full_test",), _twenty_each(2990))),
+)

@@ -4,58 +4,85 @@ import json
 import re
 from pathlib import Path
 
-from .annotated_benchmark import AnnotatedBenchmark, SplitSource
-from .annotation_files import Annotation, in_layout
+from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
+from hf_videolang.data.records import Record
+
+EXPECTED = '[{"videoID": "abcdefghijk_000010_000020", "enCap": ["…", …], …}, …]'
 
 
-def read_vatex(path: Path) -> list[Annotation]:
-    """The official files; of the two languages the English one.
+def read_vatex(path: Path) -> list[Record]:
+    """Reads the English sentences of an official file.
 
     Raises:
-        ValueError: the file is in another layout, or has no English sentences.
+        ValueError: the file has another layout, or no English sentences.
     """
-    expected = '[{"videoID": "abcdefghijk_000010_000020", "enCap": ["…", …], …}, …]'
-    with in_layout(path, "VATEX", expected):
+    with in_layout(path, "VATEX", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-        return [Annotation(row["videoID"], [text.strip() for text in row["enCap"]]) for row in rows]
+        return [Record(row["videoID"], captions=[text.strip() for text in row["enCap"]]) for row in rows]
 
 
 def uncut_vatex(video_id: str) -> tuple[str, float | None, float | None]:
-    """YouTube id, start and end in seconds: "abcdefghijk_000010_000020". Another id stays as it is."""
+    """YouTube id, start and end in seconds of "abcdefghijk_000010_000020". Any other id is returned as it is."""
     match = re.fullmatch(r"(.+)_(\d+)_(\d+)", video_id)
     return (match[1], float(match[2]), float(match[3])) if match else (video_id, None, None)
 
 
 # Sizes from memory of the literature.
-_TRAIN = SplitSource(
+TRAIN = SplitFiles(
     {"vatex_training*.json": read_vatex},
-    ("*vatex*train*",),
-    ("*train_list.txt", "*vatex*train*.txt"),
-    videos=25991,
-    captions=259910,
+    published={"videos": 25991, "captions": 259910},
+    clip_vip=("*vatex*train*",),
+    lists=("*train_list.txt", "*vatex*train*.txt"),
 )
-_VALIDATION = {"vatex_validation*.json": read_vatex}
+VALIDATION = {"vatex_validation*.json": read_vatex}
+HALF = {"videos": 1500, "captions": 15000}
+SOURCE = "https://eric-xw.github.io/vatex-website (annotation; the videos are on YouTube)"
+LICENCE = "CC BY 4.0 (annotation); the videos belong to their uploaders"
+CITATION = (
+    "Wang et al. 2019, VATEX: A Large-Scale, High-Quality Multilingual Dataset for Video-and-Language Research, ICCV"
+)
 
 # What most papers report: Chen et al. 2020 (HGR) cut the official validation into halves.
-VATEX = AnnotatedBenchmark(
+VATEX = Benchmark(
     name="vatex",
-    sources={
-        "train": _TRAIN,
-        "validation": SplitSource(
-            _VALIDATION, ("*vatex*val*",), ("*val_list.txt", "*vatex*val*.txt"), True, 1500, 15000
+    task="retrieval",
+    main_score="text_to_video_R1",
+    source=f"{SOURCE} and https://github.com/cshizhe/hgr_v2t (lists)",
+    licence=LICENCE,
+    citation=CITATION,
+    files={
+        "train": TRAIN,
+        "validation": SplitFiles(
+            VALIDATION,
+            published=HALF,
+            clip_vip=("*vatex*val*",),
+            lists=("*val_list.txt", "*vatex*val*.txt"),
+            needs_list=True,
         ),
-        "test": SplitSource(_VALIDATION, ("*vatex*test*",), ("*test_list.txt", "*vatex*test*.txt"), True, 1500, 15000),
+        "test": SplitFiles(
+            VALIDATION,
+            published=HALF,
+            clip_vip=("*vatex*test*",),
+            lists=("*test_list.txt", "*vatex*test*.txt"),
+            needs_list=True,
+        ),
     },
     note="validation and test are HGR's halves of the official validation",
     uncut=uncut_vatex,
 )
 # The official splits, with the public test.
-VATEX_FULL = AnnotatedBenchmark(
+VATEX_FULL = Benchmark(
     name="vatex-full",
-    sources={
-        "train": _TRAIN,
-        "validation": SplitSource(_VALIDATION, (), videos=3000, captions=30000),
-        "test": SplitSource({"vatex_public_test*.json": read_vatex}, (), videos=6000, captions=60000),
+    task="retrieval",
+    main_score="text_to_video_R1",
+    source=SOURCE,
+    licence=LICENCE,
+    citation=CITATION,
+    files={
+        "train": TRAIN,
+        "validation": SplitFiles(VALIDATION, published={"videos": 3000, "captions": 30000}),
+        "test": SplitFiles({"vatex_public_test*.json": read_vatex}, published={"videos": 6000, "captions": 60000}),
     },
     uncut=uncut_vatex,
 )

@@ -5,73 +5,74 @@ import json
 from functools import partial
 from pathlib import Path
 
-from .annotated_benchmark import AnnotatedBenchmark, SplitSource
-from .annotation_files import Annotation, in_layout
-from .dense_captions import read_dense_captions
+from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
+from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
+from hf_videolang.data.records import Record
+
+OFFICIAL = "*annotations_trainval*.json"  # youcookii_annotations_trainval.json
+EXPECTED = (
+    '{"database": {"abcdefghijk": {"subset": "training", "annotations": [{"segment": [90, 102], "sentence": "…"}, …], …}, '
+    "…}}"
+)
 
 
-def read_youcook2(path: Path, subset: str) -> list[Annotation]:
-    """The official file, of which `subset` is "training" or "validation": one annotation a step.
+def read_youcook2(path: Path, subset: str) -> list[Record]:
+    """Reads one subset, "training" or "validation", of the official file: one record a step.
 
     Raises:
-        ValueError: the file is in another layout.
+        ValueError: the file has another layout.
     """
-    expected = (
-        '{"database": {"abcdefghijk": {"subset": "training", "annotations": [{"segment": [90, 102], "sentence": "…"}, '
-        "…], …}, …}}"
-    )
-    with in_layout(path, "YouCook2", expected):
-        videos = json.loads(path.read_text(encoding="utf-8-sig"))["database"]
+    with in_layout(path, "YouCook2", EXPECTED):
         return [
-            Annotation(video, [step["sentence"].strip()], float(start), float(end))
-            for video, record in videos.items()
-            if record["subset"] == subset
-            for step in record["annotations"]
+            Record(video, start=float(start), end=float(end), captions=[step["sentence"].strip()])
+            for video, facts in json.loads(path.read_text(encoding="utf-8-sig"))["database"].items()
+            if facts["subset"] == subset
+            for step in facts["annotations"]
             for start, end in [step["segment"]]
         ]
 
 
-def read_retrieval_list(path: Path) -> list[Annotation]:
-    """`validation_youcook.csv` of Miech et al., by which papers test.
+def read_retrieval_list(path: Path) -> list[Record]:
+    """Reads `validation_youcook.csv` of Miech et al., which papers test by.
 
     Raises:
-        ValueError: the file is in another layout.
+        ValueError: the file has another layout.
     """
-    expected = "the columns video_id, start, end and text"
-    with (
-        in_layout(path, "YouCook2's retrieval list", expected),
-        open(path, encoding="utf-8-sig", newline="") as rows,
-    ):
+    layout = in_layout(path, "YouCook2's retrieval list", "the columns video_id, start, end and text")
+    with layout, open(path, encoding="utf-8-sig", newline="") as lines:
         return [
-            Annotation(row["video_id"], [row["text"].strip()], float(row["start"]), float(row["end"]))
-            for row in csv.DictReader(rows)
+            Record(row["video_id"], start=float(row["start"]), end=float(row["end"]), captions=[row["text"].strip()])
+            for row in csv.DictReader(lines)
         ]
 
 
-_OFFICIAL = "*annotations_trainval*.json"  # youcookii_annotations_trainval.json
-
 # The official test has no sentences, so the validation that chooses a checkpoint must come from the training videos.
 # 10,337 is from memory. The retrieval list has 3,350 rows; one segment of it has two sentences.
-YOUCOOK2 = AnnotatedBenchmark(
+YOUCOOK2 = Benchmark(
     name="youcook2",
-    sources={
-        "train": SplitSource(
-            {_OFFICIAL: partial(read_youcook2, subset="training"), "*yc2_train_anet*.json": read_dense_captions},
-            ("*youcook*train*",),
-            ("train_list.txt",),
-            videos=10337,
-            captions=10337,
+    task="retrieval",
+    main_score="text_to_video_R1",
+    source="http://youcook2.eecs.umich.edu (annotation; the videos are on YouTube) and "
+    "https://github.com/antoine77340/MIL-NCE_HowTo100M (csv/validation_youcook.csv)",
+    licence="the makers of VALUE state CC BY-NC-SA 4.0 for the annotation; the videos belong to their uploaders",
+    citation="Zhou et al. 2018, Towards Automatic Learning of Procedures from Web Instructional Videos, AAAI",
+    files={
+        "train": SplitFiles(
+            {OFFICIAL: partial(read_youcook2, subset="training"), "*yc2_train_anet*.json": read_dense_captions},
+            published={"videos": 10337, "captions": 10337},
+            clip_vip=("*youcook*train*",),
+            lists=("train_list.txt",),
         ),
-        "test": SplitSource(
+        "test": SplitFiles(
             {
                 "validation_youcook*.csv": read_retrieval_list,
                 "*yc2_val_anet*.json": read_dense_captions,
-                _OFFICIAL: partial(read_youcook2, subset="validation"),
+                OFFICIAL: partial(read_youcook2, subset="validation"),
             },
-            ("*youcook*val*",),
-            ("val_list.txt",),
-            videos=3349,
-            captions=3350,
+            published={"videos": 3349, "captions": 3350},
+            clip_vip=("*youcook*val*",),
+            lists=("val_list.txt",),
         ),
     },
     note="segments of videos; test is the official validation",

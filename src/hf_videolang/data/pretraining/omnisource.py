@@ -1,6 +1,5 @@
 """A step of pre-training becomes a batch, inside the DataLoader's workers: read, decode, sample frames, tokenise."""
 
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -10,12 +9,16 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from hf_videolang.data.batches.retrieval import MAX_REPLACEMENTS, ahead, stack_clips
+from hf_videolang.data.batches.clip_reader import (
+    MAX_REPLACEMENTS,
+    Policy,
+    process_clips,
+    read_ahead,
+    read_first_whole,
+)
 from hf_videolang.data.pretraining.order import Place, PretrainingOrder
 from hf_videolang.data.pretraining.sources import PretrainingSource
 from hf_videolang.video import VideoDecodingError
-
-logger = logging.getLogger(__name__)
 
 VideoText = Literal["subtitle", "caption", "caption_and_subtitle", "either"]
 MissingText = Literal["raise", "replace", "none"]
@@ -118,12 +121,12 @@ class PretrainingCollator:
 
         def clips() -> Iterator[torch.Tensor]:
             places = zip(self.slots, self.order.batch(step, self.slots))
-            for frames, text, caption in ahead(lambda place: self._whole_clip(step, *place, counts), places):
+            for frames, text, caption in read_ahead(lambda place: self._whole_clip(step, *place, counts), places):
                 texts.append(text)
                 captions.append(caption)
                 yield frames
 
-        batch = stack_clips(self.processor, clips(), limit=len(self.slots))
+        batch = process_clips(self.processor, clips(), limit=len(self.slots))
         if self.with_frame:
             batch = {name: tensor[:, 1:] for name, tensor in batch.items()} | {
                 "pixel_values_frames": batch["pixel_values_videos"][:, :1]
@@ -138,20 +141,16 @@ class PretrainingCollator:
     def _whole_clip(self, step: int, slot: int, place: Place, counts: dict[str, int]) -> tuple[torch.Tensor, str, str]:
         """What `_clip` gives, of a clip or of the first of its replacements that is whole."""
         reserve = self.order.reserve(step, slot, self._generator(place), MAX_REPLACEMENTS)
-        errors: list[Exception] = []
-        for candidate in chain([place], reserve):
-            try:
-                return self._clip(candidate, self._generator(candidate), counts)
-            except (VideoDecodingError, MissingTextError) as error:
-                broken = isinstance(error, VideoDecodingError)
-                if (self.on_broken_video if broken else self.on_missing_text) == "raise":
-                    raise
-                if not errors:
-                    counts["num_broken_videos" if broken else "num_missing_texts"] += 1
-                errors.append(error)
-                logger.warning("Replacing a clip: %s", error)
-        logger.error("None of the %d clips that may replace it is whole.", len(errors) - 1)
-        raise errors[0]
+        on_missing_text: Policy = "raise" if self.on_missing_text == "raise" else "replace"
+        clip, error = read_first_whole(
+            lambda candidate: self._clip(candidate, self._generator(candidate), counts),
+            chain([place], reserve),
+            {VideoDecodingError: self.on_broken_video, MissingTextError: on_missing_text},
+        )
+        assert clip is not None  # no clip is skipped
+        if error is not None:
+            counts["num_broken_videos" if isinstance(error, VideoDecodingError) else "num_missing_texts"] += 1
+        return clip
 
     def _clip(
         self, place: Place, generator: np.random.Generator, counts: dict[str, int]

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from zlib import crc32
 
-from hf_videolang.data.records import clip_of, name_some, video_size
+from hf_videolang.data.records import clip_of, name_some
 from hf_videolang.data.shards.open_shards import count_clips, find_shards
 from hf_videolang.data.stores.caption_store import CaptionStore
+from hf_videolang.data.video_files import video_size
 
 
 class PretrainingSource:

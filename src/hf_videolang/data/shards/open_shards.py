@@ -15,9 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_videolang.data.records import Clip, list_files, name_some
+from hf_videolang.data.records import Record, name_some
 from hf_videolang.data.shards.parquet_shard import ParquetShard
 from hf_videolang.data.shards.tar_shard import TarShard, file_system
+from hf_videolang.data.video_files import list_files
 from hf_videolang.data.video_folder import METADATA_NAMES, read_video_folder
 
 SHARD_EXTENSIONS = (".tar", ".parquet")
@@ -26,21 +27,18 @@ SHARD_EXTENSIONS = (".tar", ".parquet")
 class VideoFolderShard:
     """A video folder with its metadata (`read_video_folder`) as one shard; the videos stay files."""
 
-    def __init__(self, folder: str | Path, split: str, clips: list[Clip]):
+    def __init__(self, folder: str | Path, split: str, records: list[Record]):
         self.path = str(folder)
         self.name = f"{Path(folder).name}-{split}"
-        self._clips = clips
+        self._records = records
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._records)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
-        clip = self._clips[row]
-        record = {"video": {"path": str(clip.path), "bytes": None}, "video_id": clip.video_id}
-        times = {"start": clip.start, "end": clip.end} if (clip.start, clip.end) != (None, None) else {}
-        return {**clip.fields, **record, "captions": clip.captions, **times}
+        return self._records[row].row()
 
 
 Shard = TarShard | ParquetShard | VideoFolderShard
@@ -103,10 +101,10 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
 
 
 def _video_folder(folder: str, split: str) -> VideoFolderShard:
-    splits = read_video_folder(folder).splits
-    if split not in splits:
-        raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(splits)}.")
-    return VideoFolderShard(folder, split, splits[split])
+    records = read_video_folder(folder).records
+    if split not in records:
+        raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(records)}.")
+    return VideoFolderShard(folder, split, records[split])
 
 
 def _is_shard(path: str) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.data.records import VIDEO_EXTENSIONS, name_some
+from hf_videolang.data.records import name_some
+from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 
 if TYPE_CHECKING:
     from pyarrow import Table

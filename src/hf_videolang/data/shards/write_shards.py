@@ -20,10 +20,11 @@ from typing import Any, Literal, Protocol
 from tqdm import tqdm
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips
-from hf_videolang.data.records import VIDEO_EXTENSIONS, name_some
+from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
+from hf_videolang.data.records import name_some
 from hf_videolang.data.shards.open_shards import VideoFolderShard
 from hf_videolang.data.shards.tar_shard import TarShard
+from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
 
 
@@ -214,11 +215,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Pack every split; 0: done, 1: a broken video, 2: wrong usage, or data that cannot be read or written."""
     try:
-        for split in [args.split] if args.split else available_splits(args.dataset, args.data_dir):
-            clips, protocol = read_clips(args.dataset, args.data_dir, split)
+        dataset = find_dataset(args.dataset, args.data_dir)
+        for split in [args.split] if args.split else dataset.splits:
+            packed, protocol = dataset.read(split)
             print(protocol)
             report = write_shards(
-                VideoFolderShard(args.data_dir, split, clips),
+                VideoFolderShard(args.data_dir, split, packed),
                 args.output_dir,
                 args.records_per_shard,
                 split.replace("+", "_"),

@@ -1,37 +1,34 @@
-"""`hf-videolang data check`: what is missing, broken or doubled in a data set, before a GPU is rented.
+"""Finds what is missing, broken or duplicated in a dataset, before a GPU is rented."""
 
-A folder of videos without metadata is one problem, no_metadata; its videos are checked all the same.
-"""
-
-import argparse
 import hashlib
-import json
 import os
-import sys
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from hf_videolang.data.load_dataset import BENCHMARKS, available_splits, read_clips, unnamed_videos
-from hf_videolang.data.records import EXPECTED_VIDEO, Clip, Protocol, name_some
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.protocol import Protocol
+from hf_videolang.data.records import TASK_COLUMNS, Record, name_some
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
+from hf_videolang.data.video_files import EXPECTED_VIDEO
 from hf_videolang.data.video_folder import MissingMetadataError
 from hf_videolang.video import VideoDecodingError, decode_video, probe_video
 from hf_videolang.video.frame_folder import is_picture_of_a_frame, list_pictures
 
 PROBLEMS = {
     "no_metadata": "a folder of videos that no file describes",
-    "missing_video": "the file that an annotation names is not there",
+    "missing_video": "the file that an annotation names is absent",
     "undecodable_video": "the file does not decode",
-    "wrong_frame_count": "a folder has not as many pictures as its annotation says",
-    "duplicate_id": "one id comes more than once",
+    "wrong_frame_count": "a folder has more or fewer pictures than its annotation says",
+    "duplicate_id": "one id occurs more than once",
     "duplicate_file": "files of identical bytes",
-    "duplicate_caption": "one caption comes more than once for a video",
+    "duplicate_caption": "one caption occurs more than once for a video",
     "empty_caption": "a caption is blank",
     "no_caption": "a video has no caption at all",
     "unnamed_video": "no annotation names the video file",
@@ -40,12 +37,13 @@ PROBLEMS = {
 SHOWN = 10  # problems of a kind that the text report lists
 FRAMES_AT_ONCE = 64
 
+Found = list[tuple[str | None, Record]]  # each record with its split; a bare folder has no splits
 Segment = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding: `kind` is a key of `PROBLEMS`; the rest is None where it does not apply."""
+    """One finding: `kind` is a key of `PROBLEMS`; the other fields are `None` where they do not apply."""
 
     kind: str
     detail: str
@@ -87,95 +85,97 @@ def check_data(
     decode_all: bool = False,
     num_workers: int | None = None,
 ) -> DataReport:
-    """Check annotations and videos of a data set, or of one of its splits; of a bare folder, all videos in it.
+    """Checks the annotations and videos of a dataset, or of one of its splits; in a bare folder, all videos.
 
     Args:
         name, data_dir, split: as for `load_dataset`; `split=None` checks every split.
-        decode_all: decode every frame instead of the first, the middle and the last of each clip.
-        num_workers: processes that decode, by default one a CPU; 0 decodes in this process, where a decoder that
-            crashes ends the check.
+        decode_all: decode every frame, instead of the first, the middle and the last of each clip.
+        num_workers: processes that decode; default: one a CPU. With 0 this process decodes, and a decoder that crashes
+            ends the check.
 
     Raises:
         ValueError, FileNotFoundError: the annotation itself cannot be read.
+
+    Example:
+        >>> print(check_data("my_folder"))
+        my_folder (videofolder), train: 90 videos, 270 captions, each a query of its own (my_folder/metadata.jsonl)
+        90 video files, no problems
     """
-    if num_workers is not None and num_workers < 0:
-        raise ValueError(f"num_workers is {num_workers}; expected 0 (none) or more processes.")
     protocols: list[Protocol] = []
+    found: Found = []
     try:
-        parts = split.split("+") if split else available_splits(name, data_dir)
-        read = {part: read_clips(name, data_dir, part) for part in parts}
+        dataset = find_dataset(name, data_dir)
     except MissingMetadataError as error:
-        if split or not error.videos:
+        if split or not error.records:
             raise
-        clips = {"": [Clip(path.name, path, []) for path in error.videos]}
+        found = [(None, record) for record in error.records]
         problems = [Problem("no_metadata", str(error))]
-        lost = [path for path in error.videos if not path.exists()]
-        problems += [Problem("missing_video", "a link to nowhere", path=str(path)) for path in lost]
     else:
-        clips = {part: found for part, (found, _) in read.items()}
-        protocols = [protocol for _, protocol in read.values()]
-        problems = [*_wrong_counts(protocols), *_annotation_problems(clips)]
-        unnamed = [] if split else unnamed_videos(name, data_dir)
-        problems += [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
-    paths = sorted({clip.path for found in clips.values() for clip in found if clip.path and clip.path.exists()})
-    problems += _wrong_frame_counts(clips)
-    problems += _duplicate_files(clips, paths)
+        for part in split.split("+") if split else dataset.splits:
+            records, protocol = dataset.read(part)
+            protocols.append(protocol)
+            found += [(part, record) for record in records]
+        unnamed = [] if split else dataset.unnamed
+        problems = [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
+        problems += _wrong_counts(protocols)
+        if "captions" in TASK_COLUMNS[dataset.task]:
+            problems += _caption_problems(found)
+    paths = sorted({record.path for _, record in found if record.path and record.has_video})
+    problems += [*_duplicate_ids(found), *_video_problems(found), *_duplicate_files(found, paths)]
     problems += _decoding_problems(
-        clips, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
+        found, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
     )
     return DataReport(protocols, len(paths), problems)
 
 
 def _wrong_counts(protocols: Sequence[Protocol]) -> Iterator[Problem]:
     for protocol in protocols:
-        for what in ("videos", "captions"):
-            count, published = getattr(protocol, f"num_{what}"), getattr(protocol, f"published_{what}")
-            if published not in (None, count):
+        for what, published in protocol.published.items():
+            if (count := protocol.counts[what]) != published:
                 yield Problem("wrong_count", f"{count} {what}, published are {published}", protocol.split)
 
 
-def _annotation_problems(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
+def _duplicate_ids(found: Found) -> Iterator[Problem]:
     places = defaultdict(list)
-    for split, found in clips.items():
-        for clip in found:
-            places[clip.video_id].append(split)
-            where = {"split": split, "video_id": clip.video_id}
-            if clip.path is None or not clip.path.exists():
-                detail = f"no file {clip.path}" if clip.path else f"expected {EXPECTED_VIDEO}"
-                yield Problem("missing_video", detail, **where)
-            texts = [caption.strip() for caption in clip.captions]
-            if not any(texts):
-                yield Problem("no_caption", f"captions: {clip.captions}", **where)
-            elif not all(texts):
-                yield Problem("empty_caption", f"{texts.count('')} of {len(texts)} captions", **where)
-            for text, count in Counter(texts).items():
-                if text and count > 1:
-                    yield Problem("duplicate_caption", f"{count} times {text!r}", **where)
+    for split, record in found:
+        places[record.video_id].append(split or "")
     for video_id, splits in places.items():
         if len(splits) > 1:
             yield Problem("duplicate_id", f"{len(splits)} times, in {', '.join(sorted(set(splits)))}", None, video_id)
 
 
-def _wrong_frame_counts(clips: dict[str, list[Clip]]) -> Iterator[Problem]:
-    for split, found in clips.items():
-        for clip in found:
-            if clip.num_frames is None or clip.path is None or not clip.path.is_dir():
-                continue
-            try:
-                count = len(list_pictures(str(clip.path)))
-            except VideoDecodingError:
-                continue  # found again, and told, where it is decoded
-            if count != clip.num_frames:
-                detail = f"{count} pictures, the annotation says {clip.num_frames}"
-                yield Problem("wrong_frame_count", detail, split, clip.video_id, str(clip.path))
+def _video_problems(found: Found) -> Iterator[Problem]:
+    """Absent videos, and folders of frames with more or fewer pictures than the annotation says."""
+    for split, record in found:
+        if record.path is None or not record.has_video:
+            path = str(record.path) if record.path else None
+            detail = f"no file {path}" if path else f"expected {EXPECTED_VIDEO}"
+            yield Problem("missing_video", detail, split, record.video_id, path)
+        elif record.num_frames is not None and record.path.is_dir():
+            with suppress(VideoDecodingError):  # reported where the folder is decoded
+                count = len(list_pictures(str(record.path)))
+                if count != record.num_frames:
+                    detail = f"{count} pictures, the annotation says {record.num_frames}"
+                    yield Problem("wrong_frame_count", detail, split, record.video_id, str(record.path))
 
 
-def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Iterator[Problem]:
-    """Groups of videos with the same SHA-256; only those of one size are read."""
+def _caption_problems(found: Found) -> Iterator[Problem]:
+    for split, record in found:
+        texts = [caption.strip() for caption in record.captions]
+        if not any(texts):
+            yield Problem("no_caption", f"captions: {record.captions}", split, record.video_id)
+        elif blank := texts.count(""):
+            yield Problem("empty_caption", f"{blank} of {len(texts)} captions", split, record.video_id)
+        for text, count in Counter(texts).items():
+            if text and count > 1:
+                yield Problem("duplicate_caption", f"{count} times {text!r}", split, record.video_id)
+
+
+def _duplicate_files(found: Found, paths: Sequence[Path]) -> Iterator[Problem]:
+    """Groups of videos with the same SHA-256. Only videos of equal size are read."""
     splits = defaultdict(set)
-    for split, found in clips.items():
-        for clip in found:
-            splits[clip.path].add(split)
+    for split, record in found:
+        splits[record.path].add(split or "")
     by_size, by_hash = defaultdict(list), defaultdict(list)
     for path in paths:
         files = _files_of(path)
@@ -186,47 +186,38 @@ def _duplicate_files(clips: dict[str, list[Clip]], paths: Sequence[Path]) -> Ite
             with open(name, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         by_hash[digest.digest()].append(path)
-    for same in by_hash.values():
-        if len(same) > 1:
-            where = "+".join(sorted(set.union(*(splits[path] for path in same))))
-            yield Problem(
-                "duplicate_file",
-                "same bytes as " + name_some([str(p) for p in same[1:]]),
-                where or None,
-                None,
-                str(same[0]),
-            )
+    for first, *others in by_hash.values():
+        if others:
+            where = "+".join(sorted(set.union(*(splits[path] for path in (first, *others)))))
+            yield Problem("duplicate_file", f"same bytes as {name_some(others)}", where or None, None, str(first))
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The file itself, or the pictures of a folder, in their order and without what else lies there."""
+    """The file itself, or the pictures of a folder in their order; other files in it do not count."""
     if not path.is_dir():
         return [path]
-    with os.scandir(path) as entries:
-        return sorted(Path(entry.path) for entry in entries if is_picture_of_a_frame(entry.name))
+    return sorted(file for file in path.iterdir() if is_picture_of_a_frame(file.name))
 
 
-def _decoding_problems(
-    clips: dict[str, list[Clip]], paths: Sequence[Path], decode_all: bool, num_workers: int
-) -> Iterator[Problem]:
-    users: dict[Path | None, dict[Segment, tuple[str, Clip]]] = defaultdict(dict)
-    for split, found in clips.items():
-        for clip in found:
-            users[clip.path].setdefault((clip.start, clip.end), (split, clip))
-    check = partial(decoding_error, decode_all=decode_all)
+def _decoding_problems(found: Found, paths: Sequence[Path], decode_all: bool, num_workers: int) -> Iterator[Problem]:
+    users: dict[Path | None, dict[Segment, tuple[str | None, Record]]] = defaultdict(dict)
+    for split, record in found:
+        users[record.path].setdefault((record.start, record.end), (split, record))
     tasks = [(path, list(users[path])) for path in paths]
     with tqdm(total=len(paths), unit="video", desc="decoding", disable=None) as progress:
-        for (path, segments), error in _in_processes(check, tasks, num_workers):
+        for (path, segments), error in _in_processes(
+            partial(decoding_error, decode_all=decode_all), tasks, num_workers
+        ):
             progress.update()
             if error is not None:
-                split, clip = users[path][segments[error[0]]]
-                yield Problem("undecodable_video", error[1], split or None, clip.video_id, str(path))
+                split, record = users[path][segments[error[0]]]
+                yield Problem("undecodable_video", error[1], split, record.video_id, str(path))
 
 
 def decoding_error(task: tuple[Path, list[Segment]], decode_all: bool) -> tuple[int, str] | None:
-    """Why a file does not decode, and the number of the segment in which that was found.
+    """Why a file does not decode, and the number of the segment where that was found.
 
-    None if the first, middle and last frame of each segment decode, and with `decode_all` every frame of the file.
+    `None` if the first, middle and last frame of each segment decode, and with `decode_all` every frame of the file.
     """
     path, segments = task
     number = 0
@@ -237,77 +228,31 @@ def decoding_error(task: tuple[Path, list[Segment]], decode_all: bool) -> tuple[
             num_frames = probe_video(path).num_frames
             for first in range(0, num_frames, FRAMES_AT_ONCE):
                 decode_video(path, range(first, min(first + FRAMES_AT_ONCE, num_frames)))
-    except VideoDecodingError as error:
-        return number, str(error)
-    except Exception as error:  # a check reports whatever a strange file brings about
-        return number, f"{type(error).__name__}: {error}"
+    except Exception as error:  # the check goes on, whatever error a strange file causes
+        return number, str(error) if isinstance(error, VideoDecodingError) else f"{type(error).__name__}: {error}"
     return None
 
 
 def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iterator[tuple]:
-    """(task, error) of each task. Where a process dies, the tasks it may have died of are tried one by one."""
+    """(task, error) of each task. Where a process dies, the tasks that may have killed it are tried one by one."""
     if num_workers == 0:
         yield from ((task, check(task)) for task in tasks)
         return
+    size = 8 * num_workers
+    groups = deque(tasks[first : first + size] for first in range(0, len(tasks), size))
     pool = WorkerProcesses(num_workers)
     try:
-        for first in range(0, len(tasks), 8 * num_workers):
-            futures = {pool.submit(check, task): task for task in tasks[first : first + 8 * num_workers]}
-            unfinished = []
-            for future, task in futures.items():
-                try:
-                    yield task, future.result()
-                except BrokenProcessPool:
-                    unfinished.append(task)
-            if unfinished:
-                yield from _one_by_one(check, unfinished)
-                pool = WorkerProcesses(num_workers)
-    finally:
-        pool.stop()
-
-
-def _one_by_one(check: Callable, tasks: list[tuple]) -> Iterator[tuple]:
-    """In a process of their own, so that it is known which task it died of."""
-    pool = WorkerProcesses(1)
-    try:
-        for task in tasks:
+        while groups:
+            group, num_done = groups.popleft(), 0
             try:
-                yield task, pool.submit(check, task).result()
+                for task, error in zip(group, pool.map(check, group)):
+                    yield task, error
+                    num_done += 1
             except BrokenProcessPool:
-                yield task, (0, "the decoder crashed its process")
-                pool = WorkerProcesses(1)
+                pool = WorkerProcesses(num_workers)
+                if len(group) == 1:
+                    yield group[0], (0, "the decoder crashed its process")
+                else:
+                    groups.extendleft([task] for task in group[num_done:])
     finally:
         pool.stop()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `hf-videolang data check`."""
-    names = ", ".join(BENCHMARKS)
-    parser.add_argument("data", help=f"path of a video folder, with or without metadata, or a benchmark: {names}")
-    parser.add_argument("--data-dir", help="folder with the videos and annotation files of the benchmark")
-    parser.add_argument("--split", help='check only this split, or several: "train+validation"')
-    parser.add_argument("--decode-all", action="store_true", help="decode every frame, not three of each clip")
-    parser.add_argument("--num-workers", type=int, help="processes that decode (default: one a CPU)")
-    parser.add_argument(
-        "--ignore",
-        nargs="+",
-        default=[],
-        choices=list(PROBLEMS),
-        metavar="KIND",
-        help=f"kinds of problem not to report: {', '.join(PROBLEMS)}",
-    )
-    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Print the report; 0: clean, 1: problems, 2: wrong usage or an annotation that cannot be read."""
-    try:
-        report = check_data(
-            args.data, args.data_dir, args.split, decode_all=args.decode_all, num_workers=args.num_workers
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    report.problems = [problem for problem in report.problems if problem.kind not in args.ignore]
-    print(json.dumps(asdict(report), indent=1, ensure_ascii=False) if args.json else report)
-    return 1 if report.problems else 0

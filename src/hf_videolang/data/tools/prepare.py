@@ -30,10 +30,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_videolang.atomic_files import atomic_file, remove
-from hf_videolang.data.records import VIDEO_EXTENSIONS, is_video, list_files, name_some
+from hf_videolang.atomic_files import remove, atomic_file
+from hf_videolang.data.records import name_some
 from hf_videolang.data.tools.reencode import JPEG_QUALITY, FrameSettings, encoder, file_size, reencode_video
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
+from hf_videolang.data.video_files import VIDEO_EXTENSIONS, is_video, list_files
 from hf_videolang.data.video_folder import METADATA_NAMES
 
 REPORT = "preparation.jsonl"

@@ -12,6 +12,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from hf_videolang.models.shared.batch_clips import batch_clips
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.models.shared.separable_resize import separable_resize
 from hf_videolang.video.sampling import interval_indices, uniform_indices
@@ -185,31 +186,18 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
     def _preprocess(self, videos: list[torch.Tensor], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
-        batch, lengths = None, torch.tensor([len(frames) for frames in videos])
         mean, std = (
             torch.tensor(kwargs[key], dtype=torch.float32, device=videos[0].device).view(-1, 1, 1)
             for key in ("image_mean", "image_std")
         )
-        for number, frames in enumerate(videos):
+
+        def process(frames: torch.Tensor) -> list[torch.Tensor]:
             if kwargs["do_rescale"]:
                 _check_range(frames)
-            for i, frame in enumerate(frames):  # one by one: 2 to 5 times faster than the clip at once
-                picture = self._process_picture(frame, **kwargs)
-                if batch is None:
-                    make = picture.new_zeros if (lengths != lengths[0]).any() else picture.new_empty
-                    batch = make((len(videos), int(lengths.max()), *picture.shape))
-                if picture.shape != batch.shape[2:]:
-                    raise ValueError(
-                        f"videos of heights and widths {sorted({tuple(batch.shape[-2:]), tuple(picture.shape[-2:])})} "
-                        "do not fit one batch; resize them (do_resize=True with size={'height': ..., 'width': ...}) or "
-                        "process them one by one."
-                    )
-                batch[number, i] = picture
-                if kwargs["do_normalize"]:
-                    batch[number, i].sub_(mean).div_(std)
-        data = {"pixel_values_videos": batch}
-        if (lengths != lengths[0]).any():
-            data["video_attention_mask"] = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+            pictures = (self._process_picture(frame, **kwargs) for frame in frames)  # 2 to 5 times faster than at once
+            return [(picture - mean).div_(std) if kwargs["do_normalize"] else picture for picture in pictures]
+
+        data = batch_clips(map(process, videos), limit=len(videos))
         return BatchFeature(data=data, tensor_type=kwargs.get("return_tensors"))
 
     def _process_picture(self, frame: torch.Tensor, **options) -> torch.Tensor:

@@ -1,0 +1,98 @@
+"""What the collators of all tasks share: reading clips ahead, replacing broken ones, and batching them."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch.utils.data import get_worker_info
+
+from hf_videolang.models.shared.batch_clips import batch_clips
+
+logger = logging.getLogger(__name__)
+
+LEAD = 2  # clips that are decoded while the caller is busy: more need memory and save no time
+MAX_REPLACEMENTS = 10  # the original tries as often for one sample
+
+Policy = Literal["raise", "skip", "replace"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def read_first_whole(
+    read: Callable[[Item], Result], candidates: Iterable[Item], policies: Mapping[type[Exception], Policy]
+) -> tuple[Result | None, Exception | None]:
+    """
+    Reads a clip, or the first of its replacements that is whole.
+
+    Args:
+        read: reads one candidate, and raises an error with a policy if it is broken.
+        candidates: the clip, then its replacements, of which at most `MAX_REPLACEMENTS` are tried.
+        policies: what to do by kind of error: "raise" it, "skip" the clip, or "replace" it by the next candidate.
+
+    Returns:
+        What was read (`None`: skipped), and the error of the clip itself (`None`: it was whole).
+
+    Raises:
+        The error of a broken clip under "raise", or that of the first candidate if all of them are broken.
+    """
+    first_error = None
+    for candidate in islice(candidates, 1 + MAX_REPLACEMENTS):
+        try:
+            return read(candidate), first_error
+        except tuple(policies) as error:
+            policy = next(policy for kind, policy in policies.items() if isinstance(error, kind))
+            if policy == "raise":
+                raise
+            logger.warning("%s a clip: %s", "Skipping" if policy == "skip" else "Replacing", error)
+            first_error = first_error or error
+            if policy == "skip":
+                return None, first_error
+    assert first_error is not None  # there is at least one candidate
+    raise first_error
+
+
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yields results in order while a thread makes the next `LEAD`: decoding is the work of another process."""
+    thread, coming = ThreadPoolExecutor(1), deque[Future[Result]]()
+    try:
+        for item in items:
+            coming.append(thread.submit(read, item))
+            if len(coming) > LEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def process_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> dict[str, torch.Tensor]:
+    """
+    Processes sampled clips one by one, as they come, to the batch that the processor would make of all of them.
+
+    Args:
+        processor: its video processor turns frames into the model's input.
+        clips: uint8 `[frames, 3, height, width]`, at least one.
+        limit: the number of clips, or an upper bound of it.
+
+    Returns:
+        See [`batch_clips`].
+
+    Raises:
+        ValueError: the clips differ in height or width after the resize.
+    """
+    options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
+    processed = (processor.video_processor(videos=[clip], **options)["pixel_values_videos"][0] for clip in clips)
+    return batch_clips(processed, limit, _new_empty)
+
+
+def _new_empty(picture: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """An empty batch. In a worker it lies in shared memory, since moving it there later would stop all other work."""
+    if get_worker_info() is None:
+        return picture.new_empty(shape)
+    num_bytes = torch.Size(shape).numel() * picture.element_size()
+    storage = torch.UntypedStorage._new_shared(num_bytes)  # as in torch's own default_collate
+    return picture.new_empty(0).set_(storage).view(shape)

@@ -1,0 +1,77 @@
+"""What benchmarks and folders of one's own have in common: splits of records, read one at a time or joined."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_videolang.data.protocol import Protocol, join_protocols
+from hf_videolang.data.records import Record, name_some, records_to_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class VideoDataset:
+    """A dataset by its splits; see `find_dataset`.
+
+    Attributes:
+        name: of the benchmark, or of the folder.
+        task: what its annotation is for, e.g. "retrieval".
+        splits: the splits that `read` takes.
+        main_score: the score that papers compare, as the logs call it.
+        source: where videos and annotations can be had.
+        licence: of videos and annotations, as far as it is known.
+        citation: the paper to cite.
+        unnamed: videos in a folder that no row of its metadata names.
+    """
+
+    name: str
+    task: str
+    splits: Sequence[str]
+    main_score: str
+    source: str
+    licence: str
+    citation: str
+    unnamed: Sequence[Path] = ()
+
+    def read(self, split: str | None = None) -> tuple[list[Record], Protocol]:
+        """Reads the records of a split. Absent videos, blank captions and repeated ids stay in.
+
+        Args:
+            split: one of `splits`, or several joined by "+". Default: "test", or all splits where there is no test.
+
+        Raises:
+            ValueError: no such split, or an annotation file has another layout than expected.
+            FileNotFoundError: the annotation of the split is absent.
+        """
+        parts = (split or ("test" if "test" in self.splits else "+".join(self.splits))).split("+")
+        if unknown := [part for part in parts if part not in self.splits]:
+            raise ValueError(
+                f"{self.name} has no split {', '.join(unknown)}; it has {', '.join(self.splits)}, or several joined by '+'."
+            )
+        read = [self._read_split(part) for part in parts]
+        return [record for records, _ in read for record in records], join_protocols(
+            [protocol for _, protocol in read]
+        )
+
+    def load(self, split: str | None = None) -> tuple["Dataset", Protocol]:
+        """Reads a split, checks it (`records_to_dataset`) and returns it as a `datasets.Dataset`, with its protocol.
+
+        Videos that the metadata of a folder does not name are left out with a warning.
+        """
+        records, protocol = self.read(split)
+        if self.unnamed:
+            logger.warning(
+                "Left out %d videos that no row of the metadata names: %s.", len(self.unnamed), name_some(self.unnamed)
+            )
+        dataset = records_to_dataset(records, self.task)
+        if "captions" in protocol.counts:  # blank captions are no queries
+            protocol = replace(protocol, counts=protocol.counts | {"captions": sum(map(len, dataset["captions"]))})
+        return dataset, protocol
+
+    def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
+        raise NotImplementedError

@@ -1,0 +1,51 @@
+"""Clips of pictures become one tensor."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+
+def batch_clips(
+    clips: Iterable[Sequence[torch.Tensor]],
+    limit: int,
+    new_empty: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor] = torch.Tensor.new_empty,
+) -> dict[str, torch.Tensor]:
+    """
+    Batches clips for a model. Each clip is copied as soon as it comes, so only one needs to be in memory besides.
+
+    Args:
+        clips: at least one, each of pictures `[channels, height, width]`, all of one size.
+        limit: the number of clips, or an upper bound of it.
+        new_empty: allocates the batch, given a picture, whose type it has, and its shape.
+
+    Returns:
+        `pixel_values_videos` `[clips, frames, channels, height, width]`, shorter clips filled up with zeros, and, only
+        if the clips differ in length, `video_attention_mask` `[clips, frames]` (1 = frame, 0 = padding).
+
+    Raises:
+        ValueError: the pictures differ in height or width.
+    """
+    batch, lengths = torch.empty(0), []
+    for row, clip in enumerate(clips):
+        if row == 0:
+            batch = new_empty(clip[0], (limit, len(clip), *clip[0].shape))
+        if len(clip) > batch.shape[1]:
+            more = batch.new_zeros((limit, len(clip) - batch.shape[1], *batch.shape[2:]))
+            batch = torch.cat([batch, more], dim=1)
+        for number, picture in enumerate(clip):
+            if picture.shape != batch.shape[2:]:
+                raise ValueError(
+                    f"videos of heights and widths {sorted({tuple(batch.shape[-2:]), tuple(picture.shape[-2:])})} "
+                    "do not fit one batch; resize them (do_resize=True with size={'height': ..., 'width': ...}) or "
+                    "process them one by one."
+                )
+            batch[row, number] = picture
+        batch[row, len(clip) :] = 0
+        lengths.append(len(clip))
+    result = {"pixel_values_videos": batch[: len(lengths)]}
+    if len(set(lengths)) > 1:
+        result["video_attention_mask"] = (torch.arange(batch.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    return result
+
+
+__all__ = ["batch_clips"]
