@@ -1,23 +1,24 @@
-"""Clips per second of the training loader against bare decoding of the same frames in equally many processes.
+"""Clips per second of the training loader, compared with bare decoding of the same frames in as many processes.
 
     python benchmarks/loader.py [--workers 0 1 2] [--rounds 5] [--videos FOLDER] [--output benchmarks/results/loader.json]
 
 Twelve frames of each clip, drawn with the jitter of training, and a caption go through `RetrievalCollator` and a
-DataLoader as the trainer builds it (224x224 pixels in float32, 4 clips a batch): from video files, from folders of
-frames (JPEG), and from a tar shard. The clips are 16 of 320x240 pixels and 15 s made
-here (30 frames a second, a key frame every 250), or those of FOLDER. Against it stand, in as many processes (0 workers:
-the process itself):
+DataLoader as the trainer builds it (224x224 pixels in float32, 4 clips a batch). They come from video files, from
+folders of frames (JPEG), and from a tar shard. The clips are 16 videos of 320x240 pixels and 15 s made here (30 frames
+a second, a key frame every 250), or those of FOLDER. They are compared with two baselines, which run in as many
+processes (0 workers: this process):
 
-- bare: PyAV, told beforehand when the wanted frames and the key frames come, decodes every frame from the nearest key
-  frame on and converts the wanted ones to RGB arrays; of a folder, Pillow opens the wanted pictures. No time limit, no
-  look at the packets, no resize, and no array leaves its process. (The loader leaves out B frames that nobody needs.)
-- bare + resize: then resizes and normalises them, by the plain calls of torch that give the model's input.
+- bare: PyAV, which knows the times of the wanted frames and of the key frames, decodes every frame from the nearest key
+  frame on and converts the wanted ones to RGB arrays. In a folder, Pillow opens the wanted pictures. There is no time
+  limit, no look at the packets, no resize, and no array leaves its process. (The loader skips B frames that no wanted
+  frame needs.)
+- bare + resize: also resizes and normalises them, by the plain calls of torch that give the model's input.
 
-Workers live on from epoch to epoch, and an epoch is timed from its first request to its last batch. Each worker of the
-loader has a helper process that decodes while the worker resizes, so that it profits from idle cores; where there are
-none, the processor time of all processes tells, which the last columns compare. All variants take turns in every round;
-the first table gives medians, the JSON every single time and the environment. The second says where the time of a clip
-goes, in one process (processor time of this process and of the helper, best of the rounds).
+Workers live on from epoch to epoch; an epoch is timed from its first request to its last batch. Each worker of the
+loader has a helper process that decodes while the worker resizes, so the loader uses idle cores. Without idle cores, the
+processor time of all processes counts, which the last columns compare. All variants take turns in every round. The first
+table gives medians, the JSON every single time and the environment. The second table says where the time of a clip goes,
+in one process (processor time of this process and of the helper, best of the rounds).
 """
 
 import argparse
@@ -87,7 +88,7 @@ def make_frame_folders(videos: list[Path], folder: Path) -> list[Path]:
             shutil.copytree(made[kind], place)
             continue
         place.mkdir(parents=True)
-        frames = decode_video(video, lambda total: range(0, total, EVERY)).frames.permute(0, 2, 3, 1).numpy()
+        frames = decode_video(video, range(0, info.num_frames, EVERY)).frames.permute(0, 2, 3, 1).numpy()
         for number, frame in enumerate(frames):
             Image.fromarray(frame).save(place / f"{video.stem}_{number:03d}.jpg", quality=90)
         made[kind] = place
@@ -124,7 +125,7 @@ def wanted_indices(collate: RetrievalCollator, video_id: str, total: int) -> lis
 
 
 def plan(path: Path, collate: RetrievalCollator) -> tuple:
-    """What bare decoding is told beforehand: path, and time stamp of each wanted frame with its key frame's."""
+    """What bare decoding knows beforehand: the path, and the time stamps of each wanted frame and its key frame."""
     if path.is_dir():
         files = sorted(path.iterdir())
         return str(path), [str(files[i]) for i in wanted_indices(collate, path.stem, len(files))]
@@ -190,7 +191,7 @@ def without_result(work: Callable, task: tuple) -> None:
 
 
 def in_processes(work: Callable, tasks: list[tuple], pool: Any) -> Callable[[], None]:
-    """All tasks, in this process or in those of a pool, each of which takes the next one; results stay there."""
+    """All tasks, in this process or in those of a pool, whose processes take the next task each and keep the results."""
 
     def epoch() -> None:
         if pool is None:
@@ -215,13 +216,13 @@ def through_loader(dataset: Any, collate: RetrievalCollator, workers: int) -> Ca
 
 
 def processor_time() -> float:
-    """Seconds that this process, its children and theirs have been at work."""
+    """Processor seconds of this process and all its descendants."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def take_turns(variants: dict[Any, Callable], rounds: int, repeat: int = 1) -> dict[Any, dict[str, list[float]]]:
-    """Seconds of every variant in every round, by the clock and of the processors, after one that does not count."""
+    """Seconds of every variant in every round, by the clock and by the processors, after one warm-up round."""
     seconds: dict[Any, dict[str, list[float]]] = {name: {"clock": [], "processors": []} for name in variants}
     names = list(variants)
     for turn in range(-1, rounds):
@@ -237,7 +238,7 @@ def take_turns(variants: dict[Any, Callable], rounds: int, repeat: int = 1) -> d
 
 
 def stages(task: tuple, collate: RetrievalCollator, record: dict) -> dict[str, Callable]:
-    """What the loader does for a clip in a video file, one by one."""
+    """The steps that the loader takes for a clip in a video file, one by one."""
     processor, path = collate.processor, task[0]
     indices = wanted_indices(collate, record["video_id"], probe_video(path).num_frames)
     arrays = bare(task)
@@ -248,7 +249,7 @@ def stages(task: tuple, collate: RetrievalCollator, record: dict) -> dict[str, C
     torch.testing.assert_close(given, pixels, rtol=0, atol=1e-5)
     return {
         "bare decoding": lambda: bare(task),
-        "decode_video in this process": lambda: decode_video(path, indices, backend="pyav", timeout=None),
+        "decode_video in this process": lambda: decode_video(path, indices, timeout=None),
         "decode_video in its helper": lambda: decode_video(path, indices),
         "bare resize and normalisation": lambda: resize(arrays),
         "processor, frames": lambda: processor(videos=[frames], **options),

@@ -136,7 +136,7 @@ def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     video = {**row["video"], "start": row.get("start"), "end": row.get("end")}
     start, end = video["start"], video["end"]
     if not video.get("path") and video.get("bytes") is None:
-        raise VideoDecodingError(name, "its row has no video")
+        raise VideoDecodingError(name, "its row holds no video")
     are_seconds = all(isinstance(time, int | float | None) for time in (start, end))
     if not are_seconds or (end is not None and end <= (start or 0)):
         raise VideoDecodingError(

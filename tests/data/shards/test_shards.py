@@ -343,7 +343,7 @@ def test_wrong_parquet_is_named(tmp_path):
         len(find_shards(path)[0])
     Dataset.from_dict({"video": [None]}, features=Features({"video": Video()})).to_parquet(tmp_path / "empty.parquet")
     empty = find_shards(tmp_path / "empty.parquet")[0][0]
-    with pytest.raises(VideoDecodingError, match="cannot decode empty/00000000: its row has no video"):
+    with pytest.raises(VideoDecodingError, match="cannot decode empty/00000000: its row holds no video"):
         clip_of(empty, empty["video_id"])
 
 

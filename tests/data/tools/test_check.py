@@ -230,14 +230,7 @@ def test_annotations_that_are_no_text_are_one_line(tmp_path, run_here):
 
 
 def test_a_crash_costs_one_file():
-    tasks = [
-        ("good0", []),
-        ("bad0", []),
-        ("dies0", []),
-        *((f"good{i}", []) for i in range(1, 10)),
-        ("dies1", []),
-        ("bad1", []),
-    ]
+    tasks = [("good0", []), ("bad0", []), ("dies0", []), *((f"good{i}", []) for i in range(1, 10)), ("bad1", [])]
     found = {task[0]: error for task, error in _in_processes(dies_or_not, tasks, num_workers=1)}
     assert found.keys() == {name for name, _ in tasks}
     for name, error in found.items():

@@ -48,9 +48,11 @@ class SplitFiles:
 
     def read(self, split: str, files: AnnotationFiles) -> list[Record]:
         authors = [name + extension for name in self.clip_vip for extension in (".jsonl", ".json")]
-        readers = {**dict.fromkeys(authors, read_clip_vip_annotations), **self.readers}
-        names = expected = list(dict.fromkeys([*self.readers, *authors]))
-        what = f"the captions of {split}"
+        readers = dict(self.readers) | {
+            name: read_clip_vip_annotations for name in authors if name not in self.readers
+        }
+        names, what = list(readers), f"the captions of {split}"
+        expected = names
         list_file = files.find(self.lists)
         if list_file is None and self.needs_list:  # a .json of such a name is a public file
             names = [name for name in names if name.endswith(".jsonl")]
