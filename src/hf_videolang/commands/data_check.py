@@ -9,10 +9,10 @@ Exit code 0: clean, 1: problems, 2: wrong usage, or an annotation that cannot be
 """
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
+from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import BENCHMARKS
 from hf_videolang.data.tools.check import PROBLEMS, check_data
 
@@ -41,7 +41,7 @@ def main(args: Namespace) -> int:
             args.data, args.data_dir, args.split, decode_all=args.decode_all, num_workers=args.num_workers
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         return 2
     report.problems = [problem for problem in report.problems if problem.kind not in args.ignore]
     print(json.dumps(asdict(report), indent=1, ensure_ascii=False) if args.json else report)

@@ -30,7 +30,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hf_videolang.atomic_files import remove, atomic_file
+from hf_videolang.atomic_files import atomic_file, remove
 from hf_videolang.data.records import name_some
 from hf_videolang.data.tools.reencode import JPEG_QUALITY, FrameSettings, encoder, file_size, reencode_video
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
