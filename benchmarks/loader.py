@@ -1,6 +1,6 @@
 """Clips per second of the training loader, compared with bare decoding of the same frames in as many processes.
 
-    python benchmarks/loader.py [--workers 0 1 2] [--rounds 5] [--videos FOLDER] [--output benchmarks/results/loader.json]
+    python benchmarks/loader.py [--workers 0 1 2] [--rounds 5] [--videos FOLDER] [--output FILE.json]
 
 Twelve frames of each clip, drawn with the jitter of training, and a caption go through `RetrievalCollator` and a
 DataLoader as the trainer builds it (224x224 pixels in float32, 4 clips a batch). They come from video files, from
@@ -8,17 +8,17 @@ folders of frames (JPEG), and from a tar shard. The clips are 16 videos of 320x2
 a second, a key frame every 250), or those of FOLDER. They are compared with two baselines, which run in as many
 processes (0 workers: this process):
 
-- bare: PyAV, which knows the times of the wanted frames and of the key frames, decodes every frame from the nearest key
-  frame on and converts the wanted ones to RGB arrays. In a folder, Pillow opens the wanted pictures. There is no time
-  limit, no look at the packets, no resize, and no array leaves its process. (The loader skips B frames that no wanted
-  frame needs.)
+- bare: PyAV, which knows the times of the wanted frames and of the key frames, decodes every frame from the nearest
+  key frame on and converts the wanted ones to RGB arrays. In a folder, Pillow opens the wanted pictures. There is no
+  time limit, no look at the packets, no resize, and no array leaves its process. (The loader skips B frames that no
+  wanted frame needs.)
 - bare + resize: also resizes and normalises them, by the plain calls of torch that give the model's input.
 
 Workers live on from epoch to epoch; an epoch is timed from its first request to its last batch. Each worker of the
-loader has a helper process that decodes while the worker resizes, so the loader uses idle cores. Without idle cores, the
-processor time of all processes counts, which the last columns compare. All variants take turns in every round. The first
-table gives medians, the JSON every single time and the environment. The second table says where the time of a clip goes,
-in one process (processor time of this process and of the helper, best of the rounds).
+loader has a helper process that decodes while the worker resizes, so the loader uses idle cores. Without idle cores,
+the processor time of all processes counts, which the last columns compare. All variants take turns in every round. The
+first table gives medians, the JSON every single time and the environment. The second table says where the time of a
+clip goes, in one process (processor time of this process and of the helper, best of the rounds).
 """
 
 import argparse
@@ -191,7 +191,7 @@ def without_result(work: Callable, task: tuple) -> None:
 
 
 def in_processes(work: Callable, tasks: list[tuple], pool: Any) -> Callable[[], None]:
-    """All tasks, in this process or in those of a pool, whose processes take the next task each and keep the results."""
+    """All tasks, in this process or in a pool, where each process takes the next task and keeps the result."""
 
     def epoch() -> None:
         if pool is None:

@@ -51,7 +51,7 @@ class Record:
         return self.path is not None and self.path.exists()
 
     def row(self) -> dict[str, Any]:
-        """The record as a row of a dataset: `video`, `video_id`, `captions`, the columns, and the cut if it has one."""
+        """The record as a row of a dataset: `video`, `video_id`, `captions`, its columns, and the cut if any."""
         row = {**self.columns, "video": {"path": str(self.path), "bytes": None}, "video_id": self.video_id}
         is_cut = self.start is not None or self.end is not None
         return {**row, "captions": self.captions, **({"start": self.start, "end": self.end} if is_cut else {})}

@@ -50,8 +50,9 @@ class VideoDataset:
         """
         parts = (split or ("test" if "test" in self.splits else "+".join(self.splits))).split("+")
         if unknown := [part for part in parts if part not in self.splits]:
+            known = ", ".join(self.splits)
             raise ValueError(
-                f"{self.name} has no split {', '.join(unknown)}; it has {', '.join(self.splits)}, or several joined by '+'."
+                f"{self.name} has no split {', '.join(unknown)}; it has {known}, or several joined by '+'."
             )
         read = [self._read_split(part) for part in parts]
         return [record for records, _ in read for record in records], join_protocols(

@@ -85,7 +85,8 @@ def find_videos(
     for video_id, paths in found.items():
         if len(paths) > 1:
             raise ValueError(
-                f"{len(paths)} files for {video_id}: {', '.join(map(str, paths))}. Keep one of them below the data folder."
+                f"{len(paths)} files for {video_id}: {', '.join(map(str, paths))}. "
+                "Keep one of them below the data folder."
             )
     return [found[video_id][0] if found[video_id] else None for video_id in video_ids]
 

@@ -227,8 +227,8 @@ def _captions(row: dict[str, Any], file: Path) -> list[str]:
             captions = json.loads(captions)
         except ValueError as error:
             raise ValueError(
-                f"captions is {captions!r}, which starts like a JSON list but is not one ({error}); correct the list, or "
-                "put a sentence that starts with a bracket into a column caption."
+                f"captions is {captions!r}, which starts like a JSON list but is not one ({error}); correct the list, "
+                "or put a sentence that starts with a bracket into a column caption."
             ) from error
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):

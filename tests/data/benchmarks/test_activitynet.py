@@ -98,8 +98,8 @@ def test_published_files(tmp_path):
         (tmp_path / name).symlink_to(source / name)
     test = read("activitynet", tmp_path, "test")
     assert len(test) == 200 and test["v_uqiMw7tQ1Cc"] == [
-        "A weight lifting tutorial is given. The coach helps the guy in red with the proper body placement and lifting "
-        "technique."
+        "A weight lifting tutorial is given. The coach helps the guy in red with the proper body placement and "
+        "lifting technique."
     ]
     published = json.loads((source / "anet_entities_val_1_para_first200.json").read_text())
     assert {v: caption.split() for v, [caption] in test.items()} == {v: text.split() for v, text in published.items()}

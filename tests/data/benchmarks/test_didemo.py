@@ -45,7 +45,8 @@ def test_paragraphs(folder):
         "captions": [["dog runs left dog is gone it is back"], ["a fish"]],
     }
     assert str(protocol) == (
-        "didemo, test: 2 of 1004 videos, one caption a video (test_data.json); all sentences of a video as one paragraph"
+        "didemo, test: 2 of 1004 videos, one caption a video (test_data.json); "
+        "all sentences of a video as one paragraph"
     )
     assert protocol.published == {"videos": 1004, "captions": 1004}
 
@@ -84,8 +85,8 @@ def test_what_is_missing_or_wrong(folder):
     (folder / "data" / "val_data.json").unlink()
     with pytest.raises(
         FileNotFoundError,
-        match=r"didemo: no file with the captions of validation. Expected one of val_data.json, \*didemo\*val\*.jsonl, .*"
-        r"there: test_data.json, train_data.json. Get the dataset at https://github.com/LisaAnne/LocalizingMoments",
+        match=r"didemo: no file with the captions of validation. Expected one of val_data.json, "
+        r"\*didemo\*val\*.jsonl, .*there: test_data.json, train_data.json. Get the dataset at https://github.com/LisaAnne/LocalizingMoments",
     ):
         read_records("didemo", folder, "validation")
 
@@ -104,8 +105,8 @@ def test_published_files(tmp_path):
     test = read("didemo", tmp_path, "test")
     assert len(test) == 1004
     assert test["26292851@N04_4253489686_265c3c8051"] == [
-        "someone kicks the bug towards some rocks. a man in a red shirt stomps on a centipede. man in white shirt is seen "
-        "close up of a millipede on the rocks first time foot swipes at wiggly thing"
+        "someone kicks the bug towards some rocks. a man in a red shirt stomps on a centipede. man in white shirt is "
+        "seen close up of a millipede on the rocks first time foot swipes at wiggly thing"
     ]
     rows = json.loads((tmp_path / "test_data.json").read_text())
     expected: dict[str, str] = {}

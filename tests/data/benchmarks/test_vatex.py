@@ -66,8 +66,8 @@ def test_official_splits(folder):
 def test_lists_are_needed_unless_a_file_is_one_split(folder):
     (folder / "lists" / "test_list.txt").unlink()
     expected = (
-        r"vatex: no file with the videos of test, one a line, to cut vatex_validation\*.json, nor one with its captions. "
-        r"Expected one of \*test_list.txt, \*vatex\*test\*.txt, \*vatex\*test\*.jsonl \("
+        r"vatex: no file with the videos of test, one a line, to cut vatex_validation\*.json, nor one with its "
+        r"captions. Expected one of \*test_list.txt, \*vatex\*test\*.txt, \*vatex\*test\*.jsonl \("
     )
     with pytest.raises(FileNotFoundError, match=expected):
         read_records("vatex", folder)

@@ -39,7 +39,8 @@ def test_steps_are_segments_of_a_video(folder):
         "end": [3.0, 4.0],
     }
     assert str(protocol).endswith(
-        "one caption a video (youcookii_annotations_trainval.json); segments of videos; test is the official validation"
+        "one caption a video (youcookii_annotations_trainval.json); segments of videos; "
+        "test is the official validation"
     )
     for row, frames in zip(dataset, (range(10, 30), range(30, 40))):
         decoded = decode_video(row["video"]["path"], range, start=row["start"], end=row["end"])

@@ -135,12 +135,6 @@ def test_a_folder_without_metadata_is_checked_all_the_same(folder, run_here):
     }
 
 
-def test_ignored_problems_do_not_count(folder, run_here):
-    (folder / "3.mp4").write_bytes((folder / "2.mp4").read_bytes())
-    assert run_here(folder)[0] == 1
-    assert run_here(folder, "--ignore", "duplicate_file")[0] == 0
-
-
 def test_all_frames_or_three(folder):
     """A damaged packet far from the frames that are looked at: only --decode-all meets it."""
     path = folder / "2.mp4"

@@ -46,8 +46,8 @@ class RetrievalCollator:
         caption_video_index `[captions]`: row of the video that the caption belongs to.
 
     Remove all four before the model sees the batch. The Trainer needs `remove_unused_columns=False`. If "skip" leaves
-    nothing of a batch in evaluation, the indices are empty, and a black picture and an empty text stand in, since every
-    process must call the model equally often.
+    nothing of a batch in evaluation, the indices are empty, and a black picture and an empty text stand in, since
+    every process must call the model equally often.
 
     Raises:
         VideoDecodingError: a video is broken under "raise", or so are its replacements under "replace".
@@ -120,7 +120,7 @@ class RetrievalCollator:
     def _clip(
         self, record: dict[str, Any], in_batch: set[str]
     ) -> tuple[tuple[dict[str, Any], dict[int, str], torch.Tensor] | None, Exception | None]:
-        """Record, captions and frames of a record or its replacement (`None`: skipped), and the error if it was broken."""
+        """A record or its replacement (`None`: skipped), its captions and frames; and the error if it was broken."""
         generator = self._generator(record)
 
         def read(candidate: dict[str, Any]) -> tuple[dict[str, Any], torch.Tensor]:

@@ -54,8 +54,8 @@ class AnnotationFiles:
         """The error for an absent file: what was expected, what is there, and where to get it."""
         names = name_some([path.name for path in self.paths], 20) or "none"
         return FileNotFoundError(
-            f"{self.benchmark}: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) below "
-            f"the data folder; annotation files there: {names}. Get the dataset at {self.source}."
+            f"{self.benchmark}: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) "
+            f"below the data folder; annotation files there: {names}. Get the dataset at {self.source}."
         )
 
 

@@ -71,8 +71,8 @@ class SplitFiles:
         cut = [record for record in records if files.name_of(record.video_id) in listed]
         if not cut:
             raise ValueError(
-                f"{files.benchmark}: none of the {len(lines)} videos that {list_file} lists ({name_some(lines)}) is in "
-                f"{file}. The list cuts {split} to its videos; remove it, or replace it by that of {files.benchmark}."
+                f"{files.benchmark}: none of the {len(lines)} videos that {list_file} lists ({name_some(lines)}) is "
+                f"in {file}. The list cuts {split} to its videos; remove it, or replace it by that of the benchmark."
             )
         return cut
 

@@ -1,4 +1,4 @@
-"""DiDeMo (Hendricks et al. 2017): paragraph to video, all sentences of a Flickr video joined, as CLIP-ViP reports it."""
+"""DiDeMo (Hendricks et al. 2017): paragraph to video, all sentences of a video joined, as CLIP-ViP reports it."""
 
 import json
 from pathlib import Path

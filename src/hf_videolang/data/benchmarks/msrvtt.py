@@ -2,8 +2,8 @@
 
 "msrvtt-1ka" and "msrvtt-9k" are one protocol: 9,000 videos to train, the 1,000 pairs of JSFusion to test. "msrvtt-7k"
 is the list of Miech et al. with test videos of its own ("1k-B"); 453 of the 1K-A test videos are in its training list,
-so never test it on 1K-A. "msrvtt-7k-1ka" trains on the 7,010 official training and validation videos and tests on 1K-A.
-"msrvtt-full" has the official splits.
+so never test it on 1K-A. "msrvtt-7k-1ka" trains on the 7,010 official training and validation videos and tests on
+1K-A. "msrvtt-full" has the official splits.
 
 `train` and `validation` never share a video: the official validation videos in a published training list are the
 `validation` of the protocol, and the published list is `train+validation`. (The CLIP-ViP authors chose their model on
@@ -145,8 +145,8 @@ def _read_csv(path: Path) -> dict[str, list[str] | None]:
     for number, row in enumerate(rows, start=1):
         if None in row or row["sentence"] is None:  # a comma without quotes has cut a sentence
             raise ValueError(
-                f"{path}, row {number} has more or fewer cells than the header: {list(row.values())}; expected one for each "
-                'of its columns, a sentence with a comma in quotes: "one, two".'
+                f"{path}, row {number} has more or fewer cells than the header: {list(row.values())}. "
+                'Quote a sentence with a comma: "one, two".'
             )
         captions[row["video_id"]] = [*(captions.get(row["video_id"]) or []), row["sentence"]]
     return captions

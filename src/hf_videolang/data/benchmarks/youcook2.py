@@ -12,8 +12,8 @@ from hf_videolang.data.records import Record
 
 OFFICIAL = "*annotations_trainval*.json"  # youcookii_annotations_trainval.json
 EXPECTED = (
-    '{"database": {"abcdefghijk": {"subset": "training", "annotations": [{"segment": [90, 102], "sentence": "…"}, …], …}, '
-    "…}}"
+    '{"database": {"abcdefghijk": {"subset": "training", "annotations": [{"segment": [90, 102], "sentence": "…"}, …], '
+    "…}, …}}"
 )
 
 
