@@ -2,7 +2,8 @@
 
 import sys
 
-from hf_videolang.conversion.clip_vip.convert import main
+from hf_videolang.commands.convert import launch
+from hf_videolang.conversion import clip_vip
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch(clip_vip))
