@@ -141,11 +141,13 @@ def test_truncated_files_are_named(tmp_path, container, kept):
         read_checkpoint(path)
 
 
-def test_arrays_of_a_script_archive_must_be_whole(tmp_path):
+def test_arrays_of_a_script_archive_must_be_whole_and_uncompressed(tmp_path):
     write_torchscript(TENSORS, tmp_path / "good.pt")
     short = repacked(tmp_path / "good.pt", tmp_path / "short.pt", data_0=b"12")
-    with pytest.raises(ConversionError, match=r"short\.pt .* damaged .*buffer length"):
-        read_checkpoint(short)
+    packed = repacked(tmp_path / "good.pt", tmp_path / "packed.pt", zipfile.ZIP_DEFLATED)
+    for path in (short, packed):
+        with pytest.raises(ConversionError, match=r"damaged .*good/data/0 is not \d+ uncompressed values of torch"):
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize("start", [b"PK", b"\x80"])

@@ -6,8 +6,10 @@ types that tensors are made of. It does not read TorchScript archives, so this m
 runs none of their code.
 """
 
+import mmap
 import pickle
 import re
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +71,7 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
             only types that cannot run code when a file makes one, such as `argparse.Namespace`.
 
     Returns:
-        A [`Checkpoint`] with its tensors on the CPU. Tensors of safetensors files and of zip archives of `torch.save`
-        are memory-mapped.
+        A [`Checkpoint`] with its tensors on the CPU, memory-mapped except in the format before torch 1.6.
 
     Raises:
         ConversionError: the file is missing, damaged or of an unknown format, or its pickle names a type that is not
@@ -143,14 +144,15 @@ def _read_archive(path: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:
         script = [name for name in archive.namelist() if name.endswith("/constants.pkl")]
         if script:
-            return Checkpoint(path, "TorchScript", _read_torchscript(archive, script[0].split("/")[0]))
+            return Checkpoint(path, "TorchScript", _read_torchscript(path, archive, script[0].split("/")[0]))
     return Checkpoint(path, "torch.save", torch.load(path, map_location="cpu", weights_only=True, mmap=True))
 
 
-def _read_torchscript(archive: zipfile.ZipFile, root: str) -> dict[str, torch.Tensor]:
+def _read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, torch.Tensor]:
     """Every tensor attribute of the archive's modules, named as in their state dict."""
-    with archive.open(f"{root}/data.pkl") as pickled:
-        return dict(_ScriptUnpickler(pickled, archive, root).load().tensors())
+    with path.open("rb") as file, archive.open(f"{root}/data.pkl") as pickled:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return dict(_ScriptUnpickler(pickled, mapped, archive, root).load().tensors())
 
 
 class _ScriptModule:
@@ -172,9 +174,9 @@ class _ScriptModule:
 class _ScriptUnpickler(pickle.Unpickler):
     """Reads the pickle of a TorchScript archive. It makes modules without methods and tensors, and calls nothing else."""
 
-    def __init__(self, pickled: IO[bytes], archive: zipfile.ZipFile, root: str):
+    def __init__(self, pickled: IO[bytes], mapped: mmap.mmap, archive: zipfile.ZipFile, root: str):
         super().__init__(pickled)
-        self.archive, self.root = archive, root
+        self.mapped, self.archive, self.root = mapped, archive, root
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.".startswith(SCRIPT_CLASSES):
@@ -188,12 +190,17 @@ class _ScriptUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not a part of tensors")
 
     def persistent_load(self, reference: Any) -> torch.Tensor:
+        """The array of a storage, mapped from the archive, in which torch stores arrays uncompressed."""
         _, storage_type, key, _, length = reference
-        dtype = STORAGE_TYPES[storage_type]
+        dtype, entry = STORAGE_TYPES[storage_type], self.archive.getinfo(f"{self.root}/data/{key}")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < length * dtype.itemsize:
+            raise ValueError(f"{entry.filename} is not {length} uncompressed values of {dtype}")
         if not length:
             return torch.empty(0, dtype=dtype)
-        values = bytearray(self.archive.read(f"{self.root}/data/{key}"))
-        return torch.frombuffer(values, dtype=dtype, count=length)
+        # A local header of 30 bytes ends with the lengths of the name and the padding between it and the array.
+        name_length, padding = struct.unpack_from("<HH", self.mapped, entry.header_offset + 26)
+        offset = entry.header_offset + 30 + name_length + padding
+        return torch.frombuffer(self.mapped, dtype=dtype, count=length, offset=offset)
 
 
 def _strided_tensor(array: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
