@@ -3,9 +3,9 @@ Peak memory and time of conversions, on random checkpoints in the layouts of the
 
     python benchmarks/convert_memory.py
 
-Each conversion runs in its own interpreter. Memory is the peak resident size (VmHWM; ru_maxrss would start at the size of
-the parent process) minus the resident size after the imports, as a multiple of the file's size. Mapped pages of files
-count. The limit is 2.5.
+Each conversion runs in its own interpreter. Memory is the peak resident size (VmHWM; ru_maxrss would start at the size
+of the parent process) minus the resident size after the imports, as a multiple of the file's size. Mapped pages of
+files count. The limit is 2.5.
 """
 
 import argparse

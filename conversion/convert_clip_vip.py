@@ -1,4 +1,4 @@
-"""Convert an original CLIP-ViP checkpoint: python conversion/convert_clip_vip.py --checkpoint FILE --output-dir DIR."""
+"""Convert a CLIP-ViP checkpoint: python conversion/convert_clip_vip.py --checkpoint FILE --output-dir DIR."""
 
 import sys
 

@@ -3,10 +3,10 @@ Convert an original checkpoint into a folder that AutoModel.from_pretrained load
 
   hf-videolang convert pretrain_clipvip_base_16.pt --config ORIGINAL.json --output-dir clip-vip-b16
 
-The keys of the file decide which system it belongs to. Nothing in the file is run. Every value in it is used, or listed
-as dropped with the reason; one that is missing, unknown or of the wrong shape is an error. The folder holds weights,
-config, processor, tokenizer, code for trust_remote_code, a card and conversion_report.json. It is loaded again and
-compared bit by bit before it gets its name.
+The keys of the file decide which system it belongs to. Nothing in the file is run. Every value in it is used, or
+listed as dropped with the reason; one that is missing, unknown or of the wrong shape is an error. The folder holds
+weights, config, processor, tokenizer, code for trust_remote_code, a card and conversion_report.json. It is loaded
+again and compared bit by bit before it gets its name.
 """
 
 import sys
@@ -51,9 +51,9 @@ def main(args: Namespace, family: ModuleType | None = None) -> int:
         print(f"note: {note}", file=sys.stderr)
     counts = report["counts"]
     print(
-        f"{args.output_dir}: {report['source']['flavour']}, {counts['model_tensors']} tensors, {counts['parameters']:,} "
-        f"parameters; {counts['created']} created, {counts['dropped']} source keys dropped, reloaded and equal. "
-        "See conversion_report.json."
+        f"{args.output_dir}: {report['source']['flavour']}, {counts['model_tensors']} tensors, "
+        f"{counts['parameters']:,} parameters; {counts['created']} created, {counts['dropped']} source keys dropped, "
+        "reloaded and equal. See conversion_report.json."
     )
     return 0
 

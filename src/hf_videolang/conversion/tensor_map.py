@@ -54,8 +54,8 @@ def state_dict(checkpoint: Checkpoint, entry: str = "model_state_dict") -> tuple
             its values, so that they have to be accounted for, too.
 
     Returns:
-        Name → value, and the prefix (`"module."`, `"_orig_mod."` or both) that was removed from every name of the state
-        dict. Both are empty if the checkpoint holds something else than names.
+        Name → value, and the prefix (`"module."`, `"_orig_mod."` or both) that was removed from every name of the
+        state dict. Both are empty if the checkpoint holds something else than named values.
     """
     content = checkpoint.content
     if not isinstance(content, Mapping):
@@ -89,7 +89,7 @@ def map_tensors(
     Args:
         source: the checkpoint's values. Those that are not tensors must be dropped.
         targets: model key → tensor with the shape and dtype that the model needs, usually [`model_tensors`]. Any
-            floating-point tensor fits a floating-point target and is cast when it is written; other dtypes must be equal.
+            floating-point tensor fits a floating-point target and is cast when it is written; other dtypes must agree.
         origin: model key → source key and transformation.
         drop_reason: source key → why it may be left out, or `None` if it may not. The entries in [`TRAINING_STATE`]
             always may.

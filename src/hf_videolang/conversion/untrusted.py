@@ -88,8 +88,8 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
     is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= SAFETENSORS_HEADER_LIMIT
     if not is_safetensors and not start.startswith((b"PK", b"\x80")):
         raise ConversionError(
-            f"{path} is not a checkpoint: {_look_of(start)}. Expected a file of torch.save, a TorchScript archive or a "
-            "safetensors file."
+            f"{path} is not a checkpoint: {_look_of(start)}. Expected a file of torch.save, a TorchScript archive or "
+            "a safetensors file."
         )
     with torch.serialization.safe_globals(list(also_harmless)):
         try:
@@ -128,15 +128,15 @@ def _reason(path: Path, error: Exception) -> str:
         with suppress(ValueError, pickle.UnpicklingError):  # not a zip archive of torch.save
             refused.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         return (
-            f"is refused and nothing in it was run: its pickle names {', '.join(sorted(refused))}. Tensors need no such "
-            "type, and it could run code. If you trust the file, load it where it was made and save its tensors alone: "
-            "torch.save(model.state_dict(), file)."
+            f"is refused and nothing in it was run: its pickle names {', '.join(sorted(refused))}. Tensors need no "
+            "such type, and it could run code. If you trust the file, load it where it was made and save its tensors "
+            "alone: torch.save(model.state_dict(), file)."
         )
     # The first line, or what torch's reader stopped at, without torch's advice on how to load unsafe files after all.
     summary = re.findall(r"Unsupported operand \d+", str(error)) or str(error).splitlines() or [type(error).__name__]
     return (
-        f"({path.stat().st_size:,} bytes) is truncated, damaged or not a checkpoint: {summary[0]}. Compare its size with "
-        "the source's and fetch it again; if it was packed for transport, unpack it."
+        f"({path.stat().st_size:,} bytes) is truncated, damaged or not a checkpoint: {summary[0]}. Compare its size "
+        "with the source's and fetch it again; if it was packed for transport, unpack it."
     )
 
 
@@ -172,7 +172,7 @@ class _ScriptModule:
 
 
 class _ScriptUnpickler(pickle.Unpickler):
-    """Reads the pickle of a TorchScript archive. It makes modules without methods and tensors, and calls nothing else."""
+    """Reads the pickle of a TorchScript archive. It makes modules without methods and tensors, and nothing else."""
 
     def __init__(self, pickled: IO[bytes], mapped: mmap.mmap, archive: zipfile.ZipFile, root: str):
         super().__init__(pickled)

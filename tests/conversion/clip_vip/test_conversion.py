@@ -76,7 +76,7 @@ def converted(tensors: dict, folder: Path, name: str = "checkpoint.pt", **option
 
 
 def assert_refused(folder: Path, message: str, tensors: dict, name: str = "checkpoint.pt", **options) -> None:
-    """An error that says `message`, and nothing beside the checkpoint."""
+    """The conversion fails with `message` and leaves nothing beside the checkpoint."""
     checkpoint = write_checkpoint(tensors, folder / name)
     before = sorted(folder.iterdir())
     with pytest.raises(ConversionError, match=message):
@@ -85,7 +85,7 @@ def assert_refused(folder: Path, message: str, tensors: dict, name: str = "check
 
 
 def as_openai(hub: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors with Hub names under OpenAI's; written the other way round than the converter, from clip_vip §2's table."""
+    """A Hub CLIP's tensors under OpenAI's names, from the table in clip_vip §2. The converter maps the other way."""
     blocks = [("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2")]
     blocks += [("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")]
     names = [
@@ -158,7 +158,7 @@ def test_every_layout_converts_and_accounts_for_every_key(tmp_path, tokenizer, l
     assert (tmp_path / "converted" / "README.md").read_text().count(report["source"]["sha256"]) == 1
 
 
-def test_wrapper(tmp_path, wrapper, tokenizer):
+def test_a_wrapper_keeps_its_tensors_and_gives_the_config(tmp_path, wrapper, tokenizer):
     model = converted(wrapper, tmp_path, tokenizer=tokenizer)
     expected = {
         name.removeprefix("clipmodel."): tensor for name, tensor in wrapper.items() if tensor.is_floating_point()
@@ -178,7 +178,7 @@ def test_wrapper(tmp_path, wrapper, tokenizer):
     assert model.config.projection_dim == 64
 
 
-def test_tolerated_variants_of_a_wrapper_are_the_same_model(tmp_path, wrapper):
+def test_variants_of_a_wrapper_give_the_same_model(tmp_path, wrapper):
     expected = converted(wrapper, tmp_path).state_dict()
     variants = {
         "compiled": {f"module._orig_mod.{name}": tensor for name, tensor in wrapper.items()},
@@ -242,7 +242,7 @@ def test_clip_becomes_clip_vip_as_the_original_initialises_it(tmp_path):
 
 
 def test_a_folder_of_clip_on_the_hub_keeps_its_heads_and_outputs(tmp_path):
-    """Heads that are not 64 wide stand in config.json only. The reference is transformers' own CLIP."""
+    """Only config.json tells that heads are not 64 wide. The reference is transformers' own CLIP."""
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
     clip = CLIPModel(
@@ -376,7 +376,7 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize("change", WRONG_KEYS)
-def test_a_wrong_key_is_named_and_nothing_is_left_behind(tmp_path, wrapper, tokenizer, change):
+def test_a_wrong_key_is_named_and_nothing_is_left(tmp_path, wrapper, tokenizer, change):
     removed, added, message = WRONG_KEYS[change]
     tensors = {name: tensor for name, tensor in wrapper.items() if name != f"clipmodel.{removed}"}
     tensors |= {f"clipmodel.{name}": tensor for name, tensor in (added or {}).items()}
@@ -400,7 +400,7 @@ def test_a_wrong_key_is_named_and_nothing_is_left_behind(tmp_path, wrapper, toke
         (None, {"input_resolution": torch.tensor(224)}, "input_resolution says 224, .* says 16"),
     ],
 )
-def test_wrong_keys_of_an_openai_archive_are_named_as_it_names_them(tmp_path, removed, added, message):
+def test_errors_about_an_openai_archive_use_its_own_names(tmp_path, removed, added, message):
     tensors = {name: tensor for name, tensor in random_tensors(openai_keys()).items() if name != removed} | added
     assert_refused(tmp_path, message, tensors, "torchscript.pt")
 
@@ -428,7 +428,7 @@ def test_a_training_config_must_agree_with_the_tensors(tmp_path, wrapper, change
     assert_refused(tmp_path, message, wrapper, config=training_config(tmp_path, **changed))
 
 
-def test_configs_that_are_none(tmp_path, wrapper):
+def test_a_file_that_is_not_a_training_config_is_refused(tmp_path, wrapper):
     assert_refused(
         tmp_path, r"typo\.json cannot be read as JSON: .*No such file", wrapper, config=tmp_path / "typo.json"
     )
@@ -455,7 +455,7 @@ def test_a_converted_folder_is_not_converted_again(tmp_path, wrapper):
         convert(tmp_path / "converted", tmp_path / "again")
 
 
-def test_tokenizers(tmp_path, wrapper):
+def test_a_tokenizer_must_fit_the_vocabulary(tmp_path, wrapper):
     report = convert(write_checkpoint(wrapper, tmp_path / "checkpoint.pt"), tmp_path / "without")
     assert any("No tokenizer" in note and "--tokenizer" in note for note in report["notes"])
     assert type(AutoVideoProcessor.from_pretrained(tmp_path / "without")) is CLIPViPVideoProcessor
@@ -466,5 +466,5 @@ def test_tokenizers(tmp_path, wrapper):
 
 
 def test_memory_is_bounded_by_the_file():
-    """Halves become float32, the hardest case; the published sizes are in benchmarks/convert_memory.py."""
+    """The hardest case: halves become float32. benchmarks/convert_memory.py has the published sizes."""
     assert measure("restore.pt", MEDIUM)["multiple"] <= LIMIT

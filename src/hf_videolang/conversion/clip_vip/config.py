@@ -141,8 +141,8 @@ def _heads(decided: Decisions) -> Decisions:
         width = decided[width_name][0]
         if width % CLIP_HEAD_WIDTH:
             raise ConversionError(
-                f"Shapes do not tell {name}, and {width_name}, {width}, is not a multiple of {CLIP_HEAD_WIDTH}, the width "
-                "of CLIP's heads; pass the JSON that the checkpoint was trained with as --config."
+                f"Shapes do not tell {name}, and {width_name}, {width}, is not a multiple of {CLIP_HEAD_WIDTH}, the "
+                "width of CLIP's heads; pass the JSON that the checkpoint was trained with as --config."
             )
         heads[name] = width // CLIP_HEAD_WIDTH, f"width / {CLIP_HEAD_WIDTH}, as in every published CLIP"
     return heads

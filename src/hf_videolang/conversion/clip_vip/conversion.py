@@ -20,8 +20,8 @@ from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoP
 
 NAME = "CLIP-ViP"
 EXPECTED = (
-    "clipmodel.vision_model.… (CLIP-ViP), vision_model.… (CLIP on the Hub), visual.transformer.… (OpenAI's CLIP with a "
-    "vision transformer), clip.visual.transformer.… (CLIP4Clip)"
+    "clipmodel.vision_model.… (CLIP-ViP), vision_model.… (CLIP on the Hub), visual.transformer.… (OpenAI's CLIP with "
+    "a vision transformer), clip.visual.transformer.… (CLIP4Clip)"
 )
 ALSO_HARMLESS = ()
 CLIP_TOKENIZER, CLIP_VOCABULARY = "openai/clip-vit-base-patch32", 49408
@@ -125,8 +125,8 @@ def _processor(
     notes = []
     if training_config.num_frames is None or training_config.max_length is None:
         notes.append(
-            f"The processor takes {num_frames} frames and {max_length} tokens. Pass the training JSON as --config if the "
-            "model was trained with others (ActivityNet: 32 frames; most: 50 or 70 tokens)."
+            f"The processor takes {num_frames} frames and {max_length} tokens. Pass the training JSON as --config if "
+            "the model was trained with others (ActivityNet: 32 frames; most: 50 or 70 tokens)."
         )
     if tokenizer is None and vocabulary_size != CLIP_VOCABULARY:
         notes.append(
