@@ -1,11 +1,11 @@
 """
-Peak memory and time of the converter on files in the layouts of the released checkpoints, random tensors inside.
+Peak memory and time of conversions, on random checkpoints in the layouts of the released ones.
 
     python benchmarks/convert_memory.py
 
-Each conversion runs in an interpreter of its own. Memory: the most that was ever resident (VmHWM; ru_maxrss is the same
-but starts at the size of the parent process) less what was resident after the imports, as a multiple of the file's
-size. Mapped pages of files count. The limit is 2.5.
+Each conversion runs in its own interpreter. Memory is the peak resident size (VmHWM; ru_maxrss would start at the size
+of the parent process) minus the resident size after the imports, as a multiple of the file's size. Mapped pages of
+files count. The limit is 2.5.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.conversion.random_checkpoints import B16, B32, LAYOUTS, Size, write_layout, write_tokenizer
+from tests.conversion.clip_vip.random_checkpoints import B16, B32, LAYOUTS, Size, write_layout, write_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 2.5
 CONVERT = """
 import json, os, re, sys, time
-from transformers import AutoModel, AutoProcessor, AutoVideoProcessor, CLIPTokenizer
-from hf_videolang.conversion.clip_vip.convert import convert
+from hf_videolang.conversion.families import convert, families
+families()  # imports their modules
 def memory(field):
     with open("/proc/self/status") as status:
         return int(re.search(rf"{field}:\\s+(\\d+) kB", status.read())[1]) * 1024

@@ -1,8 +1,9 @@
-"""Convert an original CLIP-ViP checkpoint: python conversion/convert_clip_vip.py --checkpoint FILE --output-dir DIR."""
+"""Convert a CLIP-ViP checkpoint: python conversion/convert_clip_vip.py --checkpoint FILE --output-dir DIR."""
 
 import sys
 
-from hf_videolang.conversion.clip_vip.convert import main
+from hf_videolang.commands.convert import launch
+from hf_videolang.conversion import clip_vip
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch(clip_vip))

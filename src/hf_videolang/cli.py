@@ -10,6 +10,7 @@ from hf_videolang.console import explain_interrupt, reader_left
 
 # Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
 COMMANDS = {
+    "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
     "data prepare": ("hf_videolang.data.tools.prepare", "re-encode a folder of videos as the authors did"),
     "data shard": ("hf_videolang.data.shards.write_shards", "pack a data set as WebDataset tar shards"),

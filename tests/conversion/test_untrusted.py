@@ -1,9 +1,11 @@
-"""Reading of strangers' files: the tensors are right, nothing is executed, and what cannot be read is named."""
+"""Reading strangers' files: the tensors are right, no code runs, and the error says why a file cannot be read."""
 
 import os
 import pickle
 import warnings
 import zipfile
+from argparse import Namespace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hf_videolang.conversion.untrusted import ConversionError, read_checkpoint
-from tests.conversion.random_checkpoints import openai_keys, random_tensors, write_torchscript
+from tests.conversion.clip_vip.random_checkpoints import openai_keys, random_tensors, write_torchscript
 
 TENSORS = {"a.weight": torch.randn(5, 3), "a.scale": torch.randn(4).half(), "n": torch.tensor(7)}
 
@@ -56,7 +58,7 @@ def test_tensors_of_every_container(tmp_path, container):
 
 
 class Network(nn.Module):
-    """What OpenAI's archive is made of, and attributes that are no tensors."""
+    """The parts of OpenAI's archive, and attributes that are not tensors."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +75,7 @@ class Network(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
 def test_torchscript_equals_its_state_dict(tmp_path):
-    """torch.jit.load, which executes the archive, is the reference."""
+    """The reference is torch.jit.load, which runs the archive."""
     path = tmp_path / "traced.pt"
     torch.jit.trace(Network().eval(), torch.randn(1, 3, 8, 8)).save(str(path))
     expected = torch.jit.load(path).state_dict()
@@ -83,8 +85,9 @@ def test_torchscript_equals_its_state_dict(tmp_path):
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "pickle 2", "pickle 4", "TorchScript"])
-def test_code_is_refused_by_name_and_not_executed(tmp_path, container):
-    marker, path = tmp_path / "executed", tmp_path / "evil.pt"
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_code_is_refused_and_not_run(tmp_path, container):
+    marker, path = tmp_path / "run", tmp_path / "evil.pt"
     content = {**TENSORS, "payload": Payload(marker)}
     if container == "TorchScript":
         write_torchscript(TENSORS, tmp_path / "good.pt")
@@ -93,22 +96,29 @@ def test_code_is_refused_by_name_and_not_executed(tmp_path, container):
         path.write_bytes(pickle.dumps({"payload": content["payload"]}, protocol=int(container[-1])))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=container == "zip")
-    with pytest.raises(ConversionError, match=rf"evil.pt is refused.*{os.mkdir.__module__}\.mkdir"):
+    refusal = rf"is refused.*{os.mkdir.__module__}\.mkdir" if container != "pickle 4" else "Unsupported operand"
+    with pytest.raises(ConversionError, match=rf"evil\.pt .*{refusal}"):
         read_checkpoint(path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(content["payload"]))  # noqa: S301 - the control: it would have worked
     assert marker.exists()
 
 
-def test_names_hidden_in_the_memo_are_refused(tmp_path):
-    """Strings put on the stack long before STACK_GLOBAL takes them."""
-    program = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94000h\x00h\x01\x93."
-    (tmp_path / "evil.pt").write_bytes(program.replace(b"000", b""))
-    with pytest.raises(ConversionError, match=r"os\.system"):
-        read_checkpoint(tmp_path / "evil.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_only_the_types_that_are_allowed_are_read(tmp_path, zipped):
+    settings, path = Namespace(layers=3), tmp_path / "file.pt"
+    torch.save({**TENSORS, "args": settings, "loss": Fraction(1, 3)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ConversionError, match=r"names argparse\.Namespace" + r", fractions\.Fraction" * zipped):
+        read_checkpoint(path)
+    with pytest.raises(ConversionError, match=r"names fractions\.Fraction\."):
+        read_checkpoint(path, also_harmless=[Namespace])
+    content = read_checkpoint(path, also_harmless=[Namespace, (Fraction, "fractions.Fraction")]).content
+    assert content["args"] == settings and content["loss"] == Fraction(1, 3)
+    with pytest.raises(ConversionError, match="Namespace"):  # what one call allows, the next does not
+        read_checkpoint(path)
 
 
-def test_a_whole_module_is_refused_and_told_how_to_save(tmp_path):
+def test_a_whole_module_is_refused_with_the_way_to_save_it(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
     with pytest.raises(ConversionError, match=r"torch\.nn\.modules\.linear\.Linear.*torch\.save\(model\.state_dict"):
         read_checkpoint(tmp_path / "module.pt")
@@ -127,18 +137,28 @@ def test_truncated_files_are_named(tmp_path, container, kept):
             torch.save(tensors, path, _use_new_zipfile_serialization=container == "zip")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ConversionError, match=r"cut \([\d,]+ bytes\) is truncated or damaged"):
+    with pytest.raises(ConversionError, match=r"cut \([\d,]+ bytes\) is truncated, damaged"):
         read_checkpoint(path)
 
 
 def test_arrays_of_a_script_archive_must_be_whole_and_uncompressed(tmp_path):
     write_torchscript(TENSORS, tmp_path / "good.pt")
     short = repacked(tmp_path / "good.pt", tmp_path / "short.pt", data_0=b"12")
-    with pytest.raises(ConversionError, match=r"short\.pt: good/data/0 has 2 bytes, expected \d+ values of torch"):
-        read_checkpoint(short)
     packed = repacked(tmp_path / "good.pt", tmp_path / "packed.pt", zipfile.ZIP_DEFLATED)
-    with pytest.raises(ConversionError, match="packed again"):
-        read_checkpoint(packed)
+    for path in (short, packed):
+        with pytest.raises(ConversionError, match=r"damaged .*good/data/0 is not \d+ uncompressed values of torch"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("start", [b"PK", b"\x80"])
+def test_a_safetensors_header_may_have_any_length(tmp_path, start):
+    """The file begins with that length, in about one file of 32 with the bytes of a zip archive or a pickle."""
+    path, padding = tmp_path / "file", 0
+    for _ in range(2):  # the first file tells how much longer the header has to be
+        save_file({"weight": torch.arange(3)}, path, metadata={"padding": "x" * padding})
+        padding = int.from_bytes(start.ljust(2, b"\x01"), "little") - int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.read_bytes().startswith(start)
+    assert torch.equal(read_checkpoint(path).content["weight"], torch.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -148,23 +168,23 @@ def test_arrays_of_a_script_archive_must_be_whole_and_uncompressed(tmp_path):
         (b"epoch 3, loss 1.2\n" * 9, "starts with b'epoch 3"),
         (b"<!DOCTYPE html><html>quota exceeded</html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
-        (pickle.dumps([1, 2, 3]), r"not of torch\.save"),
+        (pickle.dumps([1, 2, 3], protocol=2), "not a checkpoint: Invalid magic number"),
     ],
 )
-def test_what_is_no_checkpoint_is_named(tmp_path, content, reason):
+def test_an_error_says_what_the_file_is_instead(tmp_path, content, reason):
     (tmp_path / "thing.pt").write_bytes(content)
     with pytest.raises(ConversionError, match=f"thing.pt.*{reason}"):
         read_checkpoint(tmp_path / "thing.pt")
 
 
 def test_folders_zip_files_and_missing_files(tmp_path):
-    with pytest.raises(ConversionError, match=r"nowhere\.pt: there is no such file"):
+    with pytest.raises(ConversionError, match=r"nowhere\.pt does not exist"):
         read_checkpoint(tmp_path / "nowhere.pt")
     with pytest.raises(ConversionError, match=r"is a folder without model\.safetensors"):
         read_checkpoint(tmp_path)
     with zipfile.ZipFile(tmp_path / "release.zip", "w") as archive:
         archive.writestr("model_best.pt", b"...")
-    with pytest.raises(ConversionError, match=r"found model_best\.pt.*unpack it"):
+    with pytest.raises(ConversionError, match=r"not a checkpoint: .*model_best\.pt.*unpack it"):
         read_checkpoint(tmp_path / "release.zip")
     save_file(TENSORS, tmp_path / "model.safetensors")
     assert read_checkpoint(tmp_path).path == tmp_path / "model.safetensors"

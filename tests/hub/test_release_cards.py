@@ -15,14 +15,15 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from hf_videolang.conversion.clip_vip import convert as conversion
+from hf_videolang.commands.convert import launch
+from hf_videolang.conversion import clip_vip
 from hf_videolang.data.load_dataset import BENCHMARKS
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.hub.release_cards import release_cards
 from hf_videolang.metrics.retrieval_for_evaluate import CITATION
 from hf_videolang.training.recipes import RECIPES
 from tests.common.tiny.clip_vip import tiny_model, tiny_processor
-from tests.conversion.random_checkpoints import (
+from tests.conversion.clip_vip.random_checkpoints import (
     B16,
     B32,
     random_tensors,
@@ -160,10 +161,10 @@ def test_the_command_of_a_card_makes_what_the_card_promises(name, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     write_checkpoint(random_tensors(wrapper_keys(size)), Path(words[words.index("--checkpoint") + 1]))
     write_tokenizer(tmp_path / "tokenizer", size.vocabulary)
-    assert conversion.main([*words, "--tokenizer", "tokenizer"]) == 0
+    assert launch(clip_vip, [*words, "--tokenizer", "tokenizer"]) == 0
     written = (tmp_path / name / "README.md").read_text()
     assert table(written) == table(COMMITTED[name]) and len(table(written)) == 8
-    assert f"`python {script} {' '.join(words)}`" in written
+    assert f"`hf-videolang convert {' '.join(words[1:])}`" in written
 
 
 def test_the_metric_cites_the_paper_as_the_cards_do():

@@ -1,112 +1,213 @@
-"""What a conversion writes: a folder that is complete and re-read, or none."""
+"""Writes the folder of a conversion: complete and read back, or not there."""
 
 import hashlib
 import json
 import os
+import platform
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor, PreTrainedConfig
-from transformers.processing_utils import ProcessorMixin
+import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
 
+import hf_videolang
+from hf_videolang.conversion.tensor_map import TensorMap
 from hf_videolang.conversion.untrusted import ConversionError
+from hf_videolang.hub.model_card import write_model_card
+from hf_videolang.hub.push import push_folder
 
+REPORT = "conversion_report.json"
+SAFETENSORS_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 # What transformers notes about the load itself.
 LOADING_NOTES = ("_name_or_path", "transformers_version", "_commit_hash")
+
+
+@dataclass
+class Conversion:
+    """
+    What a family makes of a checkpoint.
+
+    Args:
+        model_class: class of the model.
+        config: its config.
+        tensor_map: all tensors of the model; writing empties it.
+        components: what is saved beside the model, each with `save_pretrained`, `from_pretrained` and `to_dict`: a
+            processor, or a video processor alone; a generation config.
+        flavour: which release the checkpoint is from, in words.
+        facts: further entries of the report.
+        notes: what the user should know; they are printed.
+        card: sections of the model card, as [`~hf_videolang.hub.model_card.write_model_card`] takes them.
+    """
+
+    model_class: type[PreTrainedModel]
+    config: PreTrainedConfig
+    tensor_map: TensorMap
+    components: Sequence[Any]
+    flavour: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    card: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_is_free(output_dir: Path) -> None:
     """
     Raises:
-        ConversionError: `output_dir` is a file, a folder with something in it, or below a file.
+        ConversionError: `output_dir` is a file, or a folder with something in it.
     """
-    nearest = next(parent for parent in output_dir.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise ConversionError(f"{output_dir} cannot be made: {nearest} is a file; give another folder.")
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConversionError(f"{output_dir} exists and is not an empty folder; remove it or give another one.")
 
 
+def write_model_folder(
+    conversion: Conversion, output_dir: Path, source: Mapping[str, Any], command: str, push_to_hub: str | None = None
+) -> dict[str, Any]:
+    """
+    Write weights, config, components, the code that reads them, report and card; read all back; push if asked.
+
+    Args:
+        conversion: what to write. Nothing else should hold the checkpoint's tensors: they are released once written.
+        output_dir: folder to make.
+        source: facts about the checkpoint, for the report; `file` and `sha256` also stand in the card.
+        command: what made the folder, for the card.
+        push_to_hub: `"ORGANISATION/NAME"` to upload the folder to.
+
+    Returns:
+        The content of `conversion_report.json`.
+
+    Raises:
+        RuntimeError: the folder does not reload as written. Nothing is left behind.
+        ConversionError: the folder is complete, but could not be pushed.
+    """
+    tensor_map = conversion.tensor_map
+    report = {
+        "source": {**source, "flavour": conversion.flavour},
+        "counts": {
+            "source_keys": len(tensor_map.renamed) + len(tensor_map.dropped),
+            "model_tensors": len(tensor_map.tensors),
+            "parameters": sum(tensor.numel() for tensor in tensor_map.tensors.values()),
+            "dropped": len(tensor_map.dropped),
+            "created": len(tensor_map.created),
+        },
+        **conversion.facts,
+        "created": tensor_map.created,
+        "dropped": tensor_map.dropped,
+        "renamed": tensor_map.renamed,
+        "notes": list(conversion.notes),
+        "versions": {
+            "python": platform.python_version(),
+            **{module.__name__: module.__version__ for module in (hf_videolang, torch, transformers, safetensors)},
+        },
+    }
+    conversion.config.architectures = [conversion.model_class.__name__]
+    provenance = (
+        f"Converted from `{source['file']}` (sha256 `{source['sha256']}`, {conversion.flavour}), "
+        f"{report['counts']['parameters']:,} parameters, with `{command}`. The conversion is strict; "
+        f"`{REPORT}` accounts for every tensor."
+    )
+    with new_folder(output_dir) as folder:
+        digests = write_safetensors(tensor_map, folder / "model.safetensors")
+        for part in (conversion.config, *conversion.components):
+            part.save_pretrained(folder)
+        check_reloads(folder, conversion, digests)
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_model_card(folder, push_to_hub, provenance=provenance, **conversion.card)
+    if push_to_hub is not None:
+        try:
+            push_folder(output_dir, push_to_hub)
+        except Exception as error:  # refused, no token, no network: the folder is good all the same
+            raise ConversionError(
+                f"{output_dir} is complete, but was not pushed: {error}\nCheck `hf auth whoami`, then: "
+                f"hf upload {push_to_hub} {output_dir}"
+            ) from error
+    return report
+
+
 @contextmanager
 def new_folder(output_dir: Path) -> Iterator[Path]:
-    """A folder to write into. It gets its name when the block ends; if the block fails, nothing remains of it."""
-    output_dir = output_dir.absolute()
-    new_parents = [parent for parent in output_dir.parents if not parent.exists()]
+    """A folder to write into. It gets its name when the block ends; if the block fails, it is removed."""
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
-            folder = Path(temporary) / output_dir.name
-            folder.mkdir()
-            yield folder
-            if output_dir.exists():
-                output_dir.rmdir()  # empty; not every system renames onto an existing folder
-            os.rename(folder, output_dir)
-    except BaseException:
-        with suppress(OSError):  # somebody else has put something into one
-            for parent in new_parents:
-                parent.rmdir()
-        raise
+    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as temporary:
+        folder = Path(temporary) / output_dir.name
+        folder.mkdir()
+        yield folder
+        if output_dir.exists():
+            output_dir.rmdir()  # empty; not every system renames onto an existing folder
+        os.rename(folder, output_dir)
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.detach().reshape(-1).contiguous().numpy().data).hexdigest()
-
-
-def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, str]:
+def write_safetensors(tensor_map: TensorMap, path: Path) -> dict[str, str]:
     """
-    Write tensors as float32, one after the other: what has to be copied to be cast or transposed is one tensor.
+    Write the tensors one after the other, each cast to the model's dtype, and empty `tensor_map.tensors`.
+
+    `safetensors.torch.save_file` would need all casts in memory at once.
 
     Returns:
         Key → sha256 of the bytes that were written.
     """
-    header, digests, position = {"__metadata__": {"format": "pt"}}, {}, 0
-    for name, tensor in tensors.items():
-        end = position + 4 * tensor.numel()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [position, end]}  # type: ignore[dict-item]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    digests, position = {}, 0
+    for name, tensor in tensor_map.tensors.items():
+        dtype = tensor_map.dtypes[name]
+        end = position + dtype.itemsize * tensor.numel()
+        shape = list(tensor.shape)
+        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": shape, "data_offsets": [position, end]}
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, tensor in tensors.items():
-            values = tensor.to(torch.float32).contiguous()
-            file.write(values.reshape(-1).numpy().data)
-            digests[name] = _digest(values)
+        for name in list(tensor_map.tensors):
+            data = _bytes(tensor_map.tensors.pop(name).to(tensor_map.dtypes[name]))
+            file.write(data)
+            digests[name] = hashlib.sha256(data).hexdigest()
     return digests
 
 
-def check_reloads(folder: Path, config: PreTrainedConfig, processor: Any, digests: Mapping[str, str]) -> None:
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def check_reloads(folder: Path, conversion: Conversion, digests: Mapping[str, str]) -> None:
     """
-    Load the folder as a user will, with the Auto classes, and compare it with what was meant to be written.
+    Load the folder with the classes that were written, and compare it with what was meant to be written.
 
     Raises:
-        RuntimeError: config, processor or a tensor differs by a bit, is missing or was added.
+        RuntimeError: the config, a component or a tensor differs by a bit, or a tensor is missing or unexpected.
     """
-    auto_processor = AutoProcessor if isinstance(processor, ProcessorMixin) else AutoVideoProcessor
-    for saved, loaded in (
-        (config, AutoConfig.from_pretrained(folder)),
-        (processor, auto_processor.from_pretrained(folder)),
-    ):
-        wanted, found = ({k: v for k, v in x.to_dict().items() if k not in LOADING_NOTES} for x in (saved, loaded))
-        if type(saved) is not type(loaded) or wanted != found:
-            differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-            raise RuntimeError(
-                f"{folder}: {type(saved).__name__} reloads as {type(loaded).__name__}, other in {differing}."
-            )
-    model, info = AutoModel.from_pretrained(folder, output_loading_info=True)
+    for saved in (conversion.config, *conversion.components):
+        found, wanted = type(saved).from_pretrained(folder).to_dict(), saved.to_dict()
+        differing = sorted(
+            key
+            for key in (wanted.keys() | found.keys()).difference(LOADING_NOTES)
+            if wanted.get(key) != found.get(key)
+        )
+        if differing:
+            raise RuntimeError(f"{type(saved).__name__} in {folder} reloads with other values of {differing}.")
+    model_class: Any = conversion.model_class
+    model, info = model_class.from_pretrained(folder, output_loading_info=True)
     problems = {kind: sorted(map(str, keys)) for kind, keys in info.items() if kind.endswith("_keys") and keys}
-    found_digests = {name: _digest(tensor) for name, tensor in model.state_dict().items()}
-    differing = sorted(
-        name for name in digests.keys() | found_digests.keys() if digests.get(name) != found_digests.get(name)
-    )
+    state = model.state_dict()
+    differing = [
+        name
+        for name, digest in digests.items()
+        if name not in state or hashlib.sha256(_bytes(state[name])).hexdigest() != digest
+    ]
     if problems or differing:
         raise RuntimeError(f"The model in {folder} does not reload as written: {problems or differing}.")

@@ -1,15 +1,27 @@
-"""Strict mapping from the tensors of a checkpoint to those of a model: nothing left over, nothing left out."""
+"""Strict mapping from the values of a checkpoint to the tensors of a model: none left over, none left out."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_videolang.conversion.untrusted import ConversionError
+from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 
-# Where a tensor of the model comes from: the source's key and what to do with its tensor (a view, not a copy).
-Origin = tuple[str, Callable[[torch.Tensor], torch.Tensor]]
+# Where a tensor of the model comes from: the source's key, and what to do with its tensor (a view, not a copy).
+Origin = tuple[str, Callable[[Tensor], Tensor]]
+# What torch.compile and data parallelism put before every name.
+WRAPPERS = r"^(?:module\.|_orig_mod\.)*"
+# What the authors' training scripts save beside `model_state_dict`.
+TRAINING_STATE = {
+    "global_step": "number of the training step",
+    "optim_state_dict": "state of the optimiser",
+    "amp_state_dict": "state of the loss scaling",
+}
 
 
 @dataclass
@@ -19,42 +31,77 @@ class TensorMap:
 
     Args:
         tensors: model key → tensor, a view of the source's or a created one.
+        dtypes: model key → dtype in which the model keeps it.
         renamed: source key → model keys made from it.
         dropped: source key → why the model does not need it.
-        created: model key → how its value was made, for what the source does not have.
+        created: model key → how its value was made, if the source does not have it.
     """
 
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     renamed: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     created: dict[str, str] = field(default_factory=dict)
 
 
-def map_tensors(
-    source: Mapping[str, torch.Tensor],
-    shapes: Mapping[str, torch.Size],
-    origin: Callable[[str], Origin],
-    drop_reason: Callable[[str], str | None],
-    created: Mapping[str, tuple[torch.Tensor, str]],
-    what: str,
-) -> TensorMap:
+def state_dict(checkpoint: Checkpoint, entry: str = "model_state_dict") -> tuple[dict[str, Any], str]:
     """
-    Fill every tensor of a model exactly once and account for every key of the source.
+    The named values of a checkpoint in one dict.
 
     Args:
-        source: the checkpoint's tensors.
-        shapes: model key → shape, for the whole model.
+        checkpoint: of a state dict, or of a training state that holds one.
+        entry: name of the state dict in a training state. The other entries of the training state are returned beside
+            its values, so that they have to be accounted for, too.
+
+    Returns:
+        Name → value, and the prefix (`"module."`, `"_orig_mod."` or both) that was removed from every name of the
+        state dict. Both are empty if the checkpoint holds something else than named values.
+    """
+    content = checkpoint.content
+    if not isinstance(content, Mapping):
+        return {}, ""
+    inner = content.get(entry)
+    values, others = (inner, content) if isinstance(inner, Mapping) else (content, {})
+    if not all(isinstance(name, str) for name in (*values, *others)):
+        return {}, ""
+    wrappers = re.findall(WRAPPERS, next(iter(values), ""))[0]
+    prefix = wrappers if all(name.startswith(wrappers) for name in values) else ""
+    named = {name.removeprefix(prefix): value for name, value in values.items()}
+    return named | {name: value for name, value in others.items() if name != entry}, prefix
+
+
+def model_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:
+    """Name → tensor of the model's state dict, on the meta device: shapes and dtypes without memory."""
+    with torch.device("meta"):
+        return model_class(config).state_dict()
+
+
+def map_tensors(
+    source: Mapping[str, Any],
+    targets: Mapping[str, Tensor],
+    origin: Callable[[str], Origin],
+    drop_reason: Callable[[str], str | None],
+    created: Mapping[str, tuple[Tensor, str]] | None = None,
+) -> TensorMap:
+    """
+    Fill every tensor of a model once, and account for every key of the source.
+
+    Args:
+        source: the checkpoint's values. Those that are not tensors must be dropped.
+        targets: model key → tensor with the shape and dtype that the model needs, usually [`model_tensors`]. Any
+            floating-point tensor fits a floating-point target and is cast when it is written; other dtypes must agree.
         origin: model key → source key and transformation.
-        drop_reason: source key → why it may be left out, or `None` if it may not.
-        created: model key → new tensor and how it was made; such keys need no source.
-        what: how messages call the checkpoint.
+        drop_reason: source key → why it may be left out, or `None` if it may not. The entries in [`TRAINING_STATE`]
+            always may.
+        created: model key → new tensor and how it was made, for keys that need no source.
 
     Raises:
-        ConversionError: a key is missing, left over, of the wrong shape or type, or not finite; all of them are listed.
+        ConversionError: keys are missing, left over, of the wrong shape or dtype, or not finite. All are listed.
     """
-    result = TensorMap()
+    created = created or {}
+    result = TensorMap(dtypes={name: target.dtype for name, target in targets.items()})
     missing, unfit = [], []
-    for name, shape in shapes.items():
+    for name, target in targets.items():
         if name in created:
             result.tensors[name], result.created[name] = created[name]
             continue
@@ -64,40 +111,50 @@ def map_tensors(
             continue
         result.renamed.setdefault(key, []).append(name)
         tensor = source[key]
-        if not tensor.is_floating_point():
-            unfit.append(f"{key} holds {tensor.dtype}, expected floating-point numbers")
+        if problem := _dtype_problem(tensor, target.dtype):
+            unfit.append(f"{key} {problem}")
             continue
         try:
             result.tensors[name] = transform(tensor)
-        except (RuntimeError, IndexError):  # a shape that cannot even be transposed or split
-            unfit.append(f"{key} has shape {list(tensor.shape)}, from which {name} {list(shape)} cannot be taken")
+        except (RuntimeError, IndexError):  # the shape cannot even be transposed or split
+            unfit.append(
+                f"{key} has shape {list(tensor.shape)}, from which {name} {list(target.shape)} cannot be taken"
+            )
             continue
-        if (found := result.tensors[name].shape) != shape:
-            expected = f"expected {list(shape)}" if found == tensor.shape else f"{name} needs {list(shape)} of it"
-            unfit.append(f"{key} has shape {list(tensor.shape)}, {expected}")
-        elif not _is_finite(result.tensors[name]):
-            unfit.append(f"{key} holds NaN or infinity (as float32), expected finite numbers")
+        if (found := result.tensors[name].shape) != target.shape:
+            part = "" if found == tensor.shape else f" for {name}"
+            unfit.append(f"{key} has shape {list(tensor.shape)}, expected {list(target.shape)}{part}")
+        elif target.is_floating_point() and not _is_finite(result.tensors[name].to(target.dtype)):
+            unfit.append(f"{key} holds NaN or infinity (as {target.dtype}), expected finite numbers")
     leftover = [key for key in source if key not in result.renamed]
-    result.dropped = {key: reason for key in leftover if (reason := drop_reason(key))}
-    unexpected = [key for key in leftover if key not in result.dropped]
+    reasons = {key: TRAINING_STATE.get(key) or drop_reason(key) for key in leftover}
+    result.dropped = {key: reason for key, reason in reasons.items() if reason}
+    unexpected = [key for key, reason in reasons.items() if not reason]
     if missing or unexpected or unfit:
-        raise ConversionError(_disagreement(what, dict.fromkeys(missing), unexpected, dict.fromkeys(unfit)))
+        raise ConversionError(_disagreement(list(dict.fromkeys(missing)), unexpected, list(dict.fromkeys(unfit))))
     return result
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
+def _dtype_problem(value: Any, dtype: torch.dtype) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}, expected a tensor"
+    if dtype.is_floating_point and not value.is_floating_point():
+        return f"holds {value.dtype}, expected floating-point numbers"
+    if not dtype.is_floating_point and value.dtype != dtype:
+        return f"holds {value.dtype}, expected {dtype}"
+    return None
+
+
+def _is_finite(tensor: Tensor) -> bool:
     # NaN and infinity reach the extremes; torch.isfinite would copy the tensor twice.
-    return all(bool(extreme.isfinite()) for extreme in tensor.to(torch.float32).aminmax())
+    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
-def _disagreement(what: str, missing: Iterable[str], unexpected: list[str], unfit: Iterable[str]) -> str:
-    lines = [f"{what} does not fit the model:"]
+def _disagreement(missing: list[str], unexpected: list[str], unfit: list[str]) -> str:
+    lines = ["The checkpoint does not fit the model:"]
     for key in missing:
         close = get_close_matches(key, unexpected, n=1, cutoff=0.8)
         lines.append(f"  missing: {key}" + (f" (renamed to {close[0]}?)" if close else ""))
     lines += [f"  unexpected: {key}" for key in unexpected]
     lines += [f"  unfit: {line}" for line in unfit]
-    lines.append(
-        "Nothing is dropped or left random in silence: use the original file, and as --config the one it was trained with."
-    )
-    return "\n".join(lines)
+    return "\n".join([*lines, "Use the original file, and as --config the one that it was trained with."])

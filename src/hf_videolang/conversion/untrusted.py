@@ -1,26 +1,29 @@
 """
-Reading of checkpoint files from strangers: tensors come out, nothing in the file is executed.
+Reads checkpoint files from strangers without running anything in them.
 
-A pickle may name any function and have it called. Before one is read, every name it wants is compared with an explicit
-list of harmless types; one name beyond it and the file is refused. torch's own restricted reader is the second wall.
-TorchScript archives, which it does not read, are read here as what they are: a pickle of attributes beside raw arrays.
-Tensors are memory-mapped, not copied, wherever the format allows.
+A pickle can name any function and have it called. torch's `weights_only` reader refuses every name but those of the
+types that tensors are made of. It does not read TorchScript archives, so this module does: it takes their tensors and
+runs none of their code.
 """
 
 import mmap
 import pickle
-import pickletools
+import re
+import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own
+SCRIPT_CLASSES = "__torch__."  # prefix of the classes that a TorchScript archive defines itself
 STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -33,34 +36,21 @@ STORAGE_TYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# All that the pickle of a checkpoint may name: the parts into which torch takes a tensor apart, and one container.
-HARMLESS = {
-    "collections.OrderedDict",
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-    "torch.nn.parameter.Parameter",
-    "torch.Size",
-    "torch.device",
-    *(f"torch.{name}" for name in STORAGE_TYPES),
-    *(str(dtype) for dtype in STORAGE_TYPES.values()),
-}
-HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-SCRIPT_CLASSES = "__torch__."  # the classes of a TorchScript archive's own modules
-LEGACY_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+# A type that torch's reader shall accept, or the type with the name under which files know it.
+Harmless = Callable | tuple[Callable, str]
 
 
 class ConversionError(ValueError):
-    """What a user can mend: a file that cannot or must not be read, or does not fit. Says which, why and what to do."""
+    """A file that cannot or must not be read, or does not fit. The message says which, why and what to do."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """
-    What a file held.
+    What a file holds.
 
     Args:
-        path: the file itself (for a folder, the weight file in it).
+        path: the file itself; for a folder, the weight file in it.
         container: `"torch.save"`, `"torch.save (legacy)"`, `"TorchScript"` or `"safetensors"`.
         content: name → tensor; from `torch.save` whatever was saved, often a nested dict.
     """
@@ -70,139 +60,103 @@ class Checkpoint:
     content: Any
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) -> Checkpoint:
     """
-    Read a checkpoint without executing anything in it.
+    Read a checkpoint without running anything in it.
 
     Args:
-        path: a file of `torch.save` (since torch 1.6 a zip archive, before that bare pickles), a TorchScript archive
-            or a safetensors file; or a folder of the Hub that holds `model.safetensors` or `pytorch_model.bin`.
+        path: a file of `torch.save` (a zip archive since torch 1.6, bare pickles before), a TorchScript archive or a
+            safetensors file; or a folder of the Hub with `model.safetensors` or `pytorch_model.bin`.
+        also_harmless: further types that the pickle may name, as `torch.serialization.safe_globals` takes them. Allow
+            only types that cannot run code when a file makes one, such as `argparse.Namespace`.
 
     Returns:
-        A [`Checkpoint`] with its tensors on the CPU, memory-mapped but for the legacy format.
+        A [`Checkpoint`] with its tensors on the CPU, memory-mapped except in the format before torch 1.6.
 
     Raises:
-        ConversionError: there is no such file, it is truncated, of no known format, or its pickle names something
-            that is not in the list of harmless types.
+        ConversionError: the file is missing, damaged or of an unknown format, or its pickle names a type that is not
+            allowed. The message lists such names.
+
+    Example:
+        >>> read_checkpoint("ViT-B-16.pt").content["visual.conv1.weight"].shape
+        torch.Size([768, 3, 16, 16])
     """
     path = _weight_file(Path(path))
     with path.open("rb") as file:
-        start = file.read(16)
-    try:
-        if start.startswith(b"PK"):
-            return _read_archive(path)
-        if start.startswith(b"\x80"):
-            return _read_legacy(path, start)
-        if start[8:9] == b"{":
-            return Checkpoint(path, "safetensors", load_file(path))
-    except ConversionError:
-        raise
-    except (zipfile.BadZipFile, SafetensorError, EOFError, RuntimeError) as error:
+        start = file.read(64)
+    # Asked first, because the length of a safetensors header may begin with the bytes of a zip archive or a pickle.
+    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= SAFETENSORS_HEADER_LIMIT
+    if not is_safetensors and not start.startswith((b"PK", b"\x80")):
         raise ConversionError(
-            f"{path} ({path.stat().st_size:,} bytes) is truncated or damaged: {_summary(error)}. "
-            "Fetch it again and compare its size with the source's."
-        ) from error
-    except Exception as error:  # a forged file can fail in any way
-        raise ConversionError(f"{path} cannot be read: {type(error).__name__}: {_summary(error)}.") from error
-    raise ConversionError(
-        f"{path} is no checkpoint: {_what_it_is(start)}. Expected a file of torch.save, a TorchScript archive or a "
-        "safetensors file."
-    )
+            f"{path} is not a checkpoint: {_look_of(start)}. Expected a file of torch.save, a TorchScript archive or "
+            "a safetensors file."
+        )
+    with torch.serialization.safe_globals(list(also_harmless)):
+        try:
+            if is_safetensors:
+                return Checkpoint(path, "safetensors", load_file(path))
+            if start.startswith(b"PK"):
+                return _read_archive(path)
+            return Checkpoint(path, "torch.save (legacy)", torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged or forged file can fail in any way
+            raise ConversionError(f"{path} {_reason(path, error)}") from error
 
 
 def _weight_file(path: Path) -> Path:
-    if path.is_dir():
-        found = [path / name for name in HUB_WEIGHTS if (path / name).is_file()]
-        if not found:
-            raise ConversionError(
-                f"{path} is a folder without {' or '.join(HUB_WEIGHTS)}; give the checkpoint file itself, or a Hub folder "
-                "that holds one of them."
-            )
-        return found[0]
-    if not path.is_file():
-        raise ConversionError(f"{path}: there is no such file.")
-    return path
+    if path.is_file():
+        return path
+    found = [path / name for name in HUB_WEIGHTS if (path / name).is_file()]
+    if not found:
+        fault = f"is a folder without {' or '.join(HUB_WEIGHTS)}" if path.is_dir() else "does not exist"
+        raise ConversionError(f"{path} {fault}; give the checkpoint file, or the folder of a model on the Hub.")
+    return found[0]
 
 
-def _what_it_is(start: bytes) -> str:
+def _look_of(start: bytes) -> str:
     if not start:
         return "it is empty"
     if start.startswith(b"version https://"):
         return "it is a git LFS pointer (`git lfs pull` fetches the file)"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page, the answer to a download that failed"
-    return f"it starts with {start!r}"
+        return "it is a web page, the answer to a failed download"
+    return f"it starts with {start[:16]!r}"
 
 
-def _summary(error: Exception) -> str:
-    """The first sentence: without torch's advice on how to load unsafe files after all."""
-    lines = str(error).strip().splitlines() or ["no reason given"]
-    return lines[0].split(". ")[0].rstrip(".")
-
-
-def _wanted_names(pickled: IO[bytes]) -> Iterator[str]:
-    """`module.name` of everything that one pickle would look up, read from its instructions; none is carried out."""
-    strings: list[str] = []
-    memo: dict[int, str] = {}
-    for instruction, argument, _ in pickletools.genops(pickled):
-        if instruction.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".", 1)
-        elif instruction.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:])
-        elif instruction.name.startswith("EXT"):
-            yield f"copyreg extension {argument}"
-        elif isinstance(argument, str):
-            strings.append(argument)
-        elif instruction.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT") and strings:
-            memo[len(memo) if argument is None else argument] = strings[-1]
-        elif instruction.name in ("BINGET", "LONG_BINGET") and argument in memo:
-            strings.append(memo[argument])
-
-
-def _refuse_code(path: Path, pickled: IO[bytes], script_classes: bool = False) -> None:
-    refused = {
-        name
-        for name in _wanted_names(pickled)
-        if name not in HARMLESS and not (script_classes and name.startswith(SCRIPT_CLASSES))
-    }
+def _reason(path: Path, error: Exception) -> str:
+    refused = set(re.findall(r"GLOBAL (\S+)", str(error)))  # torch stops at the first name
     if refused:
-        raise ConversionError(
-            f"{path} is refused, nothing in it was executed: its pickle wants {', '.join(sorted(refused))}. Tensors "
-            "need no such thing, and it could run code. If you trust the file, load it where it was made and save its "
-            "tensors alone: torch.save(model.state_dict(), file)."
+        with suppress(ValueError, pickle.UnpicklingError):  # not a zip archive of torch.save
+            refused.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        return (
+            f"is refused and nothing in it was run: its pickle names {', '.join(sorted(refused))}. Tensors need no "
+            "such type, and it could run code. If you trust the file, load it where it was made and save its tensors "
+            "alone: torch.save(model.state_dict(), file)."
         )
+    # The first line, or what torch's reader stopped at, without torch's advice on how to load unsafe files after all.
+    summary = re.findall(r"Unsupported operand \d+", str(error)) or str(error).splitlines() or [type(error).__name__]
+    return (
+        f"({path.stat().st_size:,} bytes) is truncated, damaged or not a checkpoint: {summary[0]}. Compare its size "
+        "with the source's and fetch it again; if it was packed for transport, unpack it."
+    )
 
 
 def _read_archive(path: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        roots = [name.split("/")[0] for name in names if name.split("/")[1:] == ["data.pkl"]]
-        if len(roots) != 1:
-            raise ConversionError(
-                f"{path} is a zip archive, but not one of torch: expected one */data.pkl in it, found "
-                f"{', '.join(names[:5]) or 'nothing'}. If the checkpoint was zipped for transport, unpack it."
-            )
-        is_script = f"{roots[0]}/constants.pkl" in names
-        with archive.open(f"{roots[0]}/data.pkl") as pickled:
-            _refuse_code(path, pickled, script_classes=is_script)
-        if is_script:
-            return Checkpoint(path, "TorchScript", _read_torchscript(path, archive, roots[0]))
+        script = [name for name in archive.namelist() if name.endswith("/constants.pkl")]
+        if script:
+            return Checkpoint(path, "TorchScript", _read_torchscript(path, archive, script[0].split("/")[0]))
     return Checkpoint(path, "torch.save", torch.load(path, map_location="cpu", weights_only=True, mmap=True))
 
 
-def _read_legacy(path: Path, start: bytes) -> Checkpoint:
-    """Before torch 1.6: pickles of magic number, version, system, object and storage keys, then the raw arrays."""
-    with path.open("rb") as file:
-        _refuse_code(path, file)
-        if not start.startswith(LEGACY_START):
-            raise ConversionError(f"{path} is a pickle, but not of torch.save; save its tensors with torch.save.")
-        for _ in range(4):
-            _refuse_code(path, file)
-    return Checkpoint(path, "torch.save (legacy)", torch.load(path, map_location="cpu", weights_only=True))
+def _read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, torch.Tensor]:
+    """Every tensor attribute of the archive's modules, named as in their state dict."""
+    with path.open("rb") as file, archive.open(f"{root}/data.pkl") as pickled:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return dict(_ScriptUnpickler(pickled, mapped, archive, root).load().tensors())
 
 
 class _ScriptModule:
-    """Stands for every class of a TorchScript archive and keeps the attributes it was saved with."""
+    """Stands for every class of a TorchScript archive and keeps the attributes that it was saved with."""
 
     attributes: dict[str, Any]
 
@@ -218,13 +172,11 @@ class _ScriptModule:
 
 
 class _ScriptUnpickler(pickle.Unpickler):
-    """The pickle of a TorchScript archive. It can make modules without methods and tensors, and call nothing else."""
+    """Reads the pickle of a TorchScript archive. It makes modules without methods and tensors, and nothing else."""
 
-    def __init__(self, pickled: IO[bytes], path: Path, archive: zipfile.ZipFile, root: str):
+    def __init__(self, pickled: IO[bytes], mapped: mmap.mmap, archive: zipfile.ZipFile, root: str):
         super().__init__(pickled)
-        self.archive, self.root = archive, root
-        with path.open("rb") as file:
-            self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.mapped, self.archive, self.root = mapped, archive, root
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.".startswith(SCRIPT_CLASSES):
@@ -235,31 +187,21 @@ class _ScriptUnpickler(pickle.Unpickler):
             return _strided_tensor
         if module == "torch" and name in STORAGE_TYPES:
             return name
-        raise pickle.UnpicklingError(f"{module}.{name} is not part of a TorchScript module")
+        raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not a part of tensors")
 
     def persistent_load(self, reference: Any) -> torch.Tensor:
-        """The array of a storage, mapped: torch writes arrays into its archives uncompressed."""
+        """The array of a storage, mapped from the archive, in which torch stores arrays uncompressed."""
         _, storage_type, key, _, length = reference
-        entry = self.archive.getinfo(f"{self.root}/data/{key}")
-        dtype = STORAGE_TYPES[storage_type]
+        dtype, entry = STORAGE_TYPES[storage_type], self.archive.getinfo(f"{self.root}/data/{key}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < length * dtype.itemsize:
-            raise ConversionError(
-                f"{self.archive.filename}: {entry.filename} has {entry.file_size} bytes, expected {length} values of "
-                f"{dtype}, uncompressed; the archive is damaged or was packed again."
-            )
-        header = entry.header_offset  # its last two fields: lengths of the name and of the padding that follow it
-        name_length, padding = (int.from_bytes(self.bytes[header + at : header + at + 2], "little") for at in (26, 28))
+            raise ValueError(f"{entry.filename} is not {length} uncompressed values of {dtype}")
         if not length:
             return torch.empty(0, dtype=dtype)
-        return torch.frombuffer(self.bytes, dtype=dtype, count=length, offset=header + 30 + name_length + padding)
+        # A local header of 30 bytes ends with the lengths of the name and the padding between it and the array.
+        name_length, padding = struct.unpack_from("<HH", self.mapped, entry.header_offset + 26)
+        offset = entry.header_offset + 30 + name_length + padding
+        return torch.frombuffer(self.mapped, dtype=dtype, count=length, offset=offset)
 
 
 def _strided_tensor(array: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
     return array.as_strided(size, stride, offset)
-
-
-def _read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, torch.Tensor]:
-    """Every tensor attribute of the archive's modules, named as in their state dict."""
-    with archive.open(f"{root}/data.pkl") as pickled:
-        module = _ScriptUnpickler(pickled, path, archive, root).load()
-    return dict(module.tensors())

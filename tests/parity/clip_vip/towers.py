@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from hf_videolang.conversion.clip_vip.convert import convert
+from hf_videolang.conversion.families import convert
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from tests.parity.cases import Case
 from tests.parity.clip_vip.losses import loss_of

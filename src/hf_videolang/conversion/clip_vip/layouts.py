@@ -1,13 +1,12 @@
 """How the releases that lead to a CLIP-ViP name their tensors (clip_vip §2), each seen from the model's own names."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from hf_videolang.conversion.tensor_map import Origin
-from hf_videolang.conversion.untrusted import ConversionError
 
 WRAPPER, HUB_CLIP, OPENAI_CLIP, CLIP4CLIP = "CLIP-ViP wrapper", "Hub CLIP", "OpenAI CLIP", "CLIP4Clip"
 INITIALISING = (HUB_CLIP, OPENAI_CLIP)  # CLIP itself, from which CLIP-ViP starts
@@ -40,7 +39,10 @@ OPENAI_IN_BLOCK = {
     "mlp.fc2": "mlp.c_proj",
 }
 BLOCK_TENSOR = re.compile(r"(?P<blocks>.*\blayers)\.(?P<index>\d+)\.(?P<module>.+)\.(?P<kind>weight|bias)")
-# Not parameters: dropped, after a look whether they agree with the size that a parameter's shape tells.
+SEQUENCE_BLOCKS = "sequence_transformer.layers"
+SEQUENCE_POSITIONS = "sequence_transformer.frame_position_embedding.weight"
+SEQUENCE_KEYS = ("frame_position_embeddings.", "transformerClip.")
+# Not parameters. They are dropped once they agree with the size that a parameter's shape gives.
 POSITION_BUFFERS = {
     "text_model.embeddings.position_ids": "text_config.max_position_embeddings",
     "vision_model.embeddings.position_ids": "positions of a frame",
@@ -50,26 +52,13 @@ OPENAI_NUMBERS = {
     "context_length": "text_config.max_position_embeddings",
     "vocab_size": "text_config.vocab_size",
 }
-SEQUENCE_KEYS = ("frame_position_embeddings.", "transformerClip.")
-
-# First words of other systems' keys, to say whose checkpoint was given instead.
-OTHER_FAMILIES = {
-    "cnn.": "ClipBERT",
-    "backbone.": "ClipBERT's grid-feature detector",
-    "mmmodel.": "VideoCLIP",
-    "v_encoder.": "HERO",
-    "roberta.": "RoBERTa",
-    "bert.": "BERT",
-    "conv_2b.": "S3D",
-    "visual.layer1.": "CLIP with a ResNet; CLIP-ViP needs a vision transformer, such as ViT-B/32 or ViT-B/16",
-}
 
 
-def as_is(tensor: torch.Tensor) -> torch.Tensor:
+def as_is(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def transposed(tensor: torch.Tensor) -> torch.Tensor:
+def transposed(tensor: Tensor) -> Tensor:
     return tensor.mT
 
 
@@ -80,29 +69,26 @@ class Layout:
 
     Args:
         flavour: which release names its tensors so.
-        prefix: what every key starts with (`module.`, `clipmodel.`), but CLIP4Clip's sequence transformer.
-        outer: the part of `prefix` that CLIP4Clip's sequence transformer shares.
+        prefix: what every key starts with, except those of CLIP4Clip's sequence transformer.
     """
 
     flavour: str
     prefix: str
-    outer: str
 
     def origin(self, name: str) -> Origin:
         """Source key and transformation for one of the model's names."""
         if self.flavour in (WRAPPER, HUB_CLIP):
             return self.prefix + name, as_is
-        if name == "sequence_transformer.frame_position_embedding.weight":
-            return self.outer + "frame_position_embeddings.weight", as_is
+        if name == SEQUENCE_POSITIONS:
+            return "frame_position_embeddings.weight", as_is
         if block := BLOCK_TENSOR.fullmatch(name):
             return self._openai_block(**block.groupdict())
-        if name in ("visual_projection.weight", "text_projection.weight"):
-            return self.prefix + OPENAI_NAMES[name], transposed
-        return self.prefix + OPENAI_NAMES.get(name, name), as_is
+        transform = transposed if name in ("visual_projection.weight", "text_projection.weight") else as_is
+        return self.prefix + OPENAI_NAMES.get(name, name), transform
 
     def _openai_block(self, blocks: str, index: str, module: str, kind: str) -> Origin:
-        if blocks == "sequence_transformer.layers":
-            block = f"{self.outer}transformerClip.resblocks.{index}"
+        if blocks == SEQUENCE_BLOCKS:
+            block = f"transformerClip.resblocks.{index}"
         else:
             block = f"{self.prefix}{OPENAI_BLOCKS[blocks]}.{index}"
         if module in OPENAI_IN_BLOCK:
@@ -117,11 +103,8 @@ class Layout:
         highest = max((int(index[1]) + 1 for index in indices if index), default=0)
         return min(highest, len(keys))  # an absurd index is an unexpected key, not a giant model
 
-    def is_sequence_transformer(self, key: str) -> bool:
-        return self.flavour == CLIP4CLIP and key.removeprefix(self.outer).startswith(SEQUENCE_KEYS)
-
-    def redundant_sizes(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, int]]:
-        """Key, size that it repeats, and its value: dropped, but a check on the tensor that decides the size."""
+    def redundant_sizes(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, int]]:
+        """Key, the size that it repeats, and its value: dropped, but compared with the tensor that gives the size."""
         for key, tensor in tensors.items():
             name = key.removeprefix(self.prefix)
             if self.drop_reason(key) is not None and tensor.numel():
@@ -132,39 +115,23 @@ class Layout:
         """Why the model does without a key of the source, or `None`."""
         name = key.removeprefix(self.prefix)
         if self.flavour in (WRAPPER, HUB_CLIP):
-            if name in POSITION_BUFFERS:
-                return "buffer 0, 1, 2, …; the model counts positions itself"
-        elif name in OPENAI_NUMBERS:
-            return "a number that the shape of another tensor tells, too"
-        return None
+            return "buffer 0, 1, 2, …; the model counts positions itself" if name in POSITION_BUFFERS else None
+        return "the shape of another tensor gives this number, too" if name in OPENAI_NUMBERS else None
 
 
-def detect_layout(keys: Iterable[str], what: str) -> Layout:
-    """
-    Raises:
-        ConversionError: no layout has such keys.
-    """
-    keys = list(keys)
-    outer = "module." if keys and all(key.startswith("module.") for key in keys) else ""
-    names = [key.removeprefix(outer) for key in keys]
+def find_layout(keys: Collection[str]) -> Layout | None:
+    """The layout with such keys, `None` if no release has them."""
 
     def any_starts(*starts: str) -> bool:
-        return any(name.startswith(starts) for name in names)
+        return any(key.startswith(starts) for key in keys)
 
     if any_starts("clipmodel."):
-        return Layout(WRAPPER, outer + "clipmodel.", outer)
+        return Layout(WRAPPER, "clipmodel.")
     if any_starts("clip.visual.transformer.", "clip.transformer."):
-        return Layout(CLIP4CLIP, outer + "clip.", outer)
+        return Layout(CLIP4CLIP, "clip.")
     if any_starts("visual.transformer."):
-        return Layout(OPENAI_CLIP, outer, outer)
+        return Layout(OPENAI_CLIP, "")
     if any_starts("vision_model.", "text_model."):
         is_vip = any_starts("vision_model.embeddings.added_cls", "vision_model.embeddings.temporal_embedding")
-        return Layout(WRAPPER if is_vip else HUB_CLIP, outer, outer)
-    family = next((family for start, family in OTHER_FAMILIES.items() if any_starts(start)), None)
-    raise ConversionError(
-        f"{what} is no checkpoint of CLIP-ViP or CLIP"
-        + (f", its keys are those of {family}" if family else "")
-        + f". Found {len(keys)} keys{': ' if keys else ''}{', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}; expected "
-        "clipmodel.vision_model.… (CLIP-ViP), vision_model.… (CLIP on the Hub), visual.transformer.… (OpenAI) or "
-        "clip.visual.… (CLIP4Clip)."
-    )
+        return Layout(WRAPPER if is_vip else HUB_CLIP, "")
+    return None

@@ -16,7 +16,7 @@ Keys = Sequence[tuple[str, Sequence[int], str]]  # name, shape, dtype; as in ful
 
 @dataclass(frozen=True)
 class Size:
-    """One head a tower by default, so that no config is needed. `B16` is the published size."""
+    """By default each tower has one head, so that no config is needed. `B16` is the published size."""
 
     vision_width: int = 64
     vision_layers: int = 2
@@ -39,7 +39,7 @@ MEDIUM = replace(B16, vision_layers=3, text_layers=3)
 
 
 def wrapper_keys(size: Size = TINY, video_proxy: bool = True, prefix: str = "clipmodel.") -> Keys:
-    """`VidCLIP`; without the proxies and the prefix, CLIP as on the Hub."""
+    """Keys of the authors' `VidCLIP`; without proxies and prefix those of CLIP on the Hub."""
     vision, text = size.vision_width, size.text_width
     shapes = {
         "logit_scale": [],
@@ -79,7 +79,7 @@ def wrapper_keys(size: Size = TINY, video_proxy: bool = True, prefix: str = "cli
 
 
 def openai_keys(size: Size = TINY, prefix: str = "") -> Keys:
-    """OpenAI's archive; matrices in half precision. With `prefix="clip."`: the CLIP in CLIP4Clip."""
+    """Keys of OpenAI's archive, matrices in half precision; with `prefix="clip."` those of the CLIP in CLIP4Clip."""
     vision, text = size.vision_width, size.text_width
     keys = [
         ("positional_embedding", [size.positions, text], "float32"),
@@ -131,7 +131,7 @@ def _block(width: int, attention: str, norm: str, first: str, second: str) -> It
 
 
 def random_tensors(keys: Keys, seed: int = 0) -> dict[str, Tensor]:
-    """Floats are normal; of the integers, position buffers count from 0 and OpenAI's three numbers tell its sizes."""
+    """Normal floats. Position buffers count from 0, and OpenAI's three numbers agree with the shapes."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {name: shape for name, shape, _ in keys}
     tensors = {}
@@ -168,12 +168,12 @@ def write_torchscript(tensors: dict[str, Tensor], path: Path) -> None:
         else:
             module.register_buffer(leaf, tensor)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated; OpenAI's files are what they are
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated; OpenAI's files are TorchScript
         torch.jit.script(root).save(str(path))
 
 
 def write_checkpoint(tensors: dict[str, Tensor], path: Path) -> Path:
-    """By the name: `*.safetensors`, `*torchscript*`, or else a file of torch.save."""
+    """The name decides the container: `*.safetensors`, `*torchscript*`, or else a file of torch.save."""
     if path.suffix == ".safetensors":
         save_file(tensors, path)
     elif "torchscript" in path.name:
@@ -213,7 +213,7 @@ LAYOUTS = {
 
 
 def write_layout(name: str, size: Size, path: Path) -> Path:
-    """One of `LAYOUTS` with random tensors; restore.pt has its floats in half precision."""
+    """A random checkpoint in one of `LAYOUTS`. The floats of restore.pt are in half precision."""
     tensors = random_tensors(LAYOUTS[name](size))
     if name != "restore.pt":
         return write_checkpoint(tensors, path)
