@@ -161,7 +161,7 @@ def test_segments_are_decoded(folder):
     assert problems(folder) == {"undecodable_video": ["3#t=50,60"]}
 
 
-def test_folders_of_pictures(tmp_path):
+def test_folders_of_pictures(tmp_path, run_here):
     """Their number against the annotation, equal ones, broken ones, and one that no row names."""
     for name, count in (("a", 5), ("b", 6), ("c", 5), ("d", 5), ("e", 5), ("nobody", 3)):
         write_frames(tmp_path / "frames" / name, count)
@@ -172,15 +172,15 @@ def test_folders_of_pictures(tmp_path):
     (tmp_path / "frames" / "d" / "d_004.png").unlink()
     (tmp_path / "frames" / "d" / "d_000.png").unlink()  # found once, as not decoding
     words = ("activitynet", "--data-dir", tmp_path, "--split", "test", "--ignore", "wrong_count", "--json")
-    result = run(*words, "--num-workers", 1)
-    found = {(p["kind"], p["video_id"] or os.path.basename(p["path"])) for p in json.loads(result.stdout)["problems"]}
-    assert result.returncode == 1 and found == {
+    code, printed, _ = run_here(*words)
+    found = {(p["kind"], p["video_id"] or os.path.basename(p["path"])) for p in json.loads(printed)["problems"]}
+    assert code == 1 and found == {
         ("wrong_frame_count", "b"),
         ("undecodable_video", "c"),
         ("undecodable_video", "d"),
         ("duplicate_file", "a"),
     }
-    assert "6 pictures, the annotation says 5" in result.stdout
+    assert "6 pictures, the annotation says 5" in printed
 
     rows = [{"file_name": f"frames/{name}", "caption": name, "split": "test"} for name in "be"]
     write_rows(tmp_path, rows)
@@ -238,8 +238,6 @@ def test_really_broken_files(tmp_path):
     for name in names:
         (tmp_path / name).symlink_to(SHARED / "data" / "video" / "broken" / name)
     write_rows(tmp_path, [{"file_name": name, "video_id": name, "text": name} for name in names])
-    result = run(tmp_path, "--json", "--num-workers", 1)
-    assert result.returncode == 1, result.stderr
-    found = {problem["video_id"] for problem in json.loads(result.stdout)["problems"]}
+    found = {problem.video_id for problem in check_data(str(tmp_path), num_workers=0).problems}
     # The two others are cut off and decode as far as they go
     assert found >= {*names} - {"truncated.gif", "truncated.mkv"}
