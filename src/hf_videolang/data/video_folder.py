@@ -47,36 +47,26 @@ class VideoFolder(VideoDataset):
     """A video folder whose metadata has been read; see `read_video_folder`.
 
     Attributes:
-        folder: where it is.
-        task: "retrieval", or "pretraining" where the metadata has no captions but subtitles.
+        task: "retrieval", or "pretraining" where the metadata has subtitles but no captions.
+        source: the metadata files.
         records: by split.
-        metadata: the files that were read.
-        unnamed: the videos that no row names.
     """
 
-    folder: Path
+    name: str
     task: str
+    source: str
     records: dict[str, list[Record]]
-    metadata: Sequence[Path]
-    unnamed: Sequence[Path] = ()
+    splits: Sequence[str]
+    unnamed: Sequence[Path]
     main_score = "text_to_video_R1"
-    source = licence = citation = ""
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"{self.folder.name} (videofolder)"
-
-    @property
-    def splits(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.records)
+    licence = citation = ""
 
     def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
         records = self.records[split]
         counts = {"videos": len(records)}
         if self.task == "retrieval":
             counts["captions"] = sum(len(record.captions) for record in records)
-        files = name_some([f"{self.folder.name}/{file.relative_to(self.folder)}" for file in self.metadata])
-        return records, Protocol(self.name, self.task, split, counts, {}, files)
+        return records, Protocol(self.name, self.task, split, counts, {}, self.source)
 
 
 def read_video_folder(folder: str | Path) -> VideoFolder:
@@ -132,9 +122,12 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
             records["validation"] = validation
             share, count = round(100 * VALIDATION_SHARE), len(validation)
             logger.info("%s has no validation split: %d %% of train (%d videos) become one.", folder, share, count)
-    task = "retrieval" if any(record.captions for record in everything) else "pretraining"
+    is_subtitled = any("subtitle" in record.columns for record in everything)
+    is_captioned = any(record.captions for record in everything)
+    task = "pretraining" if is_subtitled and not is_captioned else "retrieval"
     unnamed = [video for video in videos if os.path.normpath(video) not in named]
-    return VideoFolder(folder, task, records, metadata, unnamed)
+    source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
+    return VideoFolder(f"{folder.name} (videofolder)", task, source, records, tuple(records), unnamed)
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+Drawn = tuple[dict[str, Any], dict[int, str], torch.Tensor]  # a record, its captions by position, its frames
+
+
 class RetrievalCollator:
     """Batches of videos and captions for a two-tower model.
 
@@ -87,10 +90,10 @@ class RetrievalCollator:
 
         def clips() -> Iterator[torch.Tensor]:
             nonlocal num_broken
-            for found, error in read_ahead(partial(self._clip, in_batch=in_batch), records):
+            for drawn, error in read_ahead(partial(self._clip, in_batch=in_batch), records):
                 num_broken += error is not None
-                if found is not None:
-                    record, captions, frames = found
+                if drawn is not None:
+                    record, captions, frames = drawn
                     kept.append((record, captions))
                     yield frames
             if not kept and self.training:
@@ -117,22 +120,19 @@ class RetrievalCollator:
     def _generator(self, record: dict[str, Any]) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), crc32(record["video_id"].encode())])
 
-    def _clip(
-        self, record: dict[str, Any], in_batch: set[str]
-    ) -> tuple[tuple[dict[str, Any], dict[int, str], torch.Tensor] | None, Exception | None]:
-        """A record or its replacement (`None`: skipped), its captions and frames; and the error if it was broken."""
+    def _clip(self, record: dict[str, Any], in_batch: set[str]) -> tuple[Drawn | None, Exception | None]:
+        """What is drawn from a record or its replacement (`None`: skipped), and the error if the record is broken."""
         generator = self._generator(record)
 
-        def read(candidate: dict[str, Any]) -> tuple[dict[str, Any], torch.Tensor]:
-            return candidate, self._decode(candidate, generator)
+        def draw(candidate: dict[str, Any]) -> Drawn:
+            frames = self._decode(candidate, generator)
+            return candidate, self._captions(candidate, generator), frames
 
         candidates = chain([record], self._replacements(in_batch, generator))
-        found, error = read_first_whole(read, candidates, {VideoDecodingError: self.on_broken_video})
-        if found is None:
-            return None, error
-        record, frames = found
-        in_batch.add(record["video_id"])
-        return (record, self._captions(record, generator), frames), error
+        drawn, error = read_first_whole(draw, candidates, {VideoDecodingError: self.on_broken_video})
+        if drawn is not None:
+            in_batch.add(drawn[0]["video_id"])
+        return drawn, error
 
     def _replacements(self, in_batch: set[str], generator: np.random.Generator) -> Iterator[dict[str, Any]]:
         # The order is one of all videos: whatever else is in the batch changes it only where the two meet.

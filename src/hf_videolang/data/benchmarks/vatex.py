@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hf_videolang.data.benchmarks.annotation_files import in_layout
@@ -37,52 +38,37 @@ TRAIN = SplitFiles(
 )
 VALIDATION = {"vatex_validation*.json": read_vatex}
 HALF = {"videos": 1500, "captions": 15000}
-SOURCE = "https://eric-xw.github.io/vatex-website (annotation; the videos are on YouTube)"
-LICENCE = "CC BY 4.0 (annotation); the videos belong to their uploaders"
-CITATION = (
-    "Wang et al. 2019, VATEX: A Large-Scale, High-Quality Multilingual Dataset for Video-and-Language Research, ICCV"
-)
 
 # What most papers report: Chen et al. 2020 (HGR) cut the official validation into halves.
 VATEX = Benchmark(
     name="vatex",
     task="retrieval",
     main_score="text_to_video_R1",
-    source=f"{SOURCE} and https://github.com/cshizhe/hgr_v2t (lists)",
-    licence=LICENCE,
-    citation=CITATION,
+    source="https://eric-xw.github.io/vatex-website (annotation; the videos are on YouTube) and "
+    "https://github.com/cshizhe/hgr_v2t (HGR's lists)",
+    licence="CC BY 4.0 (annotation); the videos belong to their uploaders",
+    citation="Wang et al. 2019, VATEX: A Large-Scale, High-Quality Multilingual Dataset for Video-and-Language "
+    "Research, ICCV",
     files={
         "train": TRAIN,
         "validation": SplitFiles(
-            VALIDATION,
-            published=HALF,
-            clip_vip=("*vatex*val*",),
-            lists=("*val_list.txt", "*vatex*val*.txt"),
-            needs_list=True,
+            VALIDATION, HALF, ("*vatex*val*",), lists=("*val_list.txt", "*vatex*val*.txt"), needs_list=True
         ),
         "test": SplitFiles(
-            VALIDATION,
-            published=HALF,
-            clip_vip=("*vatex*test*",),
-            lists=("*test_list.txt", "*vatex*test*.txt"),
-            needs_list=True,
+            VALIDATION, HALF, ("*vatex*test*",), lists=("*test_list.txt", "*vatex*test*.txt"), needs_list=True
         ),
     },
     note="validation and test are HGR's halves of the official validation",
     uncut=uncut_vatex,
 )
 # The official splits, with the public test.
-VATEX_FULL = Benchmark(
+VATEX_FULL = replace(
+    VATEX,
     name="vatex-full",
-    task="retrieval",
-    main_score="text_to_video_R1",
-    source=SOURCE,
-    licence=LICENCE,
-    citation=CITATION,
     files={
         "train": TRAIN,
-        "validation": SplitFiles(VALIDATION, published={"videos": 3000, "captions": 30000}),
-        "test": SplitFiles({"vatex_public_test*.json": read_vatex}, published={"videos": 6000, "captions": 60000}),
+        "validation": SplitFiles(VALIDATION, {"videos": 3000, "captions": 30000}),
+        "test": SplitFiles({"vatex_public_test*.json": read_vatex}, {"videos": 6000, "captions": 60000}),
     },
-    uncut=uncut_vatex,
+    note="",
 )

@@ -38,7 +38,6 @@ SHOWN = 10  # problems of a kind that the text report lists
 FRAMES_AT_ONCE = 64
 
 Found = list[tuple[str | None, Record]]  # each record with its split; a bare folder has no splits
-Segment = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,7 @@ def check_data(
         my_folder (videofolder), train: 90 videos, 270 captions, each a query of its own (my_folder/metadata.jsonl)
         90 video files, no problems
     """
+    num_workers = os.cpu_count() or 1 if num_workers is None else num_workers
     protocols: list[Protocol] = []
     found: Found = []
     try:
@@ -117,22 +117,18 @@ def check_data(
             found += [(part, record) for record in records]
         unnamed = [] if split else dataset.unnamed
         problems = [Problem("unnamed_video", "a video without captions", path=str(path)) for path in unnamed]
-        problems += _wrong_counts(protocols)
+        problems += [
+            Problem("wrong_count", f"{count} {what}, published are {protocol.published[what]}", protocol.split)
+            for protocol in protocols
+            for what, count in protocol.counts.items()
+            if count != protocol.published.get(what, count)
+        ]
         if "captions" in TASK_COLUMNS[dataset.task]:
             problems += _caption_problems(found)
     paths = sorted({record.path for _, record in found if record.path and record.has_video})
     problems += [*_duplicate_ids(found), *_video_problems(found), *_duplicate_files(found, paths)]
-    problems += _decoding_problems(
-        found, paths, decode_all, os.cpu_count() or 1 if num_workers is None else num_workers
-    )
+    problems += _decoding_problems(found, paths, decode_all, num_workers)
     return DataReport(protocols, len(paths), problems)
-
-
-def _wrong_counts(protocols: Sequence[Protocol]) -> Iterator[Problem]:
-    for protocol in protocols:
-        for what, published in protocol.published.items():
-            if (count := protocol.counts[what]) != published:
-                yield Problem("wrong_count", f"{count} {what}, published are {published}", protocol.split)
 
 
 def _duplicate_ids(found: Found) -> Iterator[Problem]:
@@ -148,9 +144,8 @@ def _video_problems(found: Found) -> Iterator[Problem]:
     """Absent videos, and folders of frames with more or fewer pictures than the annotation says."""
     for split, record in found:
         if record.path is None or not record.has_video:
-            path = str(record.path) if record.path else None
-            detail = f"no file {path}" if path else f"expected {EXPECTED_VIDEO}"
-            yield Problem("missing_video", detail, split, record.video_id, path)
+            detail = f"no file {record.path}" if record.path else f"expected {EXPECTED_VIDEO}"
+            yield Problem("missing_video", detail, split, record.video_id, str(record.path) if record.path else None)
         elif record.num_frames is not None and record.path.is_dir():
             with suppress(VideoDecodingError):  # reported where the folder is decoded
                 count = len(list_pictures(str(record.path)))
@@ -200,21 +195,18 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _decoding_problems(found: Found, paths: Sequence[Path], decode_all: bool, num_workers: int) -> Iterator[Problem]:
-    users: dict[Path | None, dict[Segment, tuple[str | None, Record]]] = defaultdict(dict)
+    users: dict[Path | None, dict[tuple, tuple[str | None, Record]]] = defaultdict(dict)
     for split, record in found:
         users[record.path].setdefault((record.start, record.end), (split, record))
-    tasks = [(path, list(users[path])) for path in paths]
-    with tqdm(total=len(paths), unit="video", desc="decoding", disable=None) as progress:
-        for (path, segments), error in _in_processes(
-            partial(decoding_error, decode_all=decode_all), tasks, num_workers
-        ):
-            progress.update()
-            if error is not None:
-                split, record = users[path][segments[error[0]]]
-                yield Problem("undecodable_video", error[1], split, record.video_id, str(path))
+    tasks, check = [(path, list(users[path])) for path in paths], partial(decoding_error, decode_all=decode_all)
+    checked = _in_processes(check, tasks, num_workers)
+    for (path, segments), error in tqdm(checked, "decoding", len(paths), unit="video", disable=None):
+        if error is not None:
+            split, record = users[path][segments[error[0]]]
+            yield Problem("undecodable_video", error[1], split, record.video_id, str(path))
 
 
-def decoding_error(task: tuple[Path, list[Segment]], decode_all: bool) -> tuple[int, str] | None:
+def decoding_error(task: tuple[Path, list[tuple]], decode_all: bool) -> tuple[int, str] | None:
     """Why a file does not decode, and the number of the segment where that was found.
 
     `None` if the first, middle and last frame of each segment decode, and with `decode_all` every frame of the file.
