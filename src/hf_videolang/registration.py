@@ -36,7 +36,7 @@ def family_modules() -> dict[str, Path]:
 @cache
 def public_names() -> dict[str, str]:
     """Public name → module: the `__all__` of every module, read from its source and not imported."""
-    names = {}
+    names: dict[str, str] = {}
     for module, file in family_modules().items():
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if (

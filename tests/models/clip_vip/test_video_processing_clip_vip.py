@@ -247,7 +247,6 @@ SAMPLING = [
     ({"num_frames": 30}, [int(i * 19 / 29) for i in range(30)]),
     ({"fps": 2.5}, [0, 4, 9, 14, 19]),  # 2 s of video
     ({"fps": 0.1}, [0]),
-    ({"sampling": "interval", "frame_interval": 3}, [4, 7, 10, 13]),
     ({"do_sample_frames": False}, list(range(TOTAL))),
 ]
 
@@ -313,6 +312,8 @@ def test_metadata_on_request(processor, video, decoded):
     # frames that were taken at 5 a second from a file of 10 a second: sampling goes on in their own terms
     known = VideoMetadata(total_num_frames=TOTAL, fps=RATE, frames_indices=list(range(0, TOTAL, 2)))
     result = processor(decoded[::2], fps=2.5, video_metadata=known, **options)
+    nested = processor([[decoded[::2]]], fps=2.5, video_metadata=[[dict(known)]], **options)
+    assert torch.equal(nested["pixel_values_videos"], result["pixel_values_videos"])
     assert list(result["video_metadata"][0].frames_indices) == [0, 4, 8, 12, 18]
     assert_same(result["pixel_values_videos"], decoded, [0, 4, 8, 12, 18])
 
@@ -322,8 +323,6 @@ def test_every_option_is_saved(tmp_path, frames):
         "size": {"height": 24, "width": 20},
         "num_frames": 5,
         "antialias": True,
-        "sampling": "interval",
-        "frame_interval": 2,
         "image_mean": (0.5, 0.4, 0.3),
         "image_std": (0.2, 0.3, 0.4),
     }
@@ -338,7 +337,7 @@ def test_every_option_is_saved(tmp_path, frames):
 
 def test_defaults_are_those_of_the_published_configurations():
     processor = CLIPViPVideoProcessor()
-    assert (processor.num_frames, processor.sampling, processor.antialias) == (12, "uniform", False)
+    assert (processor.num_frames, processor.antialias) == (12, False)
     assert dict(processor.size) == {"height": 224, "width": 224}
     assert pixels_of(processor, np.zeros((2, 8, 9, 3), np.uint8)).shape == (1, 12, 3, 224, 224)
 
@@ -393,11 +392,10 @@ def test_what_does_not_decode_is_named(processor, tmp_path):
     ("options", "error", "message"),
     [
         ({"fps": 2}, ValueError, "frame rate of the video is unknown"),
-        ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata"),
+        ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata for 1 videos"),
         ({"num_frames": 0}, ValueError, "num_frames is 0"),
         ({"num_frames": 3, "fps": 2.0}, ValueError, "num_frames=3 and fps=2.0 .* pass one"),
         ({"num_frames": "4"}, Exception, "num_frames"),
-        ({"sampling": "middle"}, Exception, "sampling"),
         ({"seed": True}, Exception, "seed"),
         ({"no_such_option": 1}, TypeError, "no_such_option"),
     ],
