@@ -176,7 +176,7 @@ def check_text_pooling(case: Case, tmp_path: Path) -> None:
 
 @torch.no_grad()
 def check_init_from_clip(case: Case, tmp_path: Path) -> None:
-    config = case.path / case.meta.get("config", "original_config.json")
+    config = case.original_config
     original = json.loads(config.read_text())
     original["clip_vision_additional_config"]["type"] = "MeanPool"  # plain CLIP, from the same files
     plain_config = tmp_path / "mean_pooling.json"
