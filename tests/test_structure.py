@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may name a family, who may import whom, what an import may need."""
+"""Rules read from the source: who may name a family, who may import whom, what an import may need."""
 
 import ast
 import re
@@ -18,7 +18,8 @@ MODULES = {name: ast.parse(file.read_text()) for name, file in sorted(FILES.item
 FAMILY = r"(clip_vip|videoclip|s3d|clipbert|hero|slowfast)"
 FAMILY_FILE = re.compile(rf"(models|conversion|recipes)/{FAMILY}[/.]|hub/cards/{FAMILY}\.md$|data/benchmarks/")
 NAMES_A_FAMILY = re.compile(
-    r"(?i:clip[-_ ]?vip|videoclip|clipbert|slowfast|(?<![a-z])s3d(?![a-z]))|(?<![A-Za-z])(hero(?![a-z])|Hero(?=[A-Z])|HERO)"
+    r"(?i:clip[-_ ]?vip|videoclip|clipbert|slowfast|(?<![a-z])s3d(?![a-z]))"
+    r"|(?<![A-Za-z])(hero(?![a-z])|Hero(?=[A-Z])|HERO)"
 )
 
 # From the ground up. A file imports from its own level and from those below it.

@@ -1,8 +1,8 @@
 """
 Registers every family with the Auto classes of transformers, without importing either.
 
-A family is a folder of `models` with a `configuration_<family>.py`. Its modules name their public classes in `__all__`,
-and each config names the classes that read it in its `auto_map`. Nothing else lists them.
+A family is a folder of `models` with a `configuration_<family>.py`. Its modules name their public classes in
+`__all__`, and each config names the classes that read it in its `auto_map`. Nothing else lists them.
 
 Importing torch and transformers takes seconds. So a class is registered at the moment its Auto class has been
 imported, before anybody can ask for it.

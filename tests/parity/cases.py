@@ -1,4 +1,4 @@
-"""Golden cases: folders with a `case.json`, inputs and expected outputs of the original system, perhaps a checkpoint."""
+"""Golden cases: folders with a `case.json`, inputs and outputs of the original system, perhaps a checkpoint."""
 
 import json
 import os
@@ -61,7 +61,7 @@ class Case:
 
     @property
     def checkpoint(self) -> Path:
-        """The original checkpoint: the one that `case.json` names, perhaps in another folder, or the one that lies here."""
+        """The original checkpoint: the one that `case.json` names, in any folder, or the one that lies here."""
         if "checkpoint" in self.meta:
             return (self.path / self.meta["checkpoint"]).resolve()
         (found,) = list(self.path.glob("checkpoint*.*")) or list(self.path.glob("*.pt*"))

@@ -81,7 +81,7 @@ def test_pooled_only_gradients_equal_those_of_the_full_output(fusion):
         torch.testing.assert_close(gradient, full[name], atol=1e-6, rtol=1e-6, msg=name)
 
 
-def test_text_is_pooled_at_the_first_end_token_and_padding_is_of_no_account():
+def test_text_is_pooled_at_the_first_end_token_whatever_follows():
     model, inputs = tiny_model(), tiny_inputs()
     with torch.no_grad():
         masked = model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
@@ -106,14 +106,14 @@ def test_eager_attention_maps_and_hidden_states():
         torch.testing.assert_close(maps.sum(-1), torch.ones(2, 4, tokens))
         assert torch.equal(maps > 0, allowed(4, 16, 4).expand_as(maps))
     torch.testing.assert_close(video.hidden_states[-1], video.last_hidden_state)
-    # The maps are those that made the output: rebuild block 0 from them.
+    # The maps made the output: rebuild block 0 from them.
     layer = model.vision_model.encoder.layers[0]
     values = layer.self_attn.v_proj(layer.layer_norm1(video.hidden_states[0])).unflatten(-1, (4, 16))
     attended = torch.einsum("bhqk,bkhd->bqhd", video.attentions[0], values).flatten(2)
     hidden = video.hidden_states[0] + layer.self_attn.out_proj(attended)
     hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
     torch.testing.assert_close(hidden, video.hidden_states[1], atol=1e-5, rtol=1e-5)
-    # Whatever explains a result by its maps needs their gradients.
+    # Explanations by attention maps need gradients with respect to them.
     for gradient in torch.autograd.grad(output.logits_per_text[0, 0], (*video.attentions, *text.attentions)):
         assert gradient[0].any()
 
@@ -231,7 +231,7 @@ def test_size_of_the_released_models():
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("first", [0, 1])
 def test_neighbouring_modules_on_different_gpus(fusion, first):
-    """As `device_map` may place them. Fake tensors have a device and no memory: no GPU is needed."""
+    """As `device_map` may place them. Fake tensors have a device but no memory, so no GPU is needed."""
 
     def place(module, number):
         if list(module.children()) and type(module).__name__ not in model._no_split_modules:
@@ -318,7 +318,7 @@ def test_hooks_see_what_the_layers_made(grad):
         module.register_full_backward_hook(lambda _, i, o, name=name: gradients_seen.update({name: o[0]}))
     with torch.set_grad_enabled(grad):
         loss = model(**inputs, return_loss=True).loss
-    # Looked at after the pass: what a hook kept must not have been written over.
+    # Compared after the pass: nothing may write over a tensor that a hook kept.
     (x, inner), (activation_input, activated), (fc2_input, output) = (
         seen[name] for name in ("fc1", "activation_fn", "fc2")
     )
@@ -335,7 +335,7 @@ def test_hooks_see_what_the_layers_made(grad):
 
 
 class FrozenHalfPrecisionLinear(torch.nn.Module):
-    """Stands for a quantised layer: no `weight` parameter, its own arithmetic."""
+    """Stands for a quantised layer, which has no `weight` parameter and its own arithmetic."""
 
     def __init__(self, linear):
         super().__init__()
@@ -367,7 +367,7 @@ def test_every_linear_layer_may_be_replaced(names):
 
 
 def test_backward_keeps_no_more_than_it_needs():
-    """Elements that autograd keeps for one block, in units of [B, S, D]: a guard of the memory that training takes."""
+    """Elements that autograd keeps for one block, in units of [B, S, D]. They set the memory that training takes."""
     model, pixels = tiny_model(), tiny_inputs(batch=3)["pixel_values_videos"]
     layer, tokens = model.vision_model.encoder.layers[0], 4 + 4 * 16
     mask = model.vision_model._key_mask(None, pixels)
@@ -382,8 +382,8 @@ def test_backward_keeps_no_more_than_it_needs():
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = layer(hidden, mask, False, 4)
-    # Block input, norm, q, attended, sum, norm; k and v with the proxies repeated in each of four frames; two in the
-    # MLP, of twice the width here. Little else.
+    # Block input, norm, q, attention output, sum, norm; k and v with the proxies repeated in each of four frames; two
+    # tensors in the MLP, of twice the width here.
     needed = 6 + 2 * (4 * 20 / 68) + 2 * 2
     assert sum(kept.values()) / hidden.numel() == pytest.approx(needed, rel=0.05)
     output.sum().backward()

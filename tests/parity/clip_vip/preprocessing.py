@@ -1,4 +1,4 @@
-"""Golden cases of what happens before the model: which frames, which pixels, which tokens."""
+"""Golden cases of the processor: which frames, which pixels, which tokens."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def check_frame_sampling(case: Case, tmp_path: Path) -> None:
 
 
 def check_preprocess(case: Case, tmp_path: Path) -> None:
-    """Through a saved and reloaded processor, so that the options prove to travel with the checkpoint."""
+    """Through a saved and reloaded processor, which shows that its options are saved."""
     height, width = case.meta["input_res"]
     for name, expected in case.expected.items():
         variant, _, resolution = name.rpartition("_")
@@ -44,7 +44,7 @@ def check_preprocess(case: Case, tmp_path: Path) -> None:
 
 
 def check_tokenization(case: Case, tmp_path: Path) -> None:
-    """With the published vocabulary; a tokenizer that would pad with something else must not matter."""
+    """With the published vocabulary, in a tokenizer that would pad with another token."""
     folder = SHARED / "data" / "tokenizers" / "clip"
     if not folder.is_dir():
         pytest.skip(f"the published CLIP vocabulary is not here ({folder})")

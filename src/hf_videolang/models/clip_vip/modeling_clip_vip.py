@@ -468,7 +468,7 @@ class CLIPViPPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """CLIP's scheme (clip_vip §2). Of the new parameters, proxies start at N(0, 1), the temporal embedding at 0."""
+        """CLIP's scheme (clip_vip §2). The added proxies start at N(0, 1), the temporal embedding at 0."""
         super()._init_weights(module)
         if hasattr(module, "init_std") and module.weight is not None:
             init.normal_(module.weight, std=module.init_std)

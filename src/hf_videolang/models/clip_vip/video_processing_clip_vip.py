@@ -220,7 +220,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         return picture
 
     def resize(self, image: torch.Tensor, size: SizeDict, resample=None, antialias: bool = True, **kwargs):
-        """As in transformers, but several times faster for one float32 picture on the CPU and a given height and width."""
+        """As in transformers, but several times faster for a float32 picture on the CPU, to a height and width."""
         mode = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}.get(resample)
         is_plain = image.ndim == 3 and image.dtype == torch.float32 and image.device.type == "cpu"
         if mode and is_plain and size.height and size.width:
