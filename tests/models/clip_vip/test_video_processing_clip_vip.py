@@ -391,7 +391,7 @@ def test_what_does_not_decode_is_named(processor, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"fps": 2}, ValueError, "frame rate of the video is unknown"),
+        ({"fps": 2}, ValueError, "needs the frame rate of the video"),
         ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata for 1 videos"),
         ({"num_frames": 0}, ValueError, "num_frames is 0"),
         ({"num_frames": 3, "fps": 2.0}, ValueError, "num_frames=3 and fps=2.0 .* pass one"),
