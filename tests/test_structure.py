@@ -127,7 +127,7 @@ def test_other_packages_are_imported_where_they_are_used():
     allowed = ALWAYS_INSTALLED | sys.stdlib_module_names | {"hf_videolang"}
     found = []
     for name, tree in MODULES.items():
-        if name.endswith("_for_evaluate.py"):  # `evaluate` loads such a file, whose class is one of its own
+        if "for_evaluate" in name:  # `evaluate` loads such a file, and its class inherits from one of evaluate
             continue
         for node in top_level_imports(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
