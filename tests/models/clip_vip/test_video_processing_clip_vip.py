@@ -3,6 +3,7 @@
 import http.server
 import io
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 import hf_videolang  # noqa: F401  registers with the Auto classes
 from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.models.clip_vip import video_processing_clip_vip
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.models.shared import separable_resize as resizing
 from hf_videolang.video import video_inputs
@@ -165,6 +167,23 @@ IN_MEMORY = {
 @pytest.mark.parametrize("kind", IN_MEMORY)
 def test_frames_in_memory(processor, frames, kind):
     assert_same(pixels_of(processor, IN_MEMORY[kind](frames)), frames)
+
+
+def test_the_frames_of_one_clip_at_a_time_are_in_memory(processor, video, decoded, monkeypatch):
+    alive = weakref.WeakSet()
+
+    def counting(*arguments):
+        frames, metadata = read_frames(*arguments)
+        assert not alive, "the frames of the clip before are still held"
+        alive.add(frames)
+        return frames, metadata
+
+    read_frames = video_processing_clip_vip.read_frames
+    monkeypatch.setattr(video_processing_clip_vip, "read_frames", counting)
+    result = processor([str(video)] * 3, return_tensors="pt", return_metadata=True)
+    assert len(result["video_metadata"]) == 3
+    for pixels in result["pixel_values_videos"]:
+        assert_same(pixels[None], decoded)
 
 
 def test_inputs_are_left_alone(processor, frames):

@@ -1,5 +1,6 @@
 """Videos to the pixels of CLIP-ViP (clip_vip §5.2, §5.3): sample frames, resize to a square, normalise."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -182,27 +183,37 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         if (seed := options.get("seed")) is not None:
             # One generator for the whole call, so that videos of equal length get different frames.
             sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
-        read = [  # (layout, frames, metadata); decoded frames have a known layout
-            (None, *select_frames(video, sample_indices_fn, known))
-            if holds_frames(video)
-            else ("channels_first", *self.fetch_videos(video, sample_indices_fn))
-            for video, known in zip(videos, known_metadata, strict=True)
-        ]
-        return [(frames, layout) for layout, frames, _ in read], [metadata for _, _, metadata in read]
+        metadata: list[VideoMetadata] = []
 
-    def _prepare_input_videos(self, videos: list[tuple], input_data_format=None, device=None, **kwargs):
-        return [to_rgb_frames(frames, layout or input_data_format).to(device) for frames, layout in videos]
+        def read(video: Any, known: Any) -> tuple[Any, str | None]:
+            if holds_frames(video):
+                frames, facts = select_frames(video, sample_indices_fn, known)
+            else:
+                frames, facts = self.fetch_videos(video, sample_indices_fn)
+            metadata.append(facts)
+            return frames, None if holds_frames(video) else "channels_first"
 
-    def _preprocess(self, videos: list[torch.Tensor], **kwargs) -> BatchFeature:
+        # Each clip is read when its turn comes in `_preprocess`, so that the frames of only one are in memory.
+        return [partial(read, video, known) for video, known in zip(videos, known_metadata, strict=True)], metadata
+
+    def _prepare_input_videos(self, videos: list[Callable], input_data_format=None, device=None, **kwargs):
+        def read_rgb(read: Callable) -> torch.Tensor:
+            frames, layout = read()
+            return to_rgb_frames(frames, layout or input_data_format).to(device)
+
+        return [partial(read_rgb, read) for read in videos]
+
+    def _preprocess(self, videos: list[Callable[[], torch.Tensor]], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
-        mean, std = (
-            torch.tensor(kwargs[key], dtype=torch.float32, device=videos[0].device).view(-1, 1, 1)
-            for key in ("image_mean", "image_std")
-        )
 
-        def process(frames: torch.Tensor) -> list[torch.Tensor]:
+        def process(read: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+            frames = read()
             if kwargs["do_rescale"]:
                 _check_range(frames)
+            mean, std = (
+                torch.tensor(kwargs[key], dtype=torch.float32, device=frames.device).view(-1, 1, 1)
+                for key in ("image_mean", "image_std")
+            )
             pictures = (self._process_picture(frame, **kwargs) for frame in frames)  # 2 to 5 times faster than at once
             return [(picture - mean).div_(std) if kwargs["do_normalize"] else picture for picture in pictures]
 
