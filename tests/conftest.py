@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Shared by all tests."""
 
 import pytest
 from transformers import set_seed
@@ -6,5 +6,5 @@ from transformers import set_seed
 
 @pytest.fixture(autouse=True)
 def same_random_numbers():
-    """Each test draws the same numbers every time, whichever ran before: what fails once in fifty runs is no test."""
+    """Each test draws the same random numbers, whichever tests ran before it."""
     set_seed(0)

@@ -1,65 +1,35 @@
 """
 Published video-language systems as Hugging Face models.
 
-Importing the package registers every config, model, processor and video processor with the Auto classes. Public names
-are loaded when they are first used.
+Importing the package makes the Auto classes of transformers know every config, model, processor and video processor.
+A public name is loaded when it is first used, so the import takes no time:
+
+```python
+from hf_videolang import CLIPViPModel
+```
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import register_with_auto_classes
+from .registration import public_names, register_with_auto_classes
 
-if TYPE_CHECKING:
-    from .models.clip_vip.configuration_clip_vip import CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig
-    from .models.clip_vip.modeling_clip_vip import (
-        CLIPViPModel,
-        CLIPViPTextModel,
-        CLIPViPTextModelWithProjection,
-        CLIPViPVisionModel,
-        CLIPViPVisionModelWithProjection,
-    )
-    from .models.clip_vip.processing_clip_vip import CLIPViPProcessor
-    from .models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+if TYPE_CHECKING:  # for type checkers and editors; `registration` finds the same names by itself
+    from .models.clip_vip import *
 
 __version__ = "0.1.0"
 
-_CLIP_VIP = "hf_videolang.models.clip_vip"
-_MODULE_OF = {
-    "CLIPViPConfig": f"{_CLIP_VIP}.configuration_clip_vip",
-    "CLIPViPModel": f"{_CLIP_VIP}.modeling_clip_vip",
-    "CLIPViPProcessor": f"{_CLIP_VIP}.processing_clip_vip",
-    "CLIPViPTextConfig": f"{_CLIP_VIP}.configuration_clip_vip",
-    "CLIPViPTextModel": f"{_CLIP_VIP}.modeling_clip_vip",
-    "CLIPViPTextModelWithProjection": f"{_CLIP_VIP}.modeling_clip_vip",
-    "CLIPViPVideoProcessor": f"{_CLIP_VIP}.video_processing_clip_vip",
-    "CLIPViPVisionConfig": f"{_CLIP_VIP}.configuration_clip_vip",
-    "CLIPViPVisionModel": f"{_CLIP_VIP}.modeling_clip_vip",
-    "CLIPViPVisionModelWithProjection": f"{_CLIP_VIP}.modeling_clip_vip",
-}
-__all__ = [
-    "CLIPViPConfig",
-    "CLIPViPModel",
-    "CLIPViPProcessor",
-    "CLIPViPTextConfig",
-    "CLIPViPTextModel",
-    "CLIPViPTextModelWithProjection",
-    "CLIPViPVideoProcessor",
-    "CLIPViPVisionConfig",
-    "CLIPViPVisionModel",
-    "CLIPViPVisionModelWithProjection",
-    "__version__",
-]
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name == "__all__":
+        return sorted([*public_names(), "__version__"])
+    if name not in public_names():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    return getattr(import_module(public_names()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*globals(), *public_names()]
 
 
 register_with_auto_classes()

@@ -1,50 +1,64 @@
 """
-Registration with the Auto classes of transformers.
+Registers every family with the Auto classes of transformers, without importing either.
 
-Configs are registered at once. Models and processors need modules that take seconds to import, so they are registered
-when transformers imports its Auto class for them, before anybody can ask it; `import hf_videolang` stays cheap, for
-the command line above all.
+A family is a folder of `models` with a `configuration_<family>.py`. Its modules name their public classes in
+`__all__`, and each config names the classes that read it in its `auto_map`. Nothing else lists them.
+
+Importing torch and transformers takes seconds. So a class is registered at the moment its Auto class has been
+imported, before anybody can ask for it.
 """
 
+import ast
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig
+PACKAGE = "hf_videolang.models"
+AUTO_MODULES = [
+    f"transformers.models.auto.{name}"
+    for name in ("configuration_auto", "modeling_auto", "video_processing_auto", "processing_auto")
+]
 
-from .models.clip_vip.configuration_clip_vip import CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig
 
-CONFIGS = (CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig)
+@cache
+def family_modules() -> dict[str, Path]:
+    """Name → file of every module of every family."""
+    configurations = sorted((Path(__file__).parent / "models").glob("*/configuration_*.py"))
+    files = [file for path in configurations for file in sorted(path.parent.glob("[!_]*.py"))]
+    return {f"{PACKAGE}.{file.parent.name}.{file.stem}": file for file in files}
 
-# (Auto class, its module in transformers.models.auto, config, module and class of ours)
-CLASSES = (
-    ("AutoModel", "modeling_auto", CLIPViPConfig, "clip_vip.modeling_clip_vip", "CLIPViPModel"),
-    ("AutoModel", "modeling_auto", CLIPViPTextConfig, "clip_vip.modeling_clip_vip", "CLIPViPTextModel"),
-    ("AutoModel", "modeling_auto", CLIPViPVisionConfig, "clip_vip.modeling_clip_vip", "CLIPViPVisionModel"),
-    (
-        "AutoVideoProcessor",
-        "video_processing_auto",
-        CLIPViPConfig,
-        "clip_vip.video_processing_clip_vip",
-        "CLIPViPVideoProcessor",
-    ),
-    ("AutoProcessor", "processing_auto", CLIPViPConfig, "clip_vip.processing_clip_vip", "CLIPViPProcessor"),
-)
+
+@cache
+def public_names() -> dict[str, str]:
+    """Public name → module: the `__all__` of every module, read from its source and not imported."""
+    names: dict[str, str] = {}
+    for module, file in family_modules().items():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.targets[0], ast.Name)
+                and node.targets[0].id == "__all__"
+            ):
+                names |= dict.fromkeys(ast.literal_eval(node.value), module)
+    return names
 
 
 class _AfterImport(MetaPathFinder):
-    """Calls a function with a module's name right after that module has been imported."""
+    """Calls a function each time one of the named modules has been imported."""
 
-    def __init__(self, names: Iterable[str], action: Callable[[str], None]):
+    def __init__(self, names: Iterable[str], action: Callable[[], None]):
         self.names = set(names)
         self.action = action
 
     def find_spec(self, fullname, path, target=None):
         if fullname not in self.names:
             return None
-        self.names.remove(fullname)  # so that the finders after this one are asked below
+        self.names.remove(fullname)  # the finders behind this one answer below
         spec = find_spec(fullname)
         if spec is None or spec.loader is None:
             return None
@@ -52,36 +66,44 @@ class _AfterImport(MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            self.action(fullname)
+            self.action()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _register_what_is_ready(imported: str) -> None:
-    """
-    Register every class of the module just imported, ours or the Auto class's. The other of the two may still be in
-    the middle of its own import (ours needs transformers' Auto classes): then its turn comes when that one is done.
-    """
-    for auto_name, auto_module, config, our_module, our_name in CLASSES:
-        auto_module, our_module = (
-            f"transformers.models.auto.{auto_module}",
-            f"hf_videolang.models.{our_module}",
-        )
-        if imported not in (auto_module, our_module) or not hasattr(sys.modules.get(auto_module), auto_name):
-            continue
-        if our_module in sys.modules and not hasattr(sys.modules[our_module], our_name):
-            continue
-        auto_class = getattr(sys.modules[auto_module], auto_name)
-        auto_class.register(config, getattr(import_module(our_module), our_name), exist_ok=True)
+def _configs() -> Iterator[Any]:
+    """Every public config class."""
+    for name in family_modules():
+        if name.rpartition(".")[2].startswith("configuration_"):
+            module = import_module(name)
+            # A module that is still being imported has no `__all__` yet. Its turn comes when it is done.
+            yield from (getattr(module, public) for public in getattr(module, "__all__", ()))
+
+
+def _register_what_is_imported() -> None:
+    """Register our classes with each Auto class whose module is there. Modules in the middle of an import wait."""
+    auto_classes = {
+        name: getattr(sys.modules[module], name)
+        for module in AUTO_MODULES
+        if module in sys.modules
+        for name in getattr(sys.modules[module], "__all__", ())
+    }
+    if not auto_classes:
+        return
+    for config in _configs():
+        for auto_name in auto_classes.keys() & getattr(config, "auto_map", {}).keys():
+            if auto_name == "AutoConfig":
+                auto_classes[auto_name].register(config.model_type, config, exist_ok=True)
+                continue
+            module_name, _, class_name = config.auto_map[auto_name].partition(".")
+            module = import_module(f"{config.__module__.rpartition('.')[0]}.{module_name}")
+            if hasattr(module, "__all__"):
+                auto_classes[auto_name].register(config, getattr(module, class_name), exist_ok=True)
 
 
 def register_with_auto_classes() -> None:
     """Make `AutoConfig`, `AutoModel`, `AutoProcessor` and `AutoVideoProcessor` know our classes."""
-    for config in CONFIGS:
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-    names = {f"transformers.models.auto.{module}" for _, module, *_ in CLASSES}
-    ours = {f"hf_videolang.models.{module}" for *_, module, _ in CLASSES}
-    sys.meta_path.insert(0, _AfterImport((names | ours) - set(sys.modules), _register_what_is_ready))
-    for name in names & set(sys.modules):
-        _register_what_is_ready(name)
+    awaited = {*AUTO_MODULES, *family_modules()} - set(sys.modules)
+    sys.meta_path.insert(0, _AfterImport(awaited, _register_what_is_imported))
+    _register_what_is_imported()

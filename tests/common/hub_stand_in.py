@@ -25,8 +25,8 @@ TIME = "2026-01-01T00:00:00.000Z"
 
 def metadata_errors(card: str) -> list[str]:
     """
-    What the Hub refuses in the metadata of a card: lists of strings (or one string) that hold something else, and
-    results whose data set is no identifier.
+    What the Hub refuses in the metadata of a card: a list of strings (or one string) with other values in it, or a
+    result whose data set is no identifier.
     """
     metadata = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
     errors = []
@@ -60,7 +60,7 @@ class Repository:
 
 
 class HubStandIn:
-    """Context manager: serves on a free loopback port until left."""
+    """Context manager that serves on a free loopback port."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(404, {"error": code}, X_Error_Code=code, X_Error_Message=code, **headers)
 
     def snapshot(self, repo_id: str, revision: str | None) -> tuple[str, dict[str, bytes]] | None:
-        """`(sha, files)`; answers 404 and returns `None` where there is none."""
+        """`(sha, files)`, or `None` after answering 404."""
         repository = self.hub.repositories.get(repo_id)
         found = repository and repository.at(revision or "main")
         if not found:

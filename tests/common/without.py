@@ -1,7 +1,7 @@
 """
-Run a script as on a machine that lacks some packages: `python -I without.py av,datasets script.py [argument …]`.
+Run a script as on a machine without some packages: `python -I without.py av,datasets script.py [argument …]`.
 
-They are hidden from every finder, so that `find_spec` answers `None` and an import fails as it does there.
+The packages are hidden from every finder, so `find_spec` answers `None` and their import fails.
 """
 
 import runpy

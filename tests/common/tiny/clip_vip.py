@@ -1,4 +1,4 @@
-"""A CLIP-ViP small enough for tests: the real classes, the real tokenizer class, nothing to download."""
+"""A tiny CLIP-ViP for tests: the real classes and tokenizer class, nothing to download."""
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -47,7 +47,7 @@ def tiny_config(**vision) -> CLIPViPConfig:
 
 
 def tiny_model(seed: int = 0, **vision) -> CLIPViPModel:
-    """In eval mode, every parameter random, so that one that is left out shows."""
+    """In eval mode. Every parameter is random, so that one that is not used shows."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         model = CLIPViPModel(tiny_config(**vision)).eval()
@@ -58,7 +58,7 @@ def tiny_model(seed: int = 0, **vision) -> CLIPViPModel:
 
 
 def tiny_processor(max_length: int = 77):
-    """Of the same frame size and count as `tiny_model`."""
+    """Gives frames of the size and number of `tiny_model`."""
     from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
     from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 

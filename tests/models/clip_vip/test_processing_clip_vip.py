@@ -122,9 +122,7 @@ def test_images_are_videos_of_one_frame(tmp_path):
 
 
 def test_saved_and_loaded_by_the_auto_classes(tmp_path):
-    video_processor = CLIPViPVideoProcessor(
-        size={"height": 24, "width": 24}, num_frames=3, antialias=True, sampling="interval", frame_interval=2
-    )
+    video_processor = CLIPViPVideoProcessor(size={"height": 24, "width": 24}, num_frames=3, antialias=True)
     processor = CLIPViPProcessor(video_processor, tiny_tokenizer(), max_length=50, padding="longest")
     processor.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "processor_config.json").read_text())
@@ -166,6 +164,7 @@ def test_as_sentence_transformers_calls_it():
         ({}, ValueError, "at least one input"),
         ({"text": []}, ValueError, "empty list"),
         ({"text": 3}, ValueError, "text"),
+        ({"text": "a", "max_length": 78}, ValueError, "max_length is 78; expected 2 to 77, the positions"),
         ({"videos": []}, ValueError, "empty list"),
         ({"videos": 3}, TypeError, "int is no video"),
         ({"images": []}, ValueError, "empty list"),

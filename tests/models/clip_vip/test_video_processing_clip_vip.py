@@ -3,6 +3,7 @@
 import http.server
 import io
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 import hf_videolang  # noqa: F401  registers with the Auto classes
 from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.models.clip_vip import video_processing_clip_vip
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.models.shared import separable_resize as resizing
 from hf_videolang.video import video_inputs
@@ -167,6 +169,23 @@ def test_frames_in_memory(processor, frames, kind):
     assert_same(pixels_of(processor, IN_MEMORY[kind](frames)), frames)
 
 
+def test_the_frames_of_one_clip_at_a_time_are_in_memory(processor, video, decoded, monkeypatch):
+    alive = weakref.WeakSet()
+
+    def counting(*arguments):
+        frames, metadata = read_frames(*arguments)
+        assert not alive, "the frames of the clip before are still held"
+        alive.add(frames)
+        return frames, metadata
+
+    read_frames = video_processing_clip_vip.read_frames
+    monkeypatch.setattr(video_processing_clip_vip, "read_frames", counting)
+    result = processor([str(video)] * 3, return_tensors="pt", return_metadata=True)
+    assert len(result["video_metadata"]) == 3
+    for pixels in result["pixel_values_videos"]:
+        assert_same(pixels[None], decoded)
+
+
 def test_inputs_are_left_alone(processor, frames):
     for given in (torch.from_numpy(frames.copy()), torch.from_numpy(frames).float() / 255):
         before = given.clone()
@@ -247,7 +266,6 @@ SAMPLING = [
     ({"num_frames": 30}, [int(i * 19 / 29) for i in range(30)]),
     ({"fps": 2.5}, [0, 4, 9, 14, 19]),  # 2 s of video
     ({"fps": 0.1}, [0]),
-    ({"sampling": "interval", "frame_interval": 3}, [4, 7, 10, 13]),
     ({"do_sample_frames": False}, list(range(TOTAL))),
 ]
 
@@ -313,6 +331,8 @@ def test_metadata_on_request(processor, video, decoded):
     # frames that were taken at 5 a second from a file of 10 a second: sampling goes on in their own terms
     known = VideoMetadata(total_num_frames=TOTAL, fps=RATE, frames_indices=list(range(0, TOTAL, 2)))
     result = processor(decoded[::2], fps=2.5, video_metadata=known, **options)
+    nested = processor([[decoded[::2]]], fps=2.5, video_metadata=[[dict(known)]], **options)
+    assert torch.equal(nested["pixel_values_videos"], result["pixel_values_videos"])
     assert list(result["video_metadata"][0].frames_indices) == [0, 4, 8, 12, 18]
     assert_same(result["pixel_values_videos"], decoded, [0, 4, 8, 12, 18])
 
@@ -322,8 +342,6 @@ def test_every_option_is_saved(tmp_path, frames):
         "size": {"height": 24, "width": 20},
         "num_frames": 5,
         "antialias": True,
-        "sampling": "interval",
-        "frame_interval": 2,
         "image_mean": (0.5, 0.4, 0.3),
         "image_std": (0.2, 0.3, 0.4),
     }
@@ -338,7 +356,7 @@ def test_every_option_is_saved(tmp_path, frames):
 
 def test_defaults_are_those_of_the_published_configurations():
     processor = CLIPViPVideoProcessor()
-    assert (processor.num_frames, processor.sampling, processor.antialias) == (12, "uniform", False)
+    assert (processor.num_frames, processor.antialias) == (12, False)
     assert dict(processor.size) == {"height": 224, "width": 224}
     assert pixels_of(processor, np.zeros((2, 8, 9, 3), np.uint8)).shape == (1, 12, 3, 224, 224)
 
@@ -392,12 +410,11 @@ def test_what_does_not_decode_is_named(processor, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"fps": 2}, ValueError, "frame rate of the video is unknown"),
-        ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata"),
+        ({"fps": 2}, ValueError, "needs the frame rate of the video"),
+        ({"video_metadata": [{"total_num_frames": 20}] * 2}, ValueError, "2 entries of video_metadata for 1 videos"),
         ({"num_frames": 0}, ValueError, "num_frames is 0"),
         ({"num_frames": 3, "fps": 2.0}, ValueError, "num_frames=3 and fps=2.0 .* pass one"),
         ({"num_frames": "4"}, Exception, "num_frames"),
-        ({"sampling": "middle"}, Exception, "sampling"),
         ({"seed": True}, Exception, "seed"),
         ({"no_such_option": 1}, TypeError, "no_such_option"),
     ],

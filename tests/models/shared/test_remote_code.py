@@ -9,17 +9,13 @@ from pathlib import Path
 import pytest
 from transformers.dynamic_module_utils import get_imports
 
-from hf_videolang.models.clip_vip.configuration_clip_vip import (
-    CLIPViPConfig,
-    CLIPViPTextConfig,
-    CLIPViPVisionConfig,
-)
-from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
-from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+import hf_videolang
 from hf_videolang.models.shared.remote_code import flatten_code
+from hf_videolang.registration import public_names
 
-CLASSES = [CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig, CLIPViPVideoProcessor, CLIPViPProcessor]
-# What is there wherever transformers loads a video model.
+PUBLIC = [getattr(hf_videolang, name) for name in public_names()]
+CLASSES = [cls for cls in PUBLIC if "auto_map" in vars(cls)]
+# Installed wherever transformers loads a video model.
 ALWAYS_INSTALLED = {
     "torch",
     "torchvision",

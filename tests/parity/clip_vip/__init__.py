@@ -1,4 +1,4 @@
-"""One check a kind of golden case: `check(case, tmp_path)` raises AssertionError where the port departs from it."""
+"""One check for each kind of golden case, `check(case, tmp_path)`."""
 
 from tests.parity.clip_vip import losses, metrics, optimization, preprocessing, towers
 

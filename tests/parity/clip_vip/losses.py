@@ -29,7 +29,7 @@ OMNISOURCE = {
 
 
 def loss_of(name: str, features: dict[str, Tensor], temp: Tensor, fixed: dict) -> Tensor:
-    """Our loss for the original's class name; `features` has vis, text, img, cap; `fixed` its constructor arguments."""
+    """Our loss for a class of the original. `features` has vis, text, img, cap; `fixed` its constructor arguments."""
     video, text = features["vis"], features["text"]
     if name in OMNISOURCE:
         return omnisource_loss(video, text, features.get("img"), features["cap"], temp, OMNISOURCE[name])
@@ -97,7 +97,7 @@ def check_one_rank(rank: int, case: Case, world_size: int) -> None:
 def loss_and_gradients(
     name: str, case: Case, gather: Callable[[Tensor], Tensor] = lambda features: features
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """A function of features and temp that gives "loss" and the gradient of each of them; 0 for what does not enter."""
+    """A function from features and temp to "loss" and the gradient of each input, 0 for an unused one."""
 
     def compute(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         inputs = {key: tensor.clone().requires_grad_() for key, tensor in inputs.items()}
@@ -116,10 +116,10 @@ def float32_doubt(
     compute: Callable[[dict[str, Tensor]], dict[str, Tensor]], inputs: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """
-    How far each of float32's results may lie from the exact ones: what moving the inputs by four roundings changes.
+    How far a float32 result may be from the exact one: the change when the inputs move by four roundings.
 
-    Some tolerances are finer than float32 itself: at a scale of 100 the recorded gradients are further from those in
-    float64 than their tolerance. Then the order of summation decides, and each processor has its own.
+    Some tolerances are finer than float32. At a scale of 100, the recorded gradients differ from those in float64 by
+    more than their tolerance. There the order of summation decides, and it depends on the processor.
     """
     generator = torch.Generator().manual_seed(0)
     exact = compute({key: tensor.double() for key, tensor in inputs.items()})
@@ -135,7 +135,7 @@ def float32_doubt(
 
 
 def assert_agrees(got: Tensor, expected: Tensor, case: Case, quantity: str, doubt: Tensor, where: str) -> None:
-    """At the case's tolerance of `quantity` ("loss", "grad"), each element beyond float32's own `doubt`."""
+    """Within the case's tolerance of `quantity` ("loss", "grad"), plus the `doubt` of float32 itself."""
     tolerances = case.tolerances
     off = (got.double() - expected.double()).abs() - doubt
     allowed = tolerances[f"{quantity}_atol"] + tolerances.get(f"{quantity}_rtol", 0.0) * expected.abs()

@@ -1,4 +1,4 @@
-"""Kinds `metrics` and `distributed_eval_order`: the original's evaluation, and what ours does in its place."""
+"""Kinds `metrics` and `distributed_eval_order`: the evaluation of the original, and ours."""
 
 from collections import Counter
 from math import ceil
@@ -40,8 +40,8 @@ def check_metrics(case: Case, tmp_path: Path) -> None:
 
 def original_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
     """
-    The original's evaluation: process r reads items r, r + world_size, …, the list padded from its start to a multiple
-    of world_size; the batches of all processes are concatenated after every step.
+    The order of the original's evaluation. Its list is padded from its start to a multiple of `world_size`. Process r
+    reads items r, r + world_size, …, and after every step the batches of all processes are concatenated.
     """
     per_process = ceil(num_items / world_size)
     padded = [index % num_items for index in range(per_process * world_size)]
@@ -55,9 +55,9 @@ def original_order(num_items: int, world_size: int, batch_size: int) -> list[int
 
 def our_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
     """
-    The items in the table that `encode_pairs` fills, where Accelerate shares the batches out (some items come twice).
+    The order of items in the table of `encode_pairs` when Accelerate shards the batches, with some items repeated.
 
-    Collecting from the processes is played by giving `encode_pairs` the batches of all of them.
+    `encode_pairs` gets the batches of all processes, which stands for gathering them.
     """
     batches = BatchSampler(SequentialSampler(range(num_items)), batch_size, drop_last=False)
     shares = [

@@ -1,4 +1,4 @@
-"""The model against the original's outputs, always from the original file through the converter and `AutoModel`."""
+"""The model against the outputs of the original, from its checkpoint through the converter and `AutoModel`."""
 
 import json
 from functools import cache
@@ -39,7 +39,7 @@ def close(found: Tensor, expected: Tensor, atol: float, rtol: float = 0.0, name:
 
 
 def compare(case: Case, found: dict[str, Tensor], logit_scale: Tensor | None = None) -> None:
-    """Every expected tensor must have been found, with the tolerance of its kind."""
+    """Every expected tensor was found, within the tolerance of its kind."""
     assert found.keys() >= case.expected.keys(), f"not computed: {case.expected.keys() - found.keys()}"
     for name, expected in case.expected.items():
         if "hidden" in name or "embeddings" in name or "pooler" in name or "temporal" in name:
@@ -176,7 +176,7 @@ def check_text_pooling(case: Case, tmp_path: Path) -> None:
 
 @torch.no_grad()
 def check_init_from_clip(case: Case, tmp_path: Path) -> None:
-    config = case.path / case.meta.get("config", "original_config.json")
+    config = case.original_config
     original = json.loads(config.read_text())
     original["clip_vision_additional_config"]["type"] = "MeanPool"  # plain CLIP, from the same files
     plain_config = tmp_path / "mean_pooling.json"

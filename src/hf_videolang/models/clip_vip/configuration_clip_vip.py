@@ -25,8 +25,7 @@ class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
     Text tower of CLIP-ViP: the CLIP text transformer unchanged (clip_vip §1.3). Defaults are those of B/16 and B/32.
 
     Args:
-        vocab_size (`int`, defaults to 49408): entries of the token table. The *largest* id is the end token at
-            which the text is pooled.
+        vocab_size (`int`, defaults to 49408): entries of the token table.
         hidden_size, intermediate_size, num_hidden_layers, num_attention_heads (`int`, default to 512, 2048, 12, 8):
             width, width of the feed-forward layer, blocks, heads.
         projection_dim (`int`, defaults to 512): width of the shared embedding space.
@@ -34,8 +33,13 @@ class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
         hidden_act (`str`, defaults to `"quick_gelu"`), layer_norm_eps (`float`, defaults to 1e-5),
         attention_dropout (`float`, defaults to 0.0): as in CLIP.
         initializer_range, initializer_factor (`float`, default to 0.02, 1.0): CLIP's initialisation scheme.
-        pad_token_id, bos_token_id, eos_token_id (`int`, default to 49407, 49406, 49407): CLIP-ViP pads with the end
-            token. None of them changes a result: pooling goes by the largest id, attention is causal.
+        eos_token_id (`int`, defaults to 49407): the end token. The text is pooled at its first occurrence.
+        pad_token_id, bos_token_id (`int`, default to 49407, 49406): padding and begin. CLIP-ViP pads with the end
+            token. Neither changes a result, since attention is causal.
+
+    ```python
+    model = CLIPViPTextModel(CLIPViPTextConfig(num_hidden_layers=6))
+    ```
     """
 
     model_type = "clip_vip_text_model"
@@ -59,7 +63,7 @@ class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
     initializer_factor: float | int = 1.0
     pad_token_id: int | None = 49407
     bos_token_id: int | None = 49406
-    eos_token_id: int | list[int] | None = 49407
+    eos_token_id: int = 49407
 
     def validate_architecture(self):
         _check_heads(self.hidden_size, self.num_attention_heads)
@@ -74,16 +78,16 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
         hidden_size, intermediate_size, num_hidden_layers, num_attention_heads (`int`, default to 768, 3072, 12, 12):
             width, width of the feed-forward layer, blocks, heads.
         projection_dim (`int`, defaults to 512): width of the shared embedding space.
-        num_channels, image_size, patch_size (`int`, default to 3, 224, 32): frames are square; another resolution
-            is an error since position embeddings are never interpolated in space.
-        num_frames (`int`, defaults to 12): rows of the temporal embedding (`temporal_size` of the original). Other
-            frame counts work: the embedding is interpolated for the call, the parameter keeps its size.
-        num_proxy_tokens (`int`, defaults to 4): proxy tokens in all, the class token included (`add_cls_num + 1`).
-            Set to 1 whenever `frame_fusion` is not `"proxy"`.
-        use_temporal_embedding (`bool`, defaults to `True`): `False` removes the parameter and the addition
-            (`if_use_temporal_embed`). Set to `False` where frames pass the tower one by one.
-        frame_fusion (`str`, defaults to `"proxy"`): how frames become one video embedding. `"proxy"` is CLIP-ViP;
-            the others are the comparators of the paper's ablation (clip_vip §7): `"mean_pooling"` (plain CLIP per frame,
+        num_channels, image_size, patch_size (`int`, default to 3, 224, 32): frames are square. The model refuses
+            another resolution, because position embeddings are not interpolated in space.
+        num_frames (`int`, defaults to 12): rows of the temporal embedding (`temporal_size` of the original). Videos
+            may have another number of frames; the call then interpolates the embedding.
+        num_proxy_tokens (`int`, defaults to 4): all proxy tokens, the class token included (`add_cls_num + 1`). It is
+            1 if `frame_fusion` is not `"proxy"`.
+        use_temporal_embedding (`bool`, defaults to `True`): `False` leaves the temporal embedding out
+            (`if_use_temporal_embed`). It is `False` if frames pass the tower one by one.
+        frame_fusion (`str`, defaults to `"proxy"`): how frames become one video embedding. `"proxy"` is CLIP-ViP. The
+            others are the comparators of the paper's ablation (clip_vip §7): `"mean_pooling"` (CLIP on each frame,
             mean of unit vectors), `"sequence_transformer"` (CLIP4Clip's transformer over frame features) and
             `"full_attention"` (one class token, unmasked attention over all patches of all frames).
         num_sequence_layers, num_sequence_heads, max_sequence_frames (`int`, default to 4, 8, 77): blocks, heads and
@@ -91,6 +95,10 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
         hidden_act (`str`, defaults to `"quick_gelu"`), layer_norm_eps (`float`, defaults to 1e-5),
         attention_dropout (`float`, defaults to 0.0), initializer_range, initializer_factor (`float`, default to
             0.02, 1.0): as in CLIP.
+
+    ```python
+    model = CLIPViPVisionModel(CLIPViPVisionConfig(patch_size=16))  # B/16
+    ```
     """
 
     model_type = "clip_vip_vision_model"
@@ -152,13 +160,18 @@ class CLIPViPConfig(RemoteCodeMixin, PreTrainedConfig):
     Args:
         text_config (`CLIPViPTextConfig` or `dict`, *optional*): the text tower; defaults of the class if absent.
         vision_config (`CLIPViPVisionConfig` or `dict`, *optional*): the video tower; defaults of the class if absent.
-        projection_dim (`int`, defaults to 512): width of the shared embedding space; written into both towers.
+        projection_dim (`int`, defaults to 512): width of the shared embedding space, written into both towers.
         logit_scale_init_value (`float`, defaults to 4.6): initial logarithm of the scale of the logits. The original
             uses 4.60, not ln 100.
         initializer_factor (`float`, defaults to 1.0): factor of CLIP's initialisation for the projections.
 
     Raises:
-        StrictDataclassError: a value of the wrong type, or one that `validate_architecture` refuses.
+        StrictDataclassError: a value has the wrong type or does not fit the others.
+
+    ```python
+    config = CLIPViPConfig(vision_config={"patch_size": 16})  # B/16
+    model = CLIPViPModel(config)
+    ```
     """
 
     model_type = "clip_vip"

@@ -1,13 +1,13 @@
 """
 CLIP-ViP (arXiv 2209.06430): CLIP over video, with proxy tokens that carry information between frames.
 
-Tensors below: B batch, T frames, L patches a frame, M proxy tokens (class token included), D width, P projection.
-The sequence of the video tower is [class token, added proxies, patches of frame 0, patches of frame 1, ...].
+Letters for shapes: B batch, T frames, L patches of a frame, M proxy tokens (class token included), S tokens of a
+sequence, D width, P projection. The video tower reads [class token, added proxies, patches of frame 0, of frame 1, …].
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -17,9 +17,11 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
+
+from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_clip_vip import CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig
 
@@ -32,14 +34,14 @@ class CLIPViPOutput(ModelOutput):
     Output of [`CLIPViPModel`].
 
     Args:
-        loss (`torch.Tensor`, scalar): with `return_loss=True`: mean of the text-to-video and video-to-text cross
-            entropies over the local batch. Training gathers over processes instead, see `hf_videolang.losses`.
+        loss (`torch.Tensor`, scalar): with `return_loss=True`. Mean of the text-to-video and video-to-text cross
+            entropies of the local batch, half of `hf_videolang.losses.contrastive_loss`, which sums the two.
         logits_per_video (`torch.Tensor` [videos, texts]): exp(logit_scale) times the cosine similarities.
         logits_per_text (`torch.Tensor` [texts, videos]): its transpose.
         text_embeds (`torch.Tensor` [texts, P]): unit vectors.
         video_embeds (`torch.Tensor` [videos, P]): unit vectors.
-        text_model_output, vision_model_output (`BaseModelOutputWithPooling`): what `get_text_features` and
-            `get_video_features` return; `vision_model_output.last_hidden_state` is `None` if `pooled_only`.
+        text_model_output, vision_model_output (`BaseModelOutputWithPooling`): outputs of `get_text_features` and
+            `get_video_features`. `vision_model_output.last_hidden_state` is `None` with `pooled_only`.
     """
 
     loss: torch.Tensor | None = None
@@ -87,14 +89,14 @@ class CLIPViPVisionModelOutput(ModelOutput):
 
 
 def unit_vectors(features: torch.Tensor) -> torch.Tensor:
-    """Divide by the Euclidean norm over the last axis, without an epsilon, as the original does."""
+    """Divide by the Euclidean norm of the last axis. As in the original, no epsilon is added."""
     return features / features.norm(dim=-1, keepdim=True)
 
 
 def _with_init_std(module: nn.Module, config: CLIPViPTextConfig | CLIPViPVisionConfig, std: float):
     """
-    Note on a leaf the spread of its initial weights. It stands there and not with its parent, because transformers
-    initialises a single missing weight without visiting the modules above.
+    Note the standard deviation of its initial weights on a leaf module. transformers may initialise a single missing
+    weight, and then visits the leaf alone.
     """
     module.init_std = std * config.initializer_factor  # type: ignore[assignment]
     return module
@@ -110,7 +112,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out. q, k, v are [B, heads, length, d]; the mask is boolean (`True` = keep) or additive."""
+    """Attention step by step. q, k, v are [B, heads, length, d]. The mask is boolean (`True` = keep) or additive."""
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -122,7 +124,7 @@ def eager_attention_forward(
 
 
 class CLIPViPAttention(nn.Module):
-    """Multi-head attention of CLIP: every token sees every token that the mask keeps."""
+    """Multi-head attention of CLIP. Every token sees every token that the mask keeps."""
 
     def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
         super().__init__()
@@ -136,14 +138,18 @@ class CLIPViPAttention(nn.Module):
         self.q_proj = _with_init_std(nn.Linear(width, width), config, (2 * depth * width) ** -0.5)
         self.out_proj = _with_init_std(nn.Linear(width, width), config, width**-0.5)
 
+    def split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, length, D] -> [B, heads, length, d]"""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
     def attend(self, query, key, value, attention_mask=None, **kwargs):
-        """q, k, v [B, length, D] -> attended [B, length, D] and, with eager attention, weights [B, heads, q, k]."""
+        """q, k, v [B, length, D] -> output [B, length, D] and, with eager attention, weights [B, heads, q, k]."""
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         output, weights = attention(
             self,
-            *(x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (query, key, value)),
+            *(self.split_heads(x) for x in (query, key, value)),
             attention_mask,
             scaling=self.scaling,
             dropout=self.config.attention_dropout if self.training else 0.0,
@@ -165,10 +171,12 @@ class CLIPViPAttention(nn.Module):
 
 class CLIPViPProxyAttention(CLIPViPAttention):
     """
-    Proxy-guided attention (clip_vip §1.2, `forward2` of the original's CLIPAttention): a proxy sees everything, a patch
-    sees the proxies and its own frame. Equal to one masked attention over all tokens, at a fraction of its cost: the
-    proxies' keys and values are put in front of each frame's, and the frames become the batch. The proxies' queries
-    read the same folded keys, so that no second copy is kept for backward; a mask hides all but one of the repeats.
+    Proxy-guided attention (clip_vip §1.2, `forward2` of the original's CLIPAttention). A proxy sees everything, a
+    patch sees the proxies and its own frame.
+
+    This equals one masked attention over all tokens at a fraction of its cost. The proxies' keys and values are
+    repeated in front of each frame, and frames become the batch. The proxies' queries read the same folded keys, so
+    that backward keeps no second copy. A mask hides the repeats from them.
     """
 
     def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
@@ -179,30 +187,31 @@ class CLIPViPProxyAttention(CLIPViPAttention):
             shared = x[:, None, :proxies].expand(-1, num_frames, -1, -1)
             return torch.cat([shared, patches], dim=2)
 
-        key, value = self.k_proj(hidden_states), self.v_proj(hidden_states)
-        key, value = by_frame(key), by_frame(value)
+        all_values = self.v_proj(hidden_states)
+        key, value = by_frame(self.k_proj(hidden_states)), by_frame(all_values)
         query = self.q_proj(hidden_states[:, :1] if pooled_only else hidden_states)
-        # Contiguous, that is a copy of few rows, so that backward does not keep all queries for them.
+        # A copy of these few rows, so that backward does not keep all queries for them.
         proxy_query = query[:, :proxies].contiguous()
         output, weights = self.attend(proxy_query, key.flatten(1, 2), value.flatten(1, 2), attention_mask, **kwargs)
         if pooled_only:
             return self.out_proj(output), weights
 
-        # No mask here: what a patch of a real frame sees is real, and a padded frame is seen by nobody else.
+        # No mask is needed: a patch of a real frame sees real tokens, and no other frame sees a padded one.
         query = query[:, proxies:].unflatten(1, (num_frames, -1)).flatten(0, 1)
         frame_output, frame_weights = self.attend(query, key.flatten(0, 1), value.flatten(0, 1), **kwargs)
         frame_output = frame_output.unflatten(0, (-1, num_frames)).flatten(1, 2)
-        # Projected apart: backward keeps what attention returned as it is, and no joined copy of it.
-        output = torch.cat([self.out_proj(output), self.out_proj(frame_output)], dim=1)
-
         if weights is not None and kwargs.get("output_attentions", self.config.output_attentions):
+            # The output is computed from the returned maps, so that it has gradients with respect to them.
             weights = self._over_all_tokens(weights, frame_weights, num_frames)
-        return output, weights
+            output = torch.matmul(weights, self.split_heads(all_values)).transpose(1, 2).flatten(2)
+            return self.out_proj(output), weights
+        # Two projections: backward keeps the two outputs of attention and no joined copy of them.
+        return torch.cat([self.out_proj(output), self.out_proj(frame_output)], dim=1), weights
 
     def _over_all_tokens(self, proxy_weights, frame_weights, num_frames: int) -> torch.Tensor:
         """
-        [B, heads, M, T*(M + L)] and [B*T, heads, L, M + L] -> [B, heads, M + T*L, M + T*L], zero where a patch looks
-        at another frame.
+        [B, heads, M, T*(M + L)] and [B*T, heads, L, M + L] -> [B, heads, M + T*L, M + T*L], zero from a patch to
+        another frame.
         """
         proxies = self.config.num_proxy_tokens
         proxy_weights = proxy_weights.unflatten(-1, (num_frames, -1))
@@ -222,9 +231,8 @@ class QuickGELUFunction(torch.autograd.Function):
     """
     x * sigmoid(1.702 x) as silu(1.702 x) / 1.702 (clip_vip §1.2).
 
-    Forward makes one new tensor where the formula as written makes three, and backward keeps x alone: fresh memory of
-    this size, [B, S, 4D], costs a CPU more time than the arithmetic, a GPU as much time as some of the products. x
-    itself stays as it is: a forward hook may have kept it.
+    Forward makes one new tensor of this size, [B, S, 4D], where the formula makes three, and backward keeps x alone.
+    On a CPU, fresh memory costs more time than the arithmetic. x is not changed, since a forward hook may hold it.
     """
 
     generate_vmap_rule = True
@@ -240,7 +248,7 @@ class QuickGELUFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a graph of the gradient is asked for, and silu_backward has no derivative
+        if torch.is_grad_enabled():  # create_graph=True, and silu_backward has no derivative
             gate = torch.sigmoid(1.702 * x)
             return gradient * gate * (1 + 1.702 * x * (1 - gate))
         return torch.ops.aten.silu_backward(gradient, x * 1.702)  # the factors 1.702 and 1 / 1.702 cancel
@@ -251,13 +259,13 @@ class QuickGELU(nn.Module):
 
     def forward(self, hidden_states):
         if torch.compiler.is_compiling():
-            # The compiler fuses the formula by itself, and torch 2.11's takes what works in place for a constant.
+            # The compiler fuses the formula itself, and the one of torch 2.11 takes in-place work for a constant.
             return hidden_states * torch.sigmoid(1.702 * hidden_states)
         return QuickGELUFunction.apply(hidden_states)
 
 
 class CLIPViPMLP(nn.Module):
-    """Two linear layers with quick GELU between."""
+    """Two linear layers with an activation between them."""
 
     def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
         super().__init__()
@@ -291,7 +299,7 @@ class CLIPViPEncoderLayer(GradientCheckpointingLayer):
 
 
 class CLIPViPEncoder(nn.Module):
-    """The blocks of one tower. Asked for the pooled token alone, the last block computes nothing else."""
+    """The blocks of one tower. With `pooled_only`, the last block computes the first token alone."""
 
     def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig, attention_class=CLIPViPAttention):
         super().__init__()
@@ -330,8 +338,8 @@ class CLIPViPTextEmbeddings(nn.Module):
 
 class CLIPViPVisionEmbeddings(nn.Module):
     """
-    Video -> tokens (clip_vip §1.1, CLIPVisionViPEmbeddings of the original). Patches get a spatial position and the
-    temporal embedding of their frame; every proxy gets position row 0 and no time.
+    Video -> tokens (clip_vip §1.1, CLIPVisionViPEmbeddings of the original). A patch gets its spatial position and
+    the temporal embedding of its frame. Every proxy gets position row 0 and no time.
     """
 
     def __init__(self, config: CLIPViPVisionConfig):
@@ -352,17 +360,11 @@ class CLIPViPVisionEmbeddings(nn.Module):
 
     def frame_embedding(self, num_frames: int, video_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Temporal embedding of each frame, linearly interpolated when a clip is longer or shorter than the table.
+        Temporal embedding of each frame, [1, T, D], or [B, T, D] with a mask [B, T].
 
-        Half-pixel centres, edges clamped: `interpolate(..., mode="linear", align_corners=False)` of the original. The
+        A clip of another length than the table interpolates it as the original does:
+        `interpolate(..., mode="linear", align_corners=False)`. The length of a clip is its number of real frames. The
         weight of a table row is a triangle around the frame's position in the table.
-
-        Args:
-            num_frames: T.
-            video_attention_mask: [B, T]; the clip's length is its number of real frames.
-
-        Returns:
-            [1, T, D], or [B, T, D] with a mask.
         """
         table = self.temporal_embedding[0]
         rows = torch.arange(table.shape[0], device=table.device, dtype=torch.float32)
@@ -396,26 +398,26 @@ class CLIPViPVisionEmbeddings(nn.Module):
 
 class CLIPViPSequenceTransformer(nn.Module):
     """
-    Transformer over frame features, CLIP4Clip's "seqTransf" (clip_vip §7): features + frame positions -> blocks ->
-    + features. Its LayerNorms use eps 1e-12.
+    Transformer over frame features, CLIP4Clip's "seqTransf" (clip_vip §7), with a residual around all of it. Its
+    LayerNorms use eps 1e-12.
     """
 
     def __init__(self, config: CLIPViPVisionConfig):
         super().__init__()
-        self.config = CLIPViPTextConfig(
+        block_config = CLIPViPTextConfig(
             hidden_size=config.projection_dim,
             intermediate_size=4 * config.projection_dim,
             num_hidden_layers=config.num_sequence_layers,
             num_attention_heads=config.num_sequence_heads,
             hidden_act=config.hidden_act,
             layer_norm_eps=1e-12,
-            attention_dropout=config.attention_dropout,
             initializer_factor=config.initializer_factor,
-            attn_implementation="sdpa",
         )
         positions = nn.Embedding(config.max_sequence_frames, config.projection_dim)
         self.frame_position_embedding = _with_init_std(positions, config, 0.02)
-        self.layers = nn.ModuleList([CLIPViPEncoderLayer(self.config) for _ in range(config.num_sequence_layers)])
+        self.layers = nn.ModuleList([CLIPViPEncoderLayer(block_config) for _ in range(config.num_sequence_layers)])
+        for layer in self.layers:
+            layer.self_attn.config = config  # attention implementation and dropout are the video tower's
 
     def forward(self, frame_features: torch.Tensor, video_attention_mask: torch.Tensor | None = None):
         """[B, T, P], mask [B, T] or `None` -> [B, T, P]."""
@@ -427,7 +429,7 @@ class CLIPViPSequenceTransformer(nn.Module):
             )
         positions, mask = torch.arange(frames, device=frame_features.device), None
         if video_attention_mask is not None:
-            mask = video_attention_mask.bool()  # padding may stand anywhere: real frames are counted on their own
+            mask = video_attention_mask.bool()  # padding may stand anywhere; positions count real frames only
             positions = torch.where(mask, mask.cumsum(dim=1) - 1, positions)
             mask = mask[:, None, None]
         hidden_states = frame_features + self.frame_position_embedding(positions)
@@ -441,12 +443,12 @@ def mean_of_unit_vectors(frame_features, video_attention_mask=None) -> torch.Ten
     frame_features = unit_vectors(frame_features)
     if video_attention_mask is None:
         return frame_features.mean(dim=1)
-    mask = video_attention_mask.to(frame_features)[:, :, None]  # which device_map may keep on another device
+    mask = video_attention_mask.to(frame_features)[:, :, None]  # device_map may place it on another device
     return (frame_features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-class CLIPViPPreTrainedModel(PreTrainedModel):
-    """Initialisation, loading and saving of every CLIP-ViP class."""
+class CLIPViPPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+    """Initialisation, loading and saving of every CLIP-ViP class. A checkpoint that lacks a weight raises."""
 
     config: CLIPViPConfig
     base_model_prefix = "clip_vip"
@@ -464,30 +466,9 @@ class CLIPViPPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": CLIPViPEncoderLayer, "attentions": CLIPViPAttention}
 
-    @classmethod
-    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """
-        As in transformers, but a weight that the checkpoint lacks is an error instead of a random tensor.
-
-        Raises:
-            ValueError: weights are missing; the message lists them. With `output_loading_info=True` nothing is
-                raised: the missing weights get their initial values and stand in the returned `missing_keys`.
-        """
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        if output_loading_info:
-            return model, info
-        if info["missing_keys"]:
-            raise ValueError(
-                f"{args[0] if args else 'The checkpoint'} lacks {len(info['missing_keys'])} weights of "
-                f"{cls.__name__}: {', '.join(sorted(info['missing_keys']))}. Convert the original checkpoint with "
-                "conversion/convert_clip_vip.py (it also makes a CLIP checkpoint into a CLIP-ViP one); "
-                "output_loading_info=True loads what is there and starts the rest at its initial value."
-            )
-        return model
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """CLIP's scheme (clip_vip §2); the new parameters: proxies N(0, 1), temporal embedding 0."""
+        """CLIP's scheme (clip_vip §2). The added proxies start at N(0, 1), the temporal embedding at 0."""
         super()._init_weights(module)
         if hasattr(module, "init_std") and module.weight is not None:
             init.normal_(module.weight, std=module.init_std)
@@ -503,7 +484,14 @@ class CLIPViPPreTrainedModel(PreTrainedModel):
 
 
 class CLIPViPTextModel(CLIPViPPreTrainedModel):
-    """CLIP's text transformer without projection (clip_vip §1.3). Loads from a folder of the whole model, too."""
+    """
+    CLIP's text transformer without projection (clip_vip §1.3). Also loads from a folder of the whole model.
+
+    ```python
+    model = CLIPViPTextModel.from_pretrained("org/clip-vip-b16")
+    pooled = model(**processor(text=["a chef slices onions"])).pooler_output
+    ```
+    """
 
     config: CLIPViPTextConfig
     base_model_prefix = "text_model"
@@ -530,16 +518,16 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
         Args:
-            input_ids: [B, S], S at most `max_position_embeddings`. Each row must hold the end token, the largest id.
-            attention_mask: [B, S], 1 = token. Attention is causal, so it changes hidden states of padding only.
+            input_ids: [B, S], S at most `max_position_embeddings`. Each row must hold `eos_token_id`.
+            attention_mask: [B, S], 1 = token. Attention is causal, so it only changes hidden states of padding.
 
         Returns:
-            `last_hidden_state` [B, S, D] after the final LayerNorm, `pooler_output` [B, D]: its row at the *first*
-            occurrence of the largest id. `hidden_states` on request: the embeddings, then each block's output.
+            `last_hidden_state` [B, S, D] after the final LayerNorm. `pooler_output` [B, D] is its row at the *first*
+            `eos_token_id`. `hidden_states` on request: the embeddings, then each block's output.
 
         Raises:
             ValueError: no `input_ids`, or more tokens than positions.
@@ -547,17 +535,24 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
         if input_ids is None:
             raise ValueError("input_ids is None; the text tower needs token ids [batch, length].")
         hidden_states = self.embeddings(input_ids)
-        # By position: transformers 5.24 has another name for the last one, the cache of keys and values.
+        # By position, because transformers 5.24 renames the last argument, the cache of keys and values.
         mask = create_causal_mask(self.config, hidden_states, attention_mask, None)
         hidden_states = self.encoder(hidden_states, mask, is_causal=True, **kwargs)
         hidden_states = self.final_layer_norm(hidden_states)
         rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
-        pooled = hidden_states[rows, input_ids.to(hidden_states.device).argmax(dim=-1)]
-        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+        ends = (input_ids.to(hidden_states.device) == self.config.eos_token_id).int().argmax(dim=-1)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[rows, ends])
 
 
 class CLIPViPVisionModel(CLIPViPPreTrainedModel):
-    """The video tower without projection (clip_vip §1.1). Loads from a folder of the whole model, too."""
+    """
+    The video tower without projection (clip_vip §1.1). Also loads from a folder of the whole model.
+
+    ```python
+    model = CLIPViPVisionModel.from_pretrained("org/clip-vip-b16")
+    tokens = model(**processor(videos=["kitchen.mp4"])).last_hidden_state
+    ```
+    """
 
     config: CLIPViPVisionConfig
     base_model_prefix = "vision_model"
@@ -585,14 +580,13 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         if pixels is None or pixels.ndim != 5 or tuple(pixels.shape[2:]) != frame or pixels.shape[1] < 1:
             given = None if pixels is None else tuple(pixels.shape)
             raise ValueError(
-                f"pixel_values_videos is {given}; expected [batch, frames, {', '.join(map(str, frame))}]. "
-                "The processor saved with the model makes it from files, frames or images; a single image is a "
-                "video of one frame: image[:, None]."
+                f"pixel_values_videos is {given}; expected [batch, frames, {', '.join(map(str, frame))}]. Use the "
+                "processor saved with the model. An image is a video of one frame: image[:, None]."
             )
         if not pixels.is_floating_point():
             raise ValueError(
-                f"pixel_values_videos has dtype {pixels.dtype}; expected normalised floating-point pixels, as the "
-                "processor saved with the model makes them."
+                f"pixel_values_videos has dtype {pixels.dtype}; expected normalised floating-point pixels. Use the "
+                "processor saved with the model."
             )
         if mask is not None and mask.shape != pixels.shape[:2]:
             raise ValueError(
@@ -605,22 +599,22 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         video_attention_mask: torch.Tensor | None = None,
         pooled_only: bool = False,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
         Args:
-            pixel_values_videos: [B, T, channels, H, W], normalised. Any T; an image is T = 1.
-            video_attention_mask: [B, T], 1 = frame, 0 = padding. A clip then gets what it would get alone. Every row
-                needs a frame. `None` (all frames are real) is faster.
-            pooled_only: the last block computes the class token alone and `last_hidden_state` is `None`; the pooled
-                output is the same. Ignored when hidden states or attentions are asked for.
+            pixel_values_videos: [B, T, channels, H, W], normalised. T is free; an image has T = 1.
+            video_attention_mask: [B, T], 1 = frame, 0 = padding. A padded clip gives the same output as alone. Each
+                clip needs a frame. `None` (all frames are real) is faster.
+            pooled_only: compute only the class token in the last block. `pooler_output` is the same, and
+                `last_hidden_state` is `None`. Ignored when hidden states or attentions are requested.
 
         Returns:
-            `last_hidden_state` [B, M + T*L, D], not normalised, and `pooler_output` [B, D]: its token 0 after
-            `post_layernorm`. `hidden_states` on request: the output of `pre_layrnorm`, then each block's.
+            `last_hidden_state` [B, M + T*L, D], not normalised. `pooler_output` [B, D] is its token 0 after
+            `post_layernorm`. `hidden_states` on request: the output of `pre_layrnorm`, then each block's output.
             `attentions` on request and with eager attention: [B, heads, M + T*L, M + T*L] a block.
-            Where frames pass the tower one by one (`frame_fusion` is "mean_pooling" or "sequence_transformer"):
-            [B*T, 1 + L, D] and `pooler_output` [B, T, D].
+            If frames pass the tower one by one (`frame_fusion` is "mean_pooling" or "sequence_transformer"), the
+            shapes are [B*T, 1 + L, D] and, for `pooler_output`, [B, T, D].
 
         Raises:
             ValueError: the input has another shape than the model expects.
@@ -649,8 +643,8 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
 
     def _key_mask(self, video_attention_mask: torch.Tensor | None, pixels: torch.Tensor) -> torch.Tensor | None:
         """
-        [B, T] -> [B or 1, 1, 1, keys], `True` = key to attend to. Keys are all tokens, [M + T*L]; in proxy attention
-        [T, M + L] flattened, where the proxies' repeats in later frames are hidden.
+        [B, T] -> [B or 1, 1, 1, keys], `True` = attend to this key. Keys are all tokens, [M + T*L]. In proxy attention
+        they are [T, M + L] flattened, and the proxies' repeats in later frames are hidden.
         """
         proxies, frames = self.config.num_proxy_tokens, pixels.shape[1]
         patches = (self.config.image_size // self.config.patch_size) ** 2
@@ -659,7 +653,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
                 video_attention_mask = torch.ones(1, frames, device=pixels.device)
             patch_mask = video_attention_mask.bool()[:, :, None].expand(-1, -1, patches)
             first_frame = (torch.arange(frames, device=pixels.device) == 0)[None, :, None]
-            proxy_mask = first_frame.expand(len(patch_mask), -1, proxies)
+            proxy_mask = first_frame.expand(patch_mask.shape[0], -1, proxies)
             return torch.cat([proxy_mask, patch_mask], dim=2).flatten(1)[:, None, None]
         if video_attention_mask is None:
             return None
@@ -673,7 +667,14 @@ def _projection(config: CLIPViPTextConfig | CLIPViPVisionConfig) -> nn.Linear:
 
 
 class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
-    """The text tower with its projection."""
+    """
+    The text tower with its projection.
+
+    ```python
+    model = CLIPViPTextModelWithProjection.from_pretrained("org/clip-vip-b16")
+    text_embeds = model(**processor(text=["a chef slices onions"])).text_embeds
+    ```
+    """
 
     config: CLIPViPTextConfig
     base_model_prefix = "text_model"
@@ -697,7 +698,7 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPViPTextModelOutput:
         """Arguments and errors as in [`CLIPViPTextModel`]; `text_embeds` is [B, P], not normalised."""
         output = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
@@ -710,7 +711,7 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
 
 
 class VideoProjectionMixin:
-    """From the video tower's output to one vector a clip; shared by the two classes that own the projection."""
+    """From the video tower's output to one vector a clip."""
 
     vision_model: CLIPViPVisionModel
     visual_projection: nn.Linear
@@ -731,7 +732,14 @@ def _sequence_transformer(config: CLIPViPVisionConfig) -> CLIPViPSequenceTransfo
 
 
 class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedModel):
-    """The video tower with its projection (and the sequence transformer of that comparator)."""
+    """
+    The video tower with its projection, and the sequence transformer where `frame_fusion` asks for it.
+
+    ```python
+    model = CLIPViPVisionModelWithProjection.from_pretrained("org/clip-vip-b16")
+    video_embeds = model(**processor(videos=["kitchen.mp4"])).video_embeds
+    ```
+    """
 
     config: CLIPViPVisionConfig
     base_model_prefix = "vision_model"
@@ -755,7 +763,7 @@ class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedMo
         pixel_values_videos: torch.Tensor | None = None,
         video_attention_mask: torch.Tensor | None = None,
         pooled_only: bool = True,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPViPVisionModelOutput:
         """Arguments and errors as in [`CLIPViPVisionModel`]; `video_embeds` is [B, P], not normalised."""
         output = self.vision_model(
@@ -773,7 +781,16 @@ class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedMo
 
 
 class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
-    """Both towers (`VidCLIP` of the original, clip_vip §1.5), for text-to-video and video-to-text retrieval."""
+    """
+    Both towers, for text-to-video and video-to-text retrieval (clip_vip §1.5, `VidCLIP` of the original).
+
+    ```python
+    model = CLIPViPModel.from_pretrained("org/clip-vip-b16")
+    processor = CLIPViPProcessor.from_pretrained("org/clip-vip-b16")
+    inputs = processor(videos=["kitchen.mp4"], text=["a chef slices onions", "a dog on a beach"])
+    print(model(**inputs).logits_per_video.softmax(-1))
+    ```
+    """
 
     def __init__(self, config: CLIPViPConfig):
         super().__init__(config)
@@ -794,13 +811,17 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithPooling:
         """
         Arguments and errors as in [`CLIPViPTextModel`].
 
         Returns:
-            Output of the text tower, with `pooler_output` [B, P] projected and not normalised.
+            Output of the text tower, whose `pooler_output` [B, P] is projected and not normalised.
+
+        ```python
+        features = model.get_text_features(**processor(text=["a chef slices onions"])).pooler_output
+        ```
         """
         output = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         output.pooler_output = self.text_projection(output.pooler_output)
@@ -812,13 +833,17 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         video_attention_mask: torch.Tensor | None = None,
         pooled_only: bool = True,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
         Arguments and errors as in [`CLIPViPVisionModel`]; here `pooled_only` is the default.
 
         Returns:
-            Output of the video tower, with `pooler_output` [B, P] projected and not normalised.
+            Output of the video tower, whose `pooler_output` [B, P] is projected and not normalised.
+
+        ```python
+        features = model.get_video_features(**processor(videos=["kitchen.mp4"])).pooler_output
+        ```
         """
         output = self.vision_model(
             pixel_values_videos=pixel_values_videos,
@@ -838,22 +863,22 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
         video_attention_mask: torch.Tensor | None = None,
         return_loss: bool | None = None,
         pooled_only: bool = True,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPViPOutput:
         """
-        Text and video, or one of them; what needs the absent one is `None` in the output.
+        Takes text, video or both. With one of them, the fields that need the other are `None`.
 
         Args:
             input_ids, attention_mask: [texts, S], see [`CLIPViPTextModel`].
             pixel_values_videos [videos, T, channels, H, W], video_attention_mask [videos, T], pooled_only: see
-                [`CLIPViPVisionModel`]; `pooled_only=False` adds `vision_model_output.last_hidden_state`.
-            return_loss: also compute the loss of the local batch; text i belongs to video i.
+                [`CLIPViPVisionModel`]. `pooled_only=False` adds `vision_model_output.last_hidden_state`.
+            return_loss: also compute the loss of the local batch. Text i belongs to video i.
 
         Raises:
-            ValueError: neither text nor video; or a loss is asked for without as many texts as videos.
+            ValueError: neither text nor video is given, or `return_loss` without as many texts as videos.
         """
         if input_ids is None and pixel_values_videos is None:
-            raise ValueError("Both input_ids and pixel_values_videos are None; give text, video or both.")
+            raise ValueError("Both input_ids and pixel_values_videos are None; pass text, video or both.")
         text_output = video_output = text_embeds = video_embeds = None
         logits_per_text = logits_per_video = loss = None
         if input_ids is not None:
@@ -872,8 +897,7 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
             if logits_per_text is None or logits_per_text.shape[0] != logits_per_text.shape[1]:
                 given = None if logits_per_text is None else tuple(logits_per_text.shape)
                 raise ValueError(
-                    f"return_loss needs as many texts as videos, text i belonging to video i; got {given} "
-                    "(texts, videos)."
+                    f"return_loss needs as many texts as videos, text i for video i; got {given} (texts, videos)."
                 )
             pairs = torch.arange(logits_per_text.shape[0], device=logits_per_text.device)
             cross_entropy = nn.functional.cross_entropy

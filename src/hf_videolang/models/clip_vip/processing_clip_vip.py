@@ -1,4 +1,4 @@
-"""Videos, pictures and texts to the inputs of CLIP-ViP; the text's length and padding are saved with the model."""
+"""Videos, pictures and texts to the inputs of CLIP-ViP."""
 
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
@@ -20,18 +20,19 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
 
     Args:
         video_processor (`CLIPViPVideoProcessor`): sampling, resize and normalisation of videos.
-        tokenizer (`CLIPTokenizer`): its padding token is set to its end token, with which CLIP-ViP pads.
+        tokenizer (`CLIPTokenizer`): its padding token becomes its end token, as in CLIP-ViP.
         max_length (`int`, defaults to 77): tokens of a text, begin and end included. Longer texts are cut and keep
-            their end token; with `truncation=False` they are an error. Published checkpoints use 70 (pre-training,
-            ActivityNet) or 50 (clip_vip §4); 77 is the most that the text tower can take,
-            or the tokenizer's `model_max_length` where that is more.
-        padding (`str` or `bool`, defaults to `"max_length"`): shorter texts are padded to `max_length`, or with
-            `"longest"` to the longest of the batch, which is faster and gives the same embeddings.
+            their end token; with `truncation=False` they raise. Published checkpoints use 70 (pre-training,
+            ActivityNet) or 50 (clip_vip §4). The limit is 77, the positions of the released text towers, or the
+            tokenizer's `model_max_length` if that is larger.
+        padding (`str` or `bool`, defaults to `"max_length"`): `"max_length"` pads shorter texts to `max_length`.
+            `"longest"` pads to the longest text of the batch, which is faster and gives the same embeddings.
 
     Raises:
-        ValueError: `max_length` is below 2 or above the positions of the text tower.
+        ValueError: `max_length` is below 2 or above the limit.
 
     ```python
+    processor = CLIPViPProcessor.from_pretrained("org/clip-vip-b16")
     inputs = processor(videos=["kitchen.mp4"], text=["a chef slices onions", "a dog on a beach"])
     ```
     """
@@ -51,9 +52,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         **kwargs,
     ):
         super().__init__(video_processor, tokenizer, **kwargs)
-        limit = max(77, self.tokenizer.model_max_length)
-        if not 2 <= max_length <= limit:  # begin and end, and the positions that there are
-            raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
+        self._check_length(max_length)
         self.max_length = max_length
         self.padding = padding
         self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -61,7 +60,8 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
     def __call__(self, images=None, text=None, videos=None, **kwargs) -> BatchFeature:
         """
         Args:
-            images: PIL images, arrays, paths or URLs; each becomes a video of one frame. Not together with `videos`.
+            images: PIL images, arrays, paths or URLs. Each becomes a video of one frame. Pass either `images` or
+                `videos`.
             text (`str` or `list[str]`): texts.
             videos: videos of every kind that `CLIPViPVideoProcessor` takes.
             kwargs: options of the tokenizer and the video processor for this call, flat (`max_length=50`,
@@ -73,7 +73,8 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
 
         Raises:
             VideoDecodingError: a video cannot be read.
-            TypeError, ValueError: no input, an input of the wrong kind, a text too long for `truncation=False`.
+            TypeError, ValueError: no input, an input of the wrong kind, a `max_length` above the limit, or a text
+                too long for `truncation=False`.
         """
         if images is not None:
             if videos is not None:
@@ -87,7 +88,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         return super().__call__(text=text, videos=videos, **kwargs)
 
     def input_protocol(self) -> dict[str, str | int]:
-        """What the model gets to see, e.g. `{"frames": 12, "pixels": "224x224", …}`: part of every printed result."""
+        """What the model sees, part of every printed result: `{"frames": 12, "sampling": "uniform", …}`."""
         video = self.video_processor
         if "height" in video.size:
             pixels = f"{video.size['height']}x{video.size['width']}"
@@ -95,14 +96,20 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
             pixels = f"shortest edge {video.size['shortest_edge']}"
         return {
             "frames": video.num_frames if video.fps is None else f"{video.fps} a second",
-            "sampling": video.sampling if video.sampling == "uniform" else f"every {video.frame_interval}th frame",
+            "sampling": "uniform",
             "pixels": pixels + (" antialiased" if video.antialias else " without antialiasing"),
             "text": f"at most {self.max_length} tokens",
         }
 
+    def _check_length(self, max_length: int) -> None:
+        limit = max(77, self.tokenizer.model_max_length)
+        if not 2 <= max_length <= limit:  # a text has a begin and an end
+            raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
+
     def _check_text(self, text, options: dict) -> None:
         if isinstance(text, (list, tuple)) and not len(text):
             raise ValueError("`text` is an empty list; pass at least one text.")
+        self._check_length(options["max_length"])
         if options["truncation"]:
             return
         texts = [text] if isinstance(text, str) else text
@@ -114,7 +121,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
             )
 
     def _merge_kwargs(self, model_kwargs=CLIPViPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
-        # Length and padding are this processor's: what the tokenizer was saved with must not override them.
+        # Length and padding belong to this processor. Those saved with the tokenizer must not override them.
         merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
         merged["text_kwargs"] = {
             "max_length": self.max_length,
@@ -124,4 +131,4 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         return merged
 
 
-__all__ = ["CLIPViPProcessor", "CLIPViPProcessorKwargs"]
+__all__ = ["CLIPViPProcessor"]

@@ -1,8 +1,8 @@
-"""CLIP-ViP's pixels (clip_vip §5.2, §5.3): sample frames, resize to a square, normalise; all options saved with the model."""
+"""Videos to the pixels of CLIP-ViP (clip_vip §5.2, §5.3): sample frames, resize to a square, normalise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from transformers.video_utils import VideoMetadata
 from hf_videolang.models.shared.batch_clips import batch_clips
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.models.shared.separable_resize import separable_resize
-from hf_videolang.video.sampling import interval_indices, uniform_indices
+from hf_videolang.video.sampling import uniform_indices
 from hf_videolang.video.video_inputs import (
     flatten_videos,
     holds_frames,
@@ -30,52 +30,55 @@ class CLIPViPVideoProcessorKwargs(VideosKwargs, total=False):
     Options of `CLIPViPVideoProcessor` beyond those of every video processor.
 
     antialias (`bool`, defaults to `False`):
-        Whether the resize averages over the pixels it leaves out. The released weights were trained without.
-    sampling (`"uniform"` or `"interval"`, defaults to `"uniform"`):
-        `"uniform"` spreads `num_frames` frames over the whole clip (all published configurations). `"interval"` takes
-        every `frame_interval`-th frame from the middle of the clip and starts over when it is too short.
-    frame_interval (`int`, defaults to 1):
-        Distance of two frames in `"interval"` sampling, the original's `sample_rate`.
+        Whether the resize averages over the pixels that it leaves out. The released weights were trained without.
     seed (`int`, *optional*):
-        Given per call in training: frames are then drawn as the original draws them with `sample_jitter` 1,
-        every video of the call anew. Draw a fresh seed for each call.
+        For training. Each video of the call gets its own random frames, drawn as the original draws them with
+        `sample_jitter` 1. Pass another seed to each call. `None` takes the same frames every time.
     """
 
     antialias: bool
-    sampling: Literal["uniform", "interval"]
-    frame_interval: int
     seed: int | None
 
 
 class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     """
-    Videos to `pixel_values_videos` `[videos, frames, 3, height, width]`, float32, and `video_attention_mask`
-    `[videos, frames]` (1 = frame, 0 = padding) if, and only if, the videos differ in their number of frames.
+    Turns videos into `pixel_values_videos` `[videos, frames, 3, height, width]`, float32.
 
-    A video is a path, a URL, bytes, a binary file, a `{"path", "bytes"}` dictionary of `datasets` (with `"start"` and
-    `"end"` in seconds it is cut), a torchcodec `VideoDecoder`, a PyAV container, frames in memory (array or tensor,
-    channels first or last, or a list of PIL images or arrays), or a list of these in any mixture. Only the sampled
-    frames of a file are decoded. Frames in memory are sampled, too: 12 of 12 are kept as they are, fewer are
-    repeated, as in a short clip; `do_sample_frames=False` keeps them all, whatever their number.
+    Videos of different lengths are padded. Then the output also has `video_attention_mask` `[videos, frames]`, 1 for
+    a frame and 0 for padding.
 
-    Integers are 0..255 and divided by 255, floats must already lie in 0..1 and are not rescaled; with
-    `do_rescale=False` values are taken as they are. Grey frames are repeated, alpha is dropped. Values that the
-    bicubic resize throws beyond 0..1 are not clipped.
+    A video is one of these; a list may mix them:
+    - a path, a URL, bytes or a binary file,
+    - a dictionary with `"path"` or `"bytes"`, as `datasets` has them, and optionally `"start"` and `"end"` in seconds,
+    - a torchcodec `VideoDecoder` or a PyAV container,
+    - frames in memory: an array or tensor, channels first or last, or a list of PIL images or arrays.
+
+    Only the sampled frames of a file are decoded. Frames in memory are sampled by the same rule: 12 of 12 stay as they
+    are, fewer are repeated. `do_sample_frames=False` keeps all frames.
+
+    Integers lie in 0..255 and are divided by 255. Floats must lie in 0..1 and are not rescaled. `do_rescale=False`
+    takes values as they are. Grey frames are repeated to three channels, and alpha is dropped. The bicubic resize
+    overshoots 0..1 at edges; the overshoot stays.
 
     Args:
-        num_frames (`int`, defaults to 12): frames of a clip; clips with fewer repeat some.
-        fps (`float`, *optional*): frames to take per second of video, instead of `num_frames`; a call names one of
+        num_frames (`int`, defaults to 12): frames of a clip. A shorter clip repeats some.
+        fps (`float`, *optional*): frames to take per second of video, in place of `num_frames`. A call passes one of
             the two.
-        size (defaults to a square of 224 pixels), resample (defaults to bicubic): the resize; the aspect ratio is not
-            kept. CLIP's own rule is `size={"shortest_edge": 224}, do_center_crop=True, antialias=True`.
+        size (defaults to 224 x 224), resample (defaults to bicubic): the resize, which ignores the aspect ratio.
+            CLIP's own rule is `size={"shortest_edge": 224}, do_center_crop=True, antialias=True`.
         do_center_crop (`bool`, defaults to `False`), crop_size: crop after the resize.
         image_mean, image_std (default to CLIP's): normalisation after rescaling.
-        antialias, sampling, frame_interval, seed: see `CLIPViPVideoProcessorKwargs`.
+        antialias, seed: see `CLIPViPVideoProcessorKwargs`.
 
     Raises:
         VideoDecodingError: a video cannot be read.
-        TypeError, ValueError: an input that is no video, an impossible frame shape, values out of range; the message
-            names what was given, what is expected and what to do.
+        TypeError, ValueError: an input is not a video, has an impossible shape, or has values out of range. The
+            message names the input and the remedy.
+
+    ```python
+    processor = CLIPViPVideoProcessor.from_pretrained("org/clip-vip-b16")
+    pixels = processor(["kitchen.mp4", "street.mp4"], return_tensors="pt")["pixel_values_videos"]
+    ```
     """
 
     auto_map = {"AutoVideoProcessor": "video_processing_clip_vip.CLIPViPVideoProcessor"}
@@ -95,8 +98,6 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     num_frames = 12
     fps = None
     antialias = False
-    sampling = "uniform"
-    frame_interval = 1
     seed = None
     valid_kwargs = CLIPViPVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "video_attention_mask"]
@@ -104,7 +105,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     def preprocess(self, videos, **kwargs) -> BatchFeature:
         if kwargs.get("num_frames") is not None and kwargs.get("fps") is not None:
             raise ValueError(
-                f"num_frames={kwargs['num_frames']} and fps={kwargs['fps']} both say how many frames to take; pass one."
+                f"num_frames={kwargs['num_frames']} and fps={kwargs['fps']} both set the number of frames; pass one."
             )
         return super().preprocess(videos, **kwargs)
 
@@ -113,35 +114,37 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         metadata: VideoMetadata,
         num_frames: int | None = None,
         fps: float | None = None,
-        sampling: str | None = None,
-        frame_interval: int | None = None,
         seed: int | np.random.RandomState | None = None,
         **kwargs,
     ) -> np.ndarray:
         """
-        Positions of the frames to read from a video of `metadata.total_num_frames` frames. What is `None` is taken
-        from the processor; `seed` may also be a generator, which then moves on from call to call.
+        Positions of the frames to read, spread evenly over the `metadata.total_num_frames` frames of the video.
+
+        Args:
+            metadata: facts about the video. `fps` needs its frame rate.
+            num_frames, fps: as of the processor, which also gives the values that are `None`.
+            seed: an integer, or a generator that moves on from call to call.
+
+        Returns:
+            int64 `[frames]`.
 
         Raises:
-            ValueError: `fps` is asked for but `metadata.fps` is unknown.
+            ValueError: `fps` is given but the frame rate of the video is unknown.
         """
         num_frames = self.num_frames if num_frames is None else num_frames
         fps = self.fps if fps is None else fps
         if fps is not None:
             if metadata.fps is None:
                 raise ValueError(
-                    f"fps={fps} was asked for, but the frame rate of the video is unknown; say it with "
-                    "video_metadata={'fps': ..., 'total_num_frames': ...}, or ask for num_frames."
+                    f"fps={fps} needs the frame rate of the video, which is unknown; pass "
+                    "video_metadata={'fps': ..., 'total_num_frames': ...}, or num_frames instead of fps."
                 )
             num_frames = max(1, int(metadata.total_num_frames / metadata.fps * fps))
         generator = np.random.RandomState(seed) if isinstance(seed, int) else seed
-        if (sampling or self.sampling) == "uniform":
-            return uniform_indices(metadata.total_num_frames, num_frames, generator)
-        interval = self.frame_interval if frame_interval is None else frame_interval
-        return interval_indices(metadata.total_num_frames, num_frames, interval, generator=generator)
+        return uniform_indices(metadata.total_num_frames, num_frames, generator)
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):
-        """Decode the sampled frames of a file or open decoder: frames `[T, 3, H, W]` and their `VideoMetadata`."""
+        """Decode the sampled frames of a file or decoder: uint8 `[frames, 3, height, width]` and `VideoMetadata`."""
         if isinstance(video_url_or_urls, list):
             return list(zip(*[self.fetch_videos(video, sample_indices_fn) for video in video_url_or_urls]))
         needs_frame_rate = getattr(sample_indices_fn, "keywords", {}).get("fps") is not None
@@ -149,11 +152,14 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
     def read_clip(self, video: Any, seed: int | None = None) -> torch.Tensor:
         """
-        The frames of one video that this processor's own rule takes, uint8 `[frames, 3, height, width]`.
+        Read the frames of one video as this processor samples them, without resize and normalisation.
 
         Args:
-            video: a path, or `{"path", "bytes", "start", "end"}`, see `read_frames`.
-            seed: given in training, the frames are drawn with it as the original draws them.
+            video: a path or a dictionary with `"path"` or `"bytes"`, `"start"`, `"end"`.
+            seed: for training: draws the frames at random, as `seed` of the processor does.
+
+        Returns:
+            uint8 `[frames, 3, height, width]`.
 
         Raises:
             VideoDecodingError: the video cannot be read.
@@ -165,35 +171,49 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
     ):
         videos = flatten_videos(videos)
-        if video_metadata is None or isinstance(video_metadata, Mapping):
-            video_metadata = [video_metadata] * (len(videos) if video_metadata is None else 1)
-        if len(video_metadata) != len(videos):
-            raise ValueError(f"{len(video_metadata)} entries of video_metadata were given for {len(videos)} videos.")
+        if video_metadata is None:
+            known_metadata = [None] * len(videos)
+        else:
+            known_metadata = _flatten(video_metadata)
+        if len(known_metadata) != len(videos):
+            raise ValueError(
+                f"{len(known_metadata)} entries of video_metadata for {len(videos)} videos; pass one a video."
+            )
         options = getattr(sample_indices_fn, "keywords", {})
         if (seed := options.get("seed")) is not None:
-            # one stream of draws for the call: videos of equal length get different frames
+            # One generator for the whole call, so that videos of equal length get different frames.
             sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
-        read = [  # what was decoded has a known layout
-            (None, *select_frames(video, sample_indices_fn, known))
-            if holds_frames(video)
-            else ("channels_first", *self.fetch_videos(video, sample_indices_fn))
-            for video, known in zip(videos, video_metadata, strict=True)
-        ]
-        return [(frames, layout) for layout, frames, _ in read], [metadata for _, _, metadata in read]
+        metadata: list[VideoMetadata] = []
 
-    def _prepare_input_videos(self, videos: list[tuple], input_data_format=None, device=None, **kwargs):
-        return [to_rgb_frames(frames, layout or input_data_format).to(device) for frames, layout in videos]
+        def read(video: Any, known: Any) -> tuple[Any, str | None]:
+            if holds_frames(video):
+                frames, facts = select_frames(video, sample_indices_fn, known)
+            else:
+                frames, facts = self.fetch_videos(video, sample_indices_fn)
+            metadata.append(facts)
+            return frames, None if holds_frames(video) else "channels_first"
 
-    def _preprocess(self, videos: list[torch.Tensor], **kwargs) -> BatchFeature:
+        # Each clip is read when its turn comes in `_preprocess`, so that the frames of only one are in memory.
+        return [partial(read, video, known) for video, known in zip(videos, known_metadata, strict=True)], metadata
+
+    def _prepare_input_videos(self, videos: list[Callable], input_data_format=None, device=None, **kwargs):
+        def read_rgb(read: Callable) -> torch.Tensor:
+            frames, layout = read()
+            return to_rgb_frames(frames, layout or input_data_format).to(device)
+
+        return [partial(read_rgb, read) for read in videos]
+
+    def _preprocess(self, videos: list[Callable[[], torch.Tensor]], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
-        mean, std = (
-            torch.tensor(kwargs[key], dtype=torch.float32, device=videos[0].device).view(-1, 1, 1)
-            for key in ("image_mean", "image_std")
-        )
 
-        def process(frames: torch.Tensor) -> list[torch.Tensor]:
+        def process(read: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+            frames = read()
             if kwargs["do_rescale"]:
                 _check_range(frames)
+            mean, std = (
+                torch.tensor(kwargs[key], dtype=torch.float32, device=frames.device).view(-1, 1, 1)
+                for key in ("image_mean", "image_std")
+            )
             pictures = (self._process_picture(frame, **kwargs) for frame in frames)  # 2 to 5 times faster than at once
             return [(picture - mean).div_(std) if kwargs["do_normalize"] else picture for picture in pictures]
 
@@ -211,12 +231,19 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         return picture
 
     def resize(self, image: torch.Tensor, size: SizeDict, resample=None, antialias: bool = True, **kwargs):
-        """As in transformers; a float32 picture `[3, H, W]` on the CPU to a given height and width several times faster."""
+        """As in transformers, but several times faster for a float32 picture on the CPU, to a height and width."""
         mode = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}.get(resample)
         is_plain = image.ndim == 3 and image.dtype == torch.float32 and image.device.type == "cpu"
         if mode and is_plain and size.height and size.width:
             return separable_resize(image, size.height, size.width, mode, antialias)
         return super().resize(image.contiguous(), size, resample, antialias=antialias, **kwargs)
+
+
+def _flatten(entries: Any) -> list:
+    """Lists of any depth as one list, a single entry as a list of one."""
+    if isinstance(entries, (list, tuple)):
+        return [one for entry in entries for one in _flatten(entry)]
+    return [entries]
 
 
 def _check_range(frames: torch.Tensor) -> None:
@@ -226,8 +253,8 @@ def _check_range(frames: torch.Tensor) -> None:
     if not (low >= 0 and high <= (1 if frames.is_floating_point() else 255)):  # catches NaN, too
         raise ValueError(
             f"{frames.dtype} frames have values from {low:g} to {high:g}; expected 0..255 for integers and 0..1 for "
-            "floats. Divide floats in 0..255 by 255; pass do_rescale=False for values that shall be taken as they are."
+            "floats. Divide floats in 0..255 by 255; pass do_rescale=False to take the values as they are."
         )
 
 
-__all__ = ["CLIPViPVideoProcessor", "CLIPViPVideoProcessorKwargs"]
+__all__ = ["CLIPViPVideoProcessor"]

@@ -1,1 +1,1 @@
-"""What two families' model code really shares. Ships with every saved folder as flattened remote code."""
+"""What the families' model code shares. Saved folders carry it as remote code."""

@@ -1,4 +1,4 @@
-"""Clips of pictures become one tensor."""
+"""Batches clips of pictures."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,16 +11,16 @@ def batch_clips(
     new_empty: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor] = torch.Tensor.new_empty,
 ) -> dict[str, torch.Tensor]:
     """
-    Batches clips for a model. Each clip is copied as soon as it comes, so only one needs to be in memory besides.
+    Batch clips for a model. Each clip is copied as it arrives, so only one is in memory beside the batch.
 
     Args:
         clips: at least one, each of pictures `[channels, height, width]`, all of one size.
-        limit: the number of clips, or an upper bound of it.
-        new_empty: allocates the batch, given a picture, whose type it has, and its shape.
+        limit: the number of clips or an upper bound of it.
+        new_empty: allocates the batch, given a picture of its type and its shape.
 
     Returns:
-        `pixel_values_videos` `[clips, frames, channels, height, width]`, shorter clips filled up with zeros, and, only
-        if the clips differ in length, `video_attention_mask` `[clips, frames]` (1 = frame, 0 = padding).
+        `pixel_values_videos` `[clips, frames, channels, height, width]`, where shorter clips are padded with zeros.
+        If the clips differ in length, also `video_attention_mask` `[clips, frames]` (1 = frame, 0 = padding).
 
     Raises:
         ValueError: the pictures differ in height or width.

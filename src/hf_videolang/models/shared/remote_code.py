@@ -1,10 +1,9 @@
 """
 Saved folders that load without the package (`trust_remote_code=True`).
 
-Remote code is a flat folder of modules that import each other as `from .name import …`. The package is a tree, so
-each save walks the imports of the modules that read the folder, starting at those named in `auto_map`, rewrites them
-to the flat form and writes the modules beside the JSON. Flattened code is its own fixed point: a model that was itself loaded
-from remote code saves a folder of the same kind through the same lines.
+Remote code is a flat folder of modules that import each other as `from .name import …`. The package is a tree. So
+each save follows the imports of the modules named in `auto_map`, rewrites them to the flat form and writes the modules
+beside the JSON. Flat code flattens to itself: a model loaded from remote code saves the same folder again.
 """
 
 import ast
@@ -17,17 +16,17 @@ from typing import Any, ClassVar
 
 def flatten_code(entries: Iterable[Path]) -> dict[str, str]:
     """
-    The entry modules and, recursively, every module of the same package they import, ready for one flat folder.
+    Flatten modules, and all modules of the same package that they import, for one folder.
 
     Args:
         entries: paths of the modules to start from.
 
     Returns:
-        File name → source in which each package-internal import reads `from .<basename> import …`.
+        File name → source, in which each import from the package reads `from .<basename> import …`.
 
     Raises:
-        ValueError: two modules share a file name, or an internal import has a form that cannot be flattened
-            (`import package.module`, `from . import module`, names taken from a package's `__init__`).
+        ValueError: two modules share a file name, or an import cannot be flattened (`import package.module`,
+            `from . import module`, names imported from a package's `__init__`).
     """
     sources: dict[str, str] = {}
     origins: dict[str, Path] = {}
@@ -43,7 +42,7 @@ def flatten_code(entries: Iterable[Path]) -> dict[str, str]:
 
 
 def _flatten_module(path: Path) -> tuple[str, list[Path]]:
-    """Source of one module with flat imports, and the modules it imports from its own package."""
+    """Source of one module with flat imports, and the modules that it imports from its own package."""
     root = path.parent
     while (root.parent / "__init__.py").exists():
         root = root.parent
@@ -52,7 +51,7 @@ def _flatten_module(path: Path) -> tuple[str, list[Path]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == root.name for alias in node.names):
             raise ValueError(
-                f"{path}:{node.lineno}: write `from {root.name}.module import name`; remote code is flat."
+                f"{path}:{node.lineno}: write `from {root.name}.module import name`, since remote code is flat."
             )
         if not isinstance(node, ast.ImportFrom):
             continue
@@ -67,7 +66,7 @@ def _flatten_module(path: Path) -> tuple[str, list[Path]]:
         if not target.is_file():
             raise ValueError(
                 f"{path}:{node.lineno}: there is no module {target}; import each name from the module that defines "
-                "it, not from a package, since remote code is flat."
+                "it, since remote code is flat."
             )
         line, start = lines[node.lineno - 1], node.col_offset
         flat = re.sub(r"^from\s+\S+\s+import", f"from .{target.stem} import", line[start:])
@@ -79,10 +78,10 @@ def _flatten_module(path: Path) -> tuple[str, list[Path]]:
 
 def _guard_late_imports(tree: ast.Module, lines: list[str]) -> None:
     """
-    Put each import that stands in a function into `try`, which changes nothing but for whom it is needed.
+    Put each import inside a function into `try`.
 
-    An import in a function is for those who call it; transformers demands it of everybody who loads the code unless it
-    stands in `try`.
+    Only callers of the function need the package. transformers demands it from everybody who loads the code, unless
+    the import stands in `try`.
     """
     walk = [*ast.walk(tree)]
     guarded = {id(node) for block in walk if isinstance(block, ast.Try) for node in ast.walk(block)}
@@ -104,10 +103,10 @@ class RemoteCodeMixin:
     """
     Makes `save_pretrained` and `push_to_hub` of a config or processor write the code that reads the folder.
 
-    A model needs nothing: saving it saves its config, and the config's `auto_map` names the model's module.
+    A model does not need it: saving a model saves its config, whose `auto_map` names the model's module.
 
     Attributes:
-        auto_map: Auto class → `"module.Class"`, modules lying beside the one that states it. Written into the JSON.
+        auto_map: Auto class → `"module.Class"`, with modules of the same folder. It is written into the JSON.
     """
 
     auto_map: ClassVar[dict[str, str]]
@@ -119,7 +118,7 @@ class RemoteCodeMixin:
         owner = next(cls for cls in type(self).__mro__ if "auto_map" in vars(cls))
         home = Path(inspect.getfile(owner)).parent
         modules = {reference.split(".")[0] for reference in vars(owner)["auto_map"].values()}
-        # Without the package, transformers fetched only the modules in use; the others cannot and need not be saved.
+        # A model loaded from remote code has only the modules in use. The others need not be saved.
         entries = [path for module in sorted(modules) if (path := home / f"{module}.py").exists()]
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +127,7 @@ class RemoteCodeMixin:
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
     def _get_files_timestamps(self, working_dir) -> dict[str, float]:
-        """`save_pretrained(…, push_to_hub=True)` uploads what is newer than this; code always travels."""
+        """`save_pretrained(…, push_to_hub=True)` uploads files newer than these, and code always."""
         timestamps = super()._get_files_timestamps(working_dir)  # type: ignore[misc]
         return {name: time for name, time in timestamps.items() if not name.endswith(".py")}
 
