@@ -1,17 +1,17 @@
 """
-How far apart do two collections of texts lie for a model's text tower? The language-gap study of CLIP-ViP (clip_vip §8).
+How far apart do two collections of texts lie for a model's text tower? This is the study in clip_vip §8.
 
     python benchmarks/language_gap/language_gap.py --model openai/clip-vit-base-patch32 \\
         --first subtitles=/data/hdvila:subtitle captions=/data/hdvila_captions \\
         --second msrvtt=msrvtt-9k:/data/msrvtt didemo=didemo:/data/didemo:train --output gap.json
 
-Needs scikit-learn. Random texts of two collections are mixed and clustered by K-means into two clusters. The normalised
-mutual information (NMI) of cluster and collection is 0 if the collections use language alike, and 1 if they separate by
-themselves. Each --first collection is compared with each --second one.
+Needs scikit-learn. Random texts of two collections are mixed and clustered by K-means into two clusters. The
+normalised mutual information (NMI) of cluster and collection is 0 if the collections use language alike, and 1 if they
+separate by themselves. Each --first collection is compared with each --second one.
 
 The paper draws 1,000 texts of each collection, ten times. It does not say the rest, which is fixed here: features are
-unit vectors; texts are drawn without replacement within a draw, and duplicates stay in; long texts are cut at the tower's
-limit; the standard deviation over draws is that of a sample. `nmi.py` has the settings of K-means and NMI, and
+unit vectors; texts are drawn without replacement within a draw, and duplicates stay in; long texts are cut at the
+tower's limit; the standard deviation over draws is that of a sample. `nmi.py` has the settings of K-means and NMI, and
 `texts.py` the kinds of sources.
 """
 

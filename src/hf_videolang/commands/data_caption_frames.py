@@ -6,8 +6,8 @@ Write a caption of the middle frame of every video with an image-captioning mode
 
 On several GPUs: accelerate launch -m hf_videolang.cli data caption-frames ...
 
-If a run is killed, run the same command again on any number of processes: it writes the missing parts, and with the same
-batch size the same captions. A video that does not decode gets a row with the reason; --retry-failed tries it again.
+If a run is killed, run the same command again on any number of processes: it writes the missing parts, and with the
+same batch size the same captions. A broken video gets a row with the reason; --retry-failed tries it again.
 
 Exit code: 0 success, 1 no video of this run got a caption, 2 wrong usage or data that cannot be read.
 """
@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     captions.add_argument(
         "--model",
         default=MODEL,
-        help="folder or Hub id of an image-captioning model (default: %(default)s; the paper's OFA is not in transformers)",
+        help="image-captioning model, folder or Hub id (default: %(default)s; the paper's OFA is not in transformers)",
     )
     captions.add_argument(
         "--prompt", help="question to a chat model, or beginning of the caption (some models need one: see their card)"

@@ -77,8 +77,8 @@ def caption_shards(
     """
     Write the parts of a caption store that are missing or damaged.
 
-    A run that is killed at any moment continues with the next call, on any number of processes. With the same batch size
-    the captions are the same to the bit. A video that does not decode gets a row with the reason instead of a caption.
+    A killed run continues with the next call, on any number of processes. With the same batch size the captions are
+    the same to the bit. A video that does not decode gets a row with the reason instead of a caption.
 
     Args:
         shards: where the videos are.
@@ -151,8 +151,7 @@ def _check_shard(store: CaptionStore, shard: Shard, last: Part) -> None:
     if list(known) != list(last.rows):
         raise ValueError(
             f"{store.folder} holds captions of another {shard.name}: {last.name} has {len(known)} videos, but "
-            f"{shard.path} now has {len(last.rows)} there. Choose another folder, or remove {shard.name}-*.parquet from "
-            "this one."
+            f"{shard.path} now has {len(last.rows)}. Choose another folder, or remove {shard.name}-*.parquet."
         )
     for row in [row for row, (_, caption, *_) in known.items() if caption is not None][:1]:
         record = shard[row]

@@ -18,8 +18,8 @@ class CaptionerInputs:
     """
     Turns pictures into the inputs of `generate`. It does not hold the model, so DataLoader workers can use it.
 
-    A processor with a chat template gets each picture with the prompt as one chat message. Any other processor gets the
-    prompt as text, or no text if there is no prompt. Sequences are padded on the left.
+    A processor with a chat template gets each picture with the prompt as one chat message. Any other processor gets
+    the prompt as text, or no text if there is no prompt. Sequences are padded on the left.
 
     Args:
         model: folder or Hub id.

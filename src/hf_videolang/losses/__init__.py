@@ -3,8 +3,8 @@ Training objectives over L2-normalised features of the whole batch.
 
 Use [`contrastive_loss`] for pairs of video and text, and [`omnisource_loss`] where a clip also has a frame and its
 caption. The other losses are those that the CLIP-ViP release compares with. `logit_scale` is the raw parameter: its
-exponential multiplies the cosine, and 0 leaves the dot product as it is. In several processes, pass the features through
-[`gather_features`] first. If the batch does not fit into memory, use [`backward_in_chunks`].
+exponential multiplies the cosine, and 0 leaves the dot product as it is. In several processes, pass the features
+through [`gather_features`] first. If the batch does not fit into memory, use [`backward_in_chunks`].
 """
 
 from .contrastive import contrastive_loss

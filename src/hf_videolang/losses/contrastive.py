@@ -41,9 +41,9 @@ def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -
     """
     Each video against all texts of the batch, plus each text against all videos. All fine-tuning uses it.
 
-    `CE(s V T') + CE(s T V')` with `s = exp(logit_scale)`. It is the **sum** of both directions as in the authors' code;
-    the paper averages them. Equal texts or videos in a batch are ordinary negatives. Pass the features of all processes
-    (`gather_features`), so that the whole batch serves as negatives. Gradient accumulation adds no negatives.
+    `CE(s V T') + CE(s T V')` with `s = exp(logit_scale)`. It is the **sum** of both directions as in the authors'
+    code; the paper averages them. Equal texts or videos in a batch are ordinary negatives. Pass the features of all
+    processes (`gather_features`): gradient accumulation adds no negatives.
 
     Original: `NCELearnableTempLoss`. For `NCEContrastiveLoss` with a fixed temperature t, pass
     `logit_scale=-math.log(t)`.

@@ -11,9 +11,9 @@ def gather_features(features: Tensor) -> Tensor:
 
     The backward pass **sums** the gradients that the processes compute for these rows. Every process computes the same
     loss, so the sum is the exact gradient times the number of processes. DistributedDataParallel and FSDP average the
-    gradients of parameters, which gives exactly the gradient of one process with the joint batch. Parameters used after
-    the gather, such as `logit_scale`, have the full gradient on every process. (With Horovod before 2021 the original
-    behaved the same; later versions of Horovod divided the encoders' part, clip_vip §3.)
+    gradients of parameters, which gives exactly the gradient of one process with the joint batch. Parameters used
+    after the gather, such as `logit_scale`, have the full gradient on every process. (With Horovod before 2021 the
+    original behaved the same; later versions of Horovod divided the encoders' part, clip_vip §3.)
 
     Without a process group, or with one process, the features are returned unchanged.
 

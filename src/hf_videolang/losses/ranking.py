@@ -25,8 +25,8 @@ def ranking_loss(
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
         margin (`float`, defaults to 0.2): a match that is better by this much costs nothing.
-        measure (`str`, defaults to `"cosine"`): the similarity. `"order"` is minus the norm of max(0, text - video), as in
-            order embeddings; it needs batch² × dim memory.
+        measure (`str`, defaults to `"cosine"`): the similarity. `"order"` is minus the norm of max(0, text - video),
+            as in order embeddings; it needs batch² × dim memory.
         max_violation (`bool`, defaults to `False`): count only the worst mismatch of each video and of each text.
 
     Returns:

@@ -42,7 +42,7 @@ def numbers(collator, batch, name="input_ids"):
 
 
 def test_an_epoch_over_two_processes_with_workers_has_every_clip_once(shards):
-    """26 clips give three global batches of 8, and two clips are left out. One process without workers gives the same."""
+    """26 clips give three global batches of 8 and leave out two. One process without workers gives the same."""
     alone = make_collator(shards, 8)
     expected = [alone([step]) for step in range(3)]
     halves = []

@@ -36,9 +36,9 @@ class PretrainingCollator:
     """
     Makes batches of videos with subtitles, and of the videos' middle frames with captions.
 
-    It is called with the number of a step and reads the clips that `order` names for this step. So the dataset of a run
-    is the range of its steps, and a resumed run starts at a later one. Frames and texts are drawn from the seed, the clip
-    and the pass over its source alone, so they do not depend on the number of workers or processes, or on a resumed run.
+    It is called with the number of a step and reads the clips that `order` names for this step. So the dataset of a
+    run is the range of its steps, and a resumed run starts at a later one. What is drawn for a clip depends on the
+    seed, the clip and the pass over its source alone: not on workers, processes or a resumed run.
 
     Args:
         processor: turns frames and texts into tensors. It decides the number and choice of frames, the resize and the
@@ -51,22 +51,22 @@ class PretrainingCollator:
         video_text (defaults to `"subtitle"`): the video's text: its "subtitle", its "caption", "caption_and_subtitle"
             ("<caption>. with subtitle: <subtitle>"), or "either", drawn at random (`vid_txt` of the original).
         on_broken_video (defaults to `"raise"`): for a video that does not decode, "raise" the `VideoDecodingError`, or
-            "replace" the clip by another clip of the source. No process has that clip in the batch or uses it as another
-            replacement ([`PretrainingOrder.reserve`]).
+            "replace" the clip by another clip of the source. No process has that clip in the batch or uses it as
+            another replacement ([`PretrainingOrder.reserve`]).
         on_missing_text (defaults to `"raise"`): for a clip that lacks a text, "raise" a [`MissingTextError`], or
             "replace" the clip in the same way. "none" does as the original: a missing caption becomes the word "None",
             which is then a negative of all other clips, and a clip without subtitle is replaced.
         seed (defaults to 42): see above.
 
-    Replacements are logged as warnings and counted in the batch. The batch has what the processor returns for videos and
-    their texts (`pixel_values_videos`, `video_attention_mask` if lengths differ, `input_ids`, `attention_mask`) and
+    Replacements are logged as warnings and counted. The batch has what the processor returns for videos and texts
+    (`pixel_values_videos`, `video_attention_mask` if lengths differ, `input_ids`, `attention_mask`) and
 
-        pixel_values_frames `[batch, 1, 3, height, width]`: the middle frame (number total // 2) as a video of one frame;
+        pixel_values_frames `[batch, 1, 3, height, width]`: the middle frame (total // 2) as a video of one frame;
         caption_input_ids, caption_attention_mask `[batch, length]`;
         num_broken_videos, num_missing_texts `[1]`: clips that were replaced, or whose caption became "None".
 
     Raises:
-        VideoDecodingError, MissingTextError: under "raise"; otherwise, if up to 10 replacements of a clip are bad, too.
+        VideoDecodingError, MissingTextError: under "raise", or if all replacements of a clip (up to 10) are bad.
         ValueError: if a source lacks a needed column, or `on_broken_video` is neither.
 
     Example:

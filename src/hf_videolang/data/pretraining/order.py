@@ -24,8 +24,8 @@ class PretrainingOrder:
     *Sources* take turns in cycles of `sum(ratios)` steps. Each cycle has a new order, so the ratios are exact.
 
     *Clips of one source*: each pass over the source (an epoch) shuffles the shards and the rows of each shard. The
-    resulting sequence is cut into `batch_size` spans of equal length, and a batch takes the next clip of each span. So a
-    batch mixes as many shards as it has clips, if there are that many. It follows that
+    resulting sequence is cut into `batch_size` spans of equal length, and a batch takes the next clip of each span. So
+    a batch mixes as many shards as it has clips, if there are that many. It follows that
 
     - no clip occurs twice in a pass, and a pass leaves out fewer than `batch_size` clips, different ones each time;
     - a process that makes some slots of the batch reads some stretches of the sequence, and no two processes the same;
@@ -94,9 +94,9 @@ class PretrainingOrder:
         """
         Up to `limit` different clips that may replace the one in this slot of a step.
 
-        They come from the other steps of the slot's span and from the slot's share of the remainder, which no other slot
-        uses. So processes that do not know each other's broken clips never put one clip into a batch twice. A slot has
-        about `num_clips / batch_size` clips to choose from, without its own; in a source of a single batch it has none.
+        They come from the other steps of the slot's span and from the slot's share of the remainder, which no other
+        slot uses. So processes that do not know each other's broken clips never put one clip into a batch twice. A
+        slot has about `num_clips / batch_size` clips to choose from, and none in a source of a single batch.
         """
         source, taken = self.source(step)
         steps = self.num_steps[source]

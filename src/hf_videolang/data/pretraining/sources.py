@@ -17,15 +17,15 @@ class PretrainingSource:
     Args:
         name: of the source, for messages.
         data: a folder of `.tar` or `.parquet` files, a glob, one such file, a folder of videos or a Hub dataset (see
-            `find_shards`). Clips are read in random order, so pack a large collection as tar shards: they give access to
-            one clip, while a Parquet file reads a whole row group for each.
-        captions (*optional*): folder of a caption store made from the same shards (`hf-videolang data caption-frames`).
-            Without it, captions come from the records.
+            `find_shards`). Clips are read in random order, so pack a large collection as tar shards: they give access
+            to one clip, while a Parquet file reads a whole row group for each.
+        captions (*optional*): a caption store of the same shards, from `hf-videolang data caption-frames`. Without
+            it, captions come from the records.
         ratio (defaults to 1): how often a batch comes from this source, relative to the others.
         split (defaults to `"train"`): of a Hub dataset or a folder.
-        subtitle_column (defaults to `"subtitle"`), caption_column (defaults to `"caption"`): fields of the records that
-            hold the words spoken in the clip, and a sentence about its middle frame. They hold a text, or a list of
-            sentences, which are joined by spaces.
+        subtitle_column (defaults to `"subtitle"`), caption_column (defaults to `"caption"`): fields of the records
+            with the words spoken in the clip, and with a sentence about its middle frame. A field holds a text, or a
+            list of sentences, which are joined by spaces.
 
     Raises:
         FileNotFoundError: if there are no shards or no caption store.
@@ -144,8 +144,8 @@ def open_sources(settings: str | Mapping[str, Any]) -> list[PretrainingSource]:
     Open the sources of a recipe.
 
     Args:
-        settings: the `data` of the only source, or a mapping of names to the arguments of [`PretrainingSource`]. In the
-            mapping, a string stands for `data`.
+        settings: the `data` of the only source, or a mapping of names to the arguments of [`PretrainingSource`]. In
+            the mapping, a string stands for `data`.
 
     Raises:
         ValueError: if there is no source, or an argument is missing, unknown or wrong.

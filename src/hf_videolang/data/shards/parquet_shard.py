@@ -17,8 +17,8 @@ class ParquetShard:
 
     The columns become fields. The video is the column "video", or the only column of `{"bytes", "path"}` or bytes.
     `video_id` is the column of that name, or "__key__" (of converted WebDatasets), or `<shard>/<row>`. A row without a
-    video has neither path nor bytes; [`clip_of`] raises for it. Whole row groups are read and the last two are kept, so
-    read rows in their order: each jump reads a row group (100 clips, as `datasets` writes them).
+    video has neither path nor bytes; [`clip_of`] raises for it. Whole row groups are read and the last two are kept.
+    So read rows in their order: each jump reads a row group (100 clips, as `datasets` writes them).
 
     Args:
         path: a local path, or a URL that fsspec knows ("hf://datasets/…/train-00000.parquet").

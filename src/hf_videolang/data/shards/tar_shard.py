@@ -28,9 +28,9 @@ class TarShard:
     the field "txt", and others such as `<key>.jpg`, which become fields `{"path", "bytes"}` named by their extension.
 
     The index is `.<name>.tar.index.parquet` beside the tar, or below `HF_HOME` if the folder is read-only. It is made
-    from the headers alone, when it is first needed or when the tar has changed. A remote tar is read once for it, unless
-    an index was uploaded with the tar. A shard keeps one number in memory; a process keeps the indices of the shards
-    that it read last.
+    from the headers alone, when it is first needed or when the tar has changed. A remote tar is read once for it,
+    unless an index was uploaded with the tar. A shard keeps one number in memory; a process keeps the indices of the
+    shards that it read last.
 
     Args:
         path: a local path, or a URL that fsspec knows ("hf://datasets/…/train-00000.tar", "s3://…").
@@ -39,8 +39,8 @@ class TarShard:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
-            member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The message
-            names the shard, the key and the remedy.
+            member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The
+            message names the shard, the key and the remedy.
 
     Example:
         >>> shard = TarShard("shards/train-00000-of-00012.tar")
@@ -204,8 +204,8 @@ def _members(file: Any, path: str) -> Any:
             end = tar.offset
     except tarfile.ReadError as error:
         raise ValueError(
-            f"{path} is not a readable tar: {error}. Download or pack it again. Unpack it if it is compressed, because "
-            "a compressed tar can only be read from its beginning."
+            f"{path} is not a readable tar: {error}. Download or pack it again. Unpack it if it is compressed: a "
+            "compressed tar can only be read from its beginning."
         ) from error
     file.seek(end)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -69,12 +69,12 @@ def write_shards(
 
     The shards are called `<name>-00000-of-00012.tar` and so on, each with an index. A sample consists of
     `<number>.<extension of the video>` and `<number>.json`, which has `video_id` and all other fields that are not
-    `None`. The number is the record's row, because keys of WebDataset must not contain dots. Each segment of a video is
-    a record with the whole video. A killed run continues after its last complete shard if it is called again.
+    `None`. The number is the record's row, because keys of WebDataset must not contain dots. Each segment of a video
+    is a record with the whole video. A killed run continues after its last complete shard if it is called again.
 
     Args:
-        records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and fields
-            that JSON can hold. Folders of frames cannot be packed.
+        records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and
+            fields that JSON can hold. Folders of frames cannot be packed.
         folder: created if absent.
         records_per_shard (defaults to 1000): the last shard may have fewer.
         name (defaults to `"train"`): the beginning of the file names. Use the split, so that readers recognise it.

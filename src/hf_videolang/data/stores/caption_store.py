@@ -1,4 +1,4 @@
-"""Generated captions of the videos in shards: `hf-videolang data caption-frames` writes them, pre-training reads them."""
+"""Generated captions of videos in shards: `hf-videolang data caption-frames` writes them, pre-training reads them."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -20,7 +20,7 @@ class CaptionStore(PartStore):
 
     A part has one row per video and these columns: `video_id`; `caption`, null if the video could not be captioned;
     `problem`, why it could not, otherwise null; `num_bytes`, the size of the video ([`video_size`]), null if unknown.
-    Id and size show whether a row still belongs to the same video, also after shards were copied, moved or packed again.
+    Id and size show whether a row still belongs to the same video, also after shards were moved or packed again.
 
     Arguments and errors are those of `PartStore`.
 
@@ -92,7 +92,7 @@ class CaptionStore(PartStore):
         return known["caption"]
 
     def count(self, names: Sequence[str] | None = None) -> tuple[int, int]:
-        """Number of videos, and of videos without a caption, in the store or in some parts. This reads footers only."""
+        """Number of videos, and of those without a caption, in the store or in some parts. Reads only footers."""
         from pyarrow.parquet import read_metadata
 
         videos, uncaptioned = 0, 0

@@ -17,9 +17,9 @@ class PartStore:
     """
     A folder with one Parquet file per part, and `store.json`, which tells how the parts were made.
 
-    Divide the work into named parts before it starts, and let each run write the parts that are missing or damaged. Then
-    neither a kill nor several processes lose or duplicate a row: a part is written completely or not at all, and a part
-    that is written twice gets the same rows. Checksums turn damage into an error instead of a wrong number.
+    Divide the work into named parts before it starts, and let each run write the parts that are missing or damaged.
+    Then neither a kill nor several processes lose or duplicate a row: a part is written completely or not at all, and
+    a part that is written twice gets the same rows. Checksums turn damage into an error, not into a wrong number.
 
     Args:
         folder: created if absent.

@@ -16,8 +16,8 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
     Args:
         file: a JSON file in the folder, which is created if absent.
         provenance: everything that decides the content (model and its hash, settings, …), as JSON values.
-        content: names of the files that the folder already holds. List them before this call, since another process may
-            start to fill the folder meanwhile.
+        content: names of the files that the folder already holds. List them before this call, since another process
+            may start to fill the folder meanwhile.
 
     Raises:
         ValueError: if the earlier run wrote something else (the message lists the differences), or if the folder has

@@ -84,8 +84,7 @@ def prepare_folder(
         raise ValueError(f"{output_dir} lies in {data_dir}; choose a folder outside.")
     files = list_files(data_dir)
     videos = [file for file in files if is_video(file) and not file.is_dir()]
-    stems = [os.path.splitext(output_dir / video.relative_to(data_dir))[0] for video in videos]
-    targets = {video: Path(f"{stem}.mp4") for video, stem in zip(videos, stems)}
+    targets = {video: Path(os.path.splitext(output_dir / video.relative_to(data_dir))[0] + ".mp4") for video in videos}
     if twice := [str(target) for target, count in Counter(targets.values()).items() if count > 1]:
         raise ValueError(f"Several videos would become {name_some(twice)}. Rename all but one of each.")
     settings: dict[str, Any] = {"frames_per_second": frames_per_second, "shortest_edge": shortest_edge}
