@@ -301,7 +301,7 @@ def test_errors(shards, unbroken, blip, tmp_path, capsys):
     assert not (tmp_path / "store").exists()
     other = ("--model", blip, "--prompt", "a picture of")
     message = error_of("--shards", shards, *other, "--output-dir", unbroken, *PARTS)
-    assert "made with other settings (prompt: None then, 'a picture of' now)" in message
+    assert "made with other settings (prompt: None there, 'a picture of' now)" in message
 
 
 def test_the_prompt_is_not_part_of_the_caption(blip, files, tmp_path):

@@ -224,13 +224,13 @@ def test_bad_clips_are_replaced_and_counted(bad_shards, caplog):
         assert not {3, 9, 20} & set(batch)
         for number, first in zip(batch, planned):
             assert number == first or (first in (3, 9, 20) and number not in planned)
-    told = caplog.text
+    messages = caplog.text
     for part in (
         "cannot decode clip03 in clips-0",
         "clip09 in clips-1 has no caption",
         "clip20 in clips-2 has no subtitle",
     ):
-        assert part in told
+        assert part in messages
     # The replacement does not depend on which process makes the batch.
     parts = [make_collator(bad_shards, 13, slots, **replacing) for slots in (range(6), range(6, 13))]
     for step in range(2):
@@ -281,8 +281,8 @@ def test_bad_clips_raise_by_default_and_are_named(bad_shards, workers):
 def test_a_clip_with_invalid_times_is_a_bad_clip(tmp_path, times):
     shards = write_clip_shards(tmp_path, clip03=times)
     assert run_through(make_collator(shards, 13, on_broken_video="replace"))[1] == [1, 0]
-    told = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end after the start"
-    with pytest.raises(VideoDecodingError, match=told):
+    message = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end after the start"
+    with pytest.raises(VideoDecodingError, match=message):
         run_through(make_collator(shards, 13))
 
 

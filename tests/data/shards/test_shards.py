@@ -72,12 +72,12 @@ def test_tar_gives_what_was_put_in(tmp_path):
         tmp_path / "clips-7.tar",
         {"b/.hidden.mp4": b"x", "plain": b"x"}
         | members()
-        | {"b/" + "long" * 60 + ".mp4": b"a name that takes a header of its own"},
+        | {"b/" + "long" * 60 + ".mp4": b"a name that needs its own header"},
     )
     (shard,) = find_shards(path)
     assert (shard.name, len(shard)) == ("clips-7", 4)
     assert contents(shard)[:3] == EXPECTED
-    assert shard[3]["video"]["bytes"] == b"a name that takes a header of its own"
+    assert shard[3]["video"]["bytes"] == b"a name that needs its own header"
     assert shard[0]["video"]["path"] == f"{path}/000.mp4"
     assert contents(shard)[2] == contents(find_shards(tmp_path)[0])[2]  # any row first
     for row in (-1, 4):
@@ -123,12 +123,12 @@ def test_the_index_is_made_once_and_again_when_the_tar_changes(tmp_path, cache):
     assert len(find_shards(path)[0]) == 3
     made = index.stat().st_mtime_ns
     assert contents(find_shards(path)[0]) == EXPECTED and index.stat().st_mtime_ns == made
-    assert find_shards(tmp_path)[0].path == str(path) and len(find_shards(tmp_path)) == 1  # the index is no shard
+    assert find_shards(tmp_path)[0].path == str(path) and len(find_shards(tmp_path)) == 1  # the index is not a shard
 
     size = path.stat().st_size
     other = {**SAMPLES, "000": {**SAMPLES["000"], "mp4": b"other video"}, "003": {"mp4": b"fourth"}}
     write_tar(path, members(other))
-    os.utime(path, ns=(1, 1))  # 20 blocks of 512 bytes at a time: the size need not tell
+    os.utime(path, ns=(1, 1))  # tars grow by 20 blocks of 512 bytes, so the size may stay equal
     assert path.stat().st_size == size
     assert [row["video"] for row in contents(find_shards(path)[0])] == [
         b"other video",

@@ -90,9 +90,9 @@ def test_every_reader_gives_the_records(folder, records, tmp_path, capsys):
 
 def test_other_records_are_refused(records, tmp_path):
     write_shards(records[:4], tmp_path, 2)
-    with pytest.raises(ValueError, match=r"made with other settings \(hash of the records: '\w+' then, '\w+' now\)"):
+    with pytest.raises(ValueError, match=r"made with other settings \(hash of the records: '\w+' there, '\w+' now\)"):
         write_shards(records[:5], tmp_path, 2)
-    with pytest.raises(ValueError, match=r"\(records_per_shard: 2 then, 3 now\)"):
+    with pytest.raises(ValueError, match=r"\(records_per_shard: 2 there, 3 now\)"):
         write_shards(records[:4], tmp_path, 3)
     write_shards(records[:5], tmp_path, 2, name="dev")
     (tmp_path / "mine-0.tar").touch()

@@ -26,9 +26,9 @@ def test_parts_are_read_back_and_other_settings_are_refused(tmp_path):
         {"video_id": "z", "caption": "four"},
     ]
     assert PartStore(tmp_path / "store").provenance == {"model": "a", "frames": 12}
-    with pytest.raises(ValueError, match=r"made with other settings \(frames: 12 then, 8 now\)"):
+    with pytest.raises(ValueError, match=r"made with other settings \(frames: 12 there, 8 now\)"):
         PartStore(tmp_path / "store", {"model": "a", "frames": 8})
-    with pytest.raises(FileNotFoundError, match="is no store"):
+    with pytest.raises(FileNotFoundError, match="is not a store"):
         PartStore(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

@@ -187,7 +187,7 @@ def test_a_second_run_encodes_only_what_is_missing_or_changed(tmp_path, capsys):
     (source / "b.mp4").write_bytes(b"no video")
     assert prepare(source, out, *SIX) == 1
     assert prepare(source, out, "--frames-per-second", 3) == 2
-    assert "made with other settings (frames_per_second: 6.0 then, 3.0 now)" in capsys.readouterr().err
+    assert "made with other settings (frames_per_second: 6.0 there, 3.0 now)" in capsys.readouterr().err
     before, written = tree(out), (out / "a.mp4").stat().st_mtime_ns
     assert prepare(source, out, *SIX) == 1
     assert tree(out) == before and (out / "a.mp4").stat().st_mtime_ns == written

@@ -88,7 +88,7 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
     """
     The number of clips in each shard.
 
-    Counting a tar without an index means to wait for each of its headers, so 16 shards are counted at once. Processes
+    Counting a tar without an index waits for each of its headers, so 16 shards are counted at the same time. Processes
     that start together share the work: each takes the shards in its own order and finds the indices of the others.
 
     Raises:

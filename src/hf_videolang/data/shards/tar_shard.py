@@ -70,10 +70,7 @@ class TarShard:
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
-        begin, end = (
-            offsets[0] - tarfile.BLOCKSIZE,
-            offsets[-1] + sizes[-1],
-        )  # including the header of the first member
+        begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
         exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
         content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
         if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):

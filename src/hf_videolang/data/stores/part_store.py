@@ -30,7 +30,7 @@ class PartStore:
         provenance (`dict`): as in `store.json`.
 
     Raises:
-        FileNotFoundError: if `provenance` is `None` and the folder is no store.
+        FileNotFoundError: if `provenance` is `None` and the folder is not a store.
         ValueError: if the store was made with another provenance (the message lists the differences).
 
     Example:
@@ -46,7 +46,7 @@ class PartStore:
         if provenance is not None:
             write_or_check_provenance(file, provenance, self.names())
         elif not file.is_file():
-            raise FileNotFoundError(f"{self.folder} is no store: it has no {PROVENANCE}.")
+            raise FileNotFoundError(f"{self.folder} is not a store: it has no {PROVENANCE}.")
         self.provenance = read_provenance(file)
 
     def names(self) -> list[str]:

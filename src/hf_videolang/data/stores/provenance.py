@@ -35,7 +35,7 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
             temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     earlier, now = read_provenance(file), json.loads(json.dumps(provenance))
     if differing := [
-        f"{key}: {earlier.get(key)!r} then, {now.get(key)!r} now"
+        f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(earlier.keys() | now.keys())
         if earlier.get(key) != now.get(key)
     ]:
