@@ -1,12 +1,12 @@
-"""What preparing videos costs and saves: processor time, bytes, and the work of decoding afterwards.
+"""What `hf-videolang data prepare` costs and saves: processor time, bytes, and the time to decode afterwards.
 
     python benchmarks/preparation.py --data-dir FOLDER [--rounds 3] [--output benchmarks/results/preparation.json]
 
-The videos of FOLDER are prepared as by `hf-videolang data prepare --frames-per-second 6 --shortest-edge 224` in one
-process. Then twelve frames and the middle one of each video are decoded and made the model's input of 224x224 pixels,
-from the original files and from the prepared ones by turns. All times are processor time of this process and its
-decoding helper, so that other work on the machine counts little. At last the prepared videos are packed as a tar shard
-of 1,000 records (each video several times) to weigh the shard and its index.
+First the videos of FOLDER are prepared one by one, as by `hf-videolang data prepare --frames-per-second 6
+--shortest-edge 224`. Then twelve frames and the middle frame of each video are decoded and turned into the model's
+input of 224x224 pixels, in turns from the original and the prepared files. All times are processor time of this
+process and its decoding helper, so other work on the machine matters little. Finally the prepared videos are packed as
+a tar shard of 1,000 records (each video several times) to measure the size of the shard and its index.
 """
 
 import argparse
@@ -21,16 +21,14 @@ from video_decoding import environment
 
 from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.data.tools.prepare import prepare_folder
-from hf_videolang.data.tools.reencode import FrameSettings
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import decode_video, probe_video, uniform_indices
 
-SETTINGS = FrameSettings(frames_per_second=6.0, shortest_edge=224)
 NUM_FRAMES, RECORDS = 12, 1000
 
 
 def model_input(path: Path, processor: CLIPViPVideoProcessor) -> torch.Tensor:
-    """Twelve frames and the middle one, `[13, 3, 224, 224]`."""
+    """Twelve frames and the middle frame, `[13, 3, 224, 224]`."""
     frames = decode_video(path, lambda total: [*uniform_indices(total, NUM_FRAMES).tolist(), total // 2]).frames
     options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
     return processor([frames], **options)["pixel_values_videos"][0]
@@ -48,23 +46,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         begin = processor_time()
-        rows = [row for row in prepare_folder(args.data_dir, folder / "out", SETTINGS, 0) if not row["error"]]
+        preparation = prepare_folder(args.data_dir, folder / "out", 6.0, 224, num_workers=1)
         report["prepare"] = {"processors": processor_time() - begin}
-        files = {
-            "original": [args.data_dir.absolute() / row["file"] for row in rows],
-            "prepared": [folder / "out" / row["output"] for row in rows],
-        }
-        infos = [probe_video(file) for file in files["original"]]
+        done = [source for source in preparation.targets if source not in preparation.broken]
+        files = {"original": done, "prepared": [preparation.targets[source] for source in done]}
+        infos = {name: [probe_video(path) for path in paths] for name, paths in files.items()}
         report["videos"] = {
-            "number": len(rows),
-            "seconds": sum(info.duration or 0 for info in infos),
-            "median_width": median(info.width for info in infos),
-            "median_height": median(info.height for info in infos),
-            **{
-                f"{what}_{when}": sum(row[f"{what}_{when}"] for row in rows)
-                for what in ("frames", "bytes")
-                for when in ("before", "after")
-            },
+            "number": len(done),
+            "seconds": sum(info.duration or 0 for info in infos["original"]),
+            "median_width": median(info.width for info in infos["original"]),
+            "median_height": median(info.height for info in infos["original"]),
+            "frames_before": sum(info.num_frames for info in infos["original"]),
+            "frames_after": sum(info.num_frames for info in infos["prepared"]),
+            "bytes_before": sum(path.stat().st_size for path in files["original"]),
+            "bytes_after": sum(path.stat().st_size for path in files["prepared"]),
         }
         report["decode"] = {name: {"processors": []} for name in files}
         for turn in range(-1, args.rounds):
@@ -74,7 +69,7 @@ def main() -> None:
                     model_input(path, processor)
                 if turn >= 0:
                     report["decode"][name]["processors"].append(processor_time() - begin)
-        chosen = [files["prepared"][number % len(rows)] for number in range(RECORDS)]
+        chosen = [files["prepared"][number % len(done)] for number in range(RECORDS)]
         records = [
             {
                 "video": {"path": str(path), "bytes": None},

@@ -33,7 +33,10 @@ def test_every_command_has_help(name, capsys):
     ("words", "message"),
     [
         (["evalute"], "'evalute'. Did you mean 'evaluate'?"),
-        (["data", "--help"], "'data'. Did you mean 'data check' or 'data prepare' or 'data shard'?"),
+        (
+            ["data", "--help"],
+            "'data'. Did you mean 'data check' or 'data prepare' or 'data shard' or 'data caption-frames'?",
+        ),
         (["data", "chek"], "'data chek'. Did you mean 'data check'?"),
         (["evaluate", "--modle", "x"], "unrecognized arguments: --modle"),
     ],

@@ -12,20 +12,16 @@ from hf_videolang.console import explain_interrupt, reader_left
 COMMANDS = {
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
-    "data prepare": ("hf_videolang.data.tools.prepare", "re-encode a folder of videos as the authors did"),
-    "data shard": ("hf_videolang.data.shards.write_shards", "pack a data set as WebDataset tar shards"),
+    "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),
+    "data shard": ("hf_videolang.commands.data_shard", "pack a data set as WebDataset tar shards"),
+    "data caption-frames": ("hf_videolang.commands.data_caption_frames", "caption the middle frame of every video"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
-    "caption": ("hf_videolang.inference.frame_captioning", "caption the middle frame of every video"),
-    "language-gap": (
-        "hf_videolang.inference.language_gap",
-        "how far apart two collections of texts lie (NMI)",
-    ),
 }
 
 
 def usage() -> str:
     lines = ["usage: hf-videolang <command> [options]", "", "commands:"]
-    lines += [f"  {name:<14}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [f"  {name:<21}{summary}" for name, (_, summary) in COMMANDS.items()]
     lines += ["", "hf-videolang <command> --help shows a command's options; --version the version."]
     return "\n".join(lines)
 

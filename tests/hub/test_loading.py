@@ -4,12 +4,11 @@ import huggingface_hub
 import pytest
 
 from hf_videolang.hub.loading import load_model_and_processor
-from hf_videolang.inference.image_captioner import load_image_captioner
-from hf_videolang.inference.language_gap import TextTower
+from hf_videolang.inference.image_captioner import CaptionerInputs
 from tests.inference.tiny_captioners import write_blip
 
 
-@pytest.mark.parametrize("load", [load_model_and_processor, load_image_captioner, TextTower])
+@pytest.mark.parametrize("load", [load_model_and_processor, CaptionerInputs])
 def test_an_absent_model_is_named_without_the_hub_too(load, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match=r"^no-such-folder is no folder, and no model of the Hub.*connection"):

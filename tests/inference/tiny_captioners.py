@@ -1,4 +1,4 @@
-"""Image captioners small enough for tests, of architectures that are asked in different ways; nothing to download."""
+"""Tiny image captioners of three architectures, which take their prompts in different ways."""
 
 from pathlib import Path
 
@@ -15,16 +15,11 @@ from transformers import (
     GitConfig,
     GitForCausalLM,
     GitProcessor,
-    GPT2Config,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedModel,
-    VisionEncoderDecoderConfig,
-    VisionEncoderDecoderModel,
-    ViTConfig,
-    ViTImageProcessor,
 )
 
 SIZE = {"height": 32, "width": 32}
@@ -58,28 +53,15 @@ def write_blip(folder: Path) -> Path:
 
 
 def write_git(folder: Path) -> Path:
-    """Completes the words of a prompt, which its output repeats."""
+    """Completes a prompt, and its output repeats the prompt."""
     text = {**TEXT, **SPECIAL, "vocab_size": len(VOCABULARY), "max_position_embeddings": 64}
     lively(GitForCausalLM(GitConfig(**text, vision_config=VISION))).save_pretrained(folder)
     GitProcessor(CLIPImageProcessor(size=SIZE, crop_size=SIZE), word_tokenizer()).save_pretrained(folder)
     return folder
 
 
-def write_vit_gpt2(folder: Path) -> Path:
-    """An encoder and a decoder without a common processor."""
-    text = {"vocab_size": len(VOCABULARY), "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
-    decoder = GPT2Config(**text, **SPECIAL, is_decoder=True, add_cross_attention=True)
-    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**VISION), decoder)
-    model = lively(VisionEncoderDecoderModel(config))
-    model.generation_config = GenerationConfig(**SPECIAL, decoder_start_token_id=2)
-    model.save_pretrained(folder)
-    ViTImageProcessor(size=SIZE).save_pretrained(folder)
-    word_tokenizer().save_pretrained(folder)
-    return folder
-
-
 def write_llava(folder: Path) -> Path:
-    """A chat model: the picture lies among the words of its prompt. Its own settings draw tokens by chance."""
+    """A chat model: the picture stands among the words of its prompt. Its own settings sample tokens."""
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION),
         text_config=LlamaConfig(**TEXT, **SPECIAL, vocab_size=len(VOCABULARY), num_key_value_heads=2),

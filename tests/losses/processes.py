@@ -16,7 +16,7 @@ def run_processes(function: Callable, world_size: int, folder: Path, *arguments)
     """
     `function(rank, *arguments)` on every rank; an exception in one of them is raised here.
 
-    The processes meet through a file in `folder`, so that no port can be taken by someone else.
+    The processes meet through a file in `folder`, so no port can be taken.
     """
     spawn(_process, (world_size, str(folder / "rendezvous"), function, arguments), nprocs=world_size)
 
@@ -26,8 +26,8 @@ def _process(rank: int, world_size: int, rendezvous: str, function: Callable, ar
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     function(rank, *arguments)  # what it raises reaches `run_processes`
-    # Once in some hundred runs a thread of gloo that still lives aborts the interpreter's teardown, so there is none:
-    # all have finished, what held the group is freed, the group is left, and the process ends on the spot.
+    # Now and then, a thread of gloo that is still running aborts the interpreter's teardown. So wait for all processes,
+    # free what holds the group, leave the group, and skip the teardown.
     gc.collect()
     dist.barrier()
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Gradients of a batch encoded in chunks against those of the batch encoded at once, through the real model."""
+"""Gradients of a batch encoded in chunks equal those of the whole batch, through the real model."""
 
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +30,7 @@ def loss_of(model):
 
 
 def at_once(model, inputs):
-    """Loss and gradients, the ordinary way."""
+    """Loss and gradients of the whole batch."""
     loss = loss_of(model)(*encoder(model)(inputs))
     loss.backward()
     return loss.detach(), gradients_of(model)
@@ -57,7 +57,7 @@ def assert_equal(got, expected, tolerance):
 
 
 def exact(batch=BATCH, padded=False, **vision):
-    """In double precision, so that only the order of sums is left to differ."""
+    """In double precision, where only the order of sums can differ."""
     inputs = tiny_inputs(batch)
     if padded:
         lengths = torch.arange(batch) % inputs["pixel_values_videos"].shape[1] + 1
@@ -128,10 +128,7 @@ def test_bfloat16_with_one_autocast_around_everything():
             at_once(model, inputs) if chunk_size is None else in_chunks(model, inputs, chunk_size)
         got.append(gradients_of(model))
     assert_equal(got[1], got[0], 0)
-    for (
-        name,
-        gradient,
-    ) in full_precision.items():  # chunks are as near to the exact gradient as the whole batch
+    for name, gradient in full_precision.items():  # chunks are as close to the exact gradient as the whole batch
         distance = [float((other[name] - gradient).norm()) for other in got]
         assert distance[2] <= 1.5 * distance[0] + 0.02 * float(gradient.norm()), name
         assert got[2][name].dtype == torch.float32
@@ -153,7 +150,7 @@ def test_never_holds_more_than_one_chunk():
     model = tiny_model()
 
     def most_saved(run):
-        """Bytes that autograd keeps at most between two backward passes."""
+        """The most bytes that autograd keeps between two backward passes."""
         saved, most = 0, 0
 
         def pack(tensor):
@@ -178,7 +175,7 @@ def test_never_holds_more_than_one_chunk():
 
 
 def test_encoder_that_writes_every_chunk_to_the_same_place():
-    """As a CUDA graph does, the first pass's features of one size all lie in one buffer."""
+    """As in a CUDA graph, the first pass writes all features of one size to one buffer."""
     model, inputs = exact()
     expected_loss, expected = at_once(model, inputs)
     model.zero_grad()
@@ -196,11 +193,11 @@ def test_encoder_that_writes_every_chunk_to_the_same_place():
     assert_equal(gradients_of(model), expected, 1e-10)
 
 
-def test_what_is_no_row_of_a_sample_is_refused():
+def test_tensors_without_one_row_per_sample_are_refused():
     model, inputs = tiny_model(), tiny_inputs(4)
     with pytest.raises(ValueError, match="chunk_size is 0"):
         in_chunks(model, inputs, 0)
-    with pytest.raises(ValueError, match=r"'num_broken_videos': 1.*Take out of the batch"):
+    with pytest.raises(ValueError, match=r"'num_broken_videos': 1.*Remove tensors"):
         in_chunks(model, {**inputs, "num_broken_videos": torch.zeros(1)}, 2)
 
 
@@ -221,7 +218,7 @@ def two_processes(rank: int) -> None:
         else:
             no_sync = parallel.no_sync
             parallel.register_comm_hook(reductions, note_reduction)
-        for times in (1, 2):  # the second time adds to the first: the engine has survived the chunks
+        for times in (1, 2):  # the second call adds to the first, so the engine survives the chunks
             options = {"loss_parameters": [model.logit_scale], "no_sync": no_sync}
             backward_in_chunks(encoder(model, parallel), loss_of(model), own, 2, **options)
             assert_equal(gradients_of(model), {name: times * gradient for name, gradient in expected.items()}, 1e-11)

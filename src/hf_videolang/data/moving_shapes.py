@@ -1,8 +1,8 @@
-"""A small data set of real video files that needs no download: moving coloured shapes with captions.
+"""A small dataset of real video files that needs no download: moving coloured shapes with captions.
 
-"a red circle moves left then up" can only be found by who looks at the appearance *and* at the order in time.
-The test videos show combinations of colour, shape and motion that training never shows (neither in this order of
-the two directions nor in the other), while each colour, each shape and each ordered motion is seen in training.
+To find the video for "a red circle moves left then up", a model must see the appearance *and* the order in time. The
+test videos show combinations of colour, shape and motion that do not occur in training, in either order of the two
+directions. Each single colour, shape and ordered motion does occur in training.
 """
 
 import json
@@ -22,34 +22,30 @@ COLOURS = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x to the right, y downwards
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x grows to the right, y downwards
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int = 12) -> Path:
-    """Write an H.264 .mp4 (MPEG-4 Part 2 where FFmpeg was built without libx264).
+    """
+    Write an H.264 .mp4. The same frames always give the same bytes.
 
     Args:
-        path: file to write; its folder must exist.
-        frames: uint8 arrays `[height, width, 3]` (RGB), all of one size with even height and width.
-        frames_per_second: constant frame rate.
+        path: the file to write. Its folder must exist.
+        frames: uint8 arrays `[height, width, 3]` (RGB) of one size, with even height and width.
+        frames_per_second (defaults to 12): constant frame rate.
 
     Returns:
-        `path`, as a `Path`. The same frames always give the same bytes.
+        `path`, as a `Path`.
+
+    Example:
+        >>> write_video("black.mp4", [np.zeros((64, 64, 3), np.uint8)] * 24)
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("Writing videos needs PyAV: pip install av") from error
+    import av
+
     path, frames = Path(path), list(frames)
-    if not frames:
-        raise ValueError(f"{path}: no frames to write.")
     height, width = frames[0].shape[:2]
-    if height % 2 or width % 2:
-        raise ValueError(f"{path}: frames of {width}x{height} pixels; width and height must be even.")
-    h264 = "libx264" in av.codecs_available
-    options = {"preset": "ultrafast", "crf": "18"} if h264 else {"qscale": "2"}
     with av.open(path, "w") as container:
-        stream: Any = container.add_stream("libx264" if h264 else "mpeg4", frames_per_second, options)
+        stream: Any = container.add_stream("libx264", frames_per_second, {"preset": "ultrafast", "crf": "18"})
         stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -58,7 +54,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_secon
 
 
 def draw_shape(shape: str, colour: tuple[int, int, int], centre: tuple[float, float], radius: float, size: int):
-    """One RGB picture `[size, size, 3]` uint8 of a shape on a dark ground, with soft edges one pixel wide."""
+    """An RGB picture, uint8 `[size, size, 3]`, of a shape on a dark background. Edges are blurred by one pixel."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
     distance = {  # <= 1 inside
@@ -79,9 +75,10 @@ def moving_shape_frames(
     size=64,
     num_frames=24,
 ) -> list[np.ndarray]:
-    """Frames of one video: half the time in the first direction, the other half in the second.
+    """
+    The frames of one video: the shape moves in the first direction for half the time, then in the second.
 
-    Radius, length of the way and starting point are drawn so that the shape stays in the picture.
+    Radius, distance and starting point are drawn so that the shape stays in the picture.
     """
     radius = size * generator.uniform(0.13, 0.18)
     half = num_frames // 2
@@ -93,19 +90,19 @@ def moving_shape_frames(
 
 
 def _split_combinations(num_train: int, num_test: int, generator: np.random.Generator):
-    """Lists of (colour, shape, (first, second)) for training (`num_train`, with repeats) and test (all different)."""
+    """Lists of (colour, shape, (first, second)) for training (with repeats if needed) and test (all different)."""
     pairs = list(combinations(DIRECTIONS, 2))
     kinds = [(colour, shape, pair) for colour, shape, pair in product(COLOURS, SHAPES, pairs)]
     kinds = [kinds[i] for i in generator.permutation(len(kinds))]
-    # The first len(pairs) kinds of training cover every colour, shape and pair between them.
+    # The first len(pairs) kinds for training cover every colour, shape and pair.
     cover = [(list(COLOURS)[i % len(COLOURS)], SHAPES[i % len(SHAPES)], pair) for i, pair in enumerate(pairs)]
     kinds = cover + [kind for kind in kinds if kind not in cover]
     held_out = -(-num_test // 2)
     limit = 2 * (len(kinds) - len(cover))
     if num_test > limit or num_train < 2 * len(cover):
         raise ValueError(
-            f"num_train={num_train}, num_test={num_test}: at least {2 * len(cover)} training videos (to show every "
-            f"colour, shape and motion) and at most {limit} test videos (to leave them so many combinations)."
+            f"num_train={num_train}, num_test={num_test}; expected at least {2 * len(cover)} training videos, to show "
+            f"every colour, shape and motion, and at most {limit} test videos, to leave enough combinations."
         )
 
     def in_both_orders(chosen):
@@ -126,20 +123,29 @@ def write_moving_shapes(
     num_frames: int = 24,
     frames_per_second: int = 12,
 ) -> Path:
-    """Write `folder/{train,test}/*.mp4` with a `metadata.jsonl` each: a standard `videofolder`.
+    """
+    Write `folder/{train,test}/*.mp4` with a `metadata.jsonl` each: a standard `videofolder`.
 
     Args:
-        folder: made if absent; a folder that already has `train` or `test` is refused.
-        num_train: training videos, at least 12. Beyond the number of combinations (288 less those held out) the
-            same combination comes again from another starting point.
-        num_test: test videos, at most 276, each with a caption of its own; neighbours differ in temporal order only.
-        seed: the same seed gives the same files, byte by byte.
-        size: height and width in pixels, even.
-        num_frames: frames a video.
-        frames_per_second: frame rate.
+        folder: created if absent. It must not contain `train` or `test` yet.
+        num_train (defaults to 240): training videos, at least 12. If there are more than combinations (288 minus those
+            of the test), combinations repeat with another starting point.
+        num_test (defaults to 48): test videos, at most 276, each with its own caption. Neighbours differ only in the
+            order of the directions.
+        seed (defaults to 0): the same seed gives the same files, byte by byte.
+        size (defaults to 64): height and width in pixels, even.
+        num_frames (defaults to 24): frames of each video.
+        frames_per_second (defaults to 12): frame rate.
 
     Returns:
         `folder`, as a `Path`.
+
+    Raises:
+        ValueError: if `num_train` or `num_test` is out of range.
+        FileExistsError: if the folder contains `train` or `test`.
+
+    Example:
+        >>> dataset, _ = load_dataset(str(write_moving_shapes("shapes")), split="train")
     """
     folder = Path(folder)
     generator = np.random.default_rng(seed)

@@ -1,1 +1,1 @@
-"""What is done with a trained model: encoding, evaluation."""
+"""A trained model at work on many videos."""

@@ -1,9 +1,10 @@
 """
-Training objectives, one a file, on L2-normalised features and the raw `logit_scale` (its exp multiplies the cosine).
+Training objectives over L2-normalised features of the whole batch.
 
-Which one: [`contrastive_loss`] for pairs of video and text; [`omnisource_loss`] where a clip also has a frame and its
-caption. The others are the comparators of the original release. Over several processes pass the features through
-[`gather_features`] first. A batch too large for memory: [`backward_in_chunks`].
+Use [`contrastive_loss`] for pairs of video and text, and [`omnisource_loss`] where a clip also has a frame and its
+caption. The other losses are those that the CLIP-ViP release compares with. `logit_scale` is the raw parameter: its
+exponential multiplies the cosine, and 0 leaves the dot product as it is. In several processes, pass the features
+through [`gather_features`] first. If the batch does not fit into memory, use [`backward_in_chunks`].
 """
 
 from .contrastive import contrastive_loss

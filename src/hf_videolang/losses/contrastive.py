@@ -1,4 +1,4 @@
-"""The contrastive loss of both directions (InfoNCE, NCE) with a learnable or a fixed temperature."""
+"""The contrastive loss in both directions (InfoNCE) with a learned or a fixed temperature."""
 
 import torch
 from torch import Tensor
@@ -7,18 +7,19 @@ from torch.nn.functional import cross_entropy
 
 def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
-    `exp(logit_scale) * first @ second.T`, in float32 also under autocast: bfloat16 resolves only 0.5 at a logit of 100.
+    `exp(logit_scale) * first @ second.T` in float32.
+
+    Autocast is switched off, because the step between two bfloat16 numbers near 100 is 0.5.
 
     Args:
-        first, second (`Tensor` `[batch, dim]`): L2-normalised features of equal shape; row i of one belongs to row i
-            of the other.
-        logit_scale (`Tensor` or `float`): log of the factor on the cosine, the model's raw parameter.
+        first, second (`Tensor` `[batch, dim]`): features of equal shape; row i of one belongs to row i of the other.
+        logit_scale (`Tensor` or `float`): log of the factor on the dot product, the model's raw parameter.
 
     Returns:
-        `Tensor` `[batch, batch]`, rows `first`, columns `second`.
+        `Tensor` `[batch, batch]`: rows are `first`, columns are `second`.
 
     Raises:
-        ValueError: the shapes differ or are not `[batch, dim]`.
+        ValueError: if the shapes differ or are not `[batch, dim]`.
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
@@ -32,31 +33,34 @@ def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | flo
 
 
 def matching_cross_entropy(logits: Tensor) -> Tensor:
-    """Mean over rows i of -log softmax(row i)[i]: the match of row i is column i (CE of clip_vip §3)."""
+    """Mean over rows of -log softmax(row i)[i]: column i matches row i (CE in clip_vip §3)."""
     return cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
-    Every video against all texts of the batch plus every text against all videos; the loss of all fine-tuning.
+    Each video against all texts of the batch, plus each text against all videos. All fine-tuning uses it.
 
-    `CE(s V T') + CE(s T V')` with `s = exp(logit_scale)`. It is the **sum** of both directions, as in the authors'
-    code, hence twice the average that the paper writes. Identical texts or videos in a batch are ordinary negatives.
-    Call it on features of all processes (`gather_features`), so that the whole batch gives the negatives; gradient
-    accumulation does not enlarge that set.
+    `CE(s V T') + CE(s T V')` with `s = exp(logit_scale)`. It is the **sum** of both directions as in the authors'
+    code; the paper averages them. Equal texts or videos in a batch are ordinary negatives. Pass the features of all
+    processes (`gather_features`): gradient accumulation adds no negatives.
 
-    Original: `NCELearnableTempLoss`. For a fixed temperature t (`NCEContrastiveLoss`, `CE(V T' / t) + CE(T V' / t)`)
-    pass the number `logit_scale=-math.log(t)`.
+    Original: `NCELearnableTempLoss`. For `NCEContrastiveLoss` with a fixed temperature t, pass
+    `logit_scale=-math.log(t)`.
 
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
-        logit_scale (`Tensor` or `float`): log of the factor on the cosine (the model's `logit_scale`), not its exp.
+        logit_scale (`Tensor` or `float`): log of the factor on the cosine, the model's `logit_scale`. 0 compares the
+            dot products as they are.
 
     Returns:
         `Tensor` without dimensions.
 
     Raises:
-        ValueError: the shapes differ or are not `[batch, dim]`.
+        ValueError: if the shapes differ or are not `[batch, dim]`.
+
+    Example:
+        >>> loss = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)
     """
     video_to_text = scaled_similarities(video, text, logit_scale)
     text_to_video = scaled_similarities(text, video, logit_scale)

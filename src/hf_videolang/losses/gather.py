@@ -1,4 +1,4 @@
-"""Features of all processes in one batch, with the exact gradient."""
+"""Gather the features of all processes, with the exact gradient."""
 
 import torch
 import torch.distributed as dist
@@ -7,15 +7,15 @@ from torch import Tensor
 
 def gather_features(features: Tensor) -> Tensor:
     """
-    Concatenate the features of all processes in rank order, so that each computes the loss of the whole batch.
+    Concatenate the features of all processes in rank order, so that each process computes the loss of the whole batch.
 
-    The backward pass **sums** over processes what each of them says about these rows. Every process computes the same
-    loss, so the sum is (number of processes) × the exact gradient, and the averaging of parameter gradients in
-    DistributedDataParallel or FSDP turns it into exactly the gradient of one process with the joint batch. Parameters
-    that enter after the gather (`logit_scale`) have the full gradient everywhere and stay as they are.
-    (The original's gather gave this with Horovod before 2021; later versions divided the encoders' part, clip_vip §3.)
+    The backward pass **sums** the gradients that the processes compute for these rows. Every process computes the same
+    loss, so the sum is the exact gradient times the number of processes. DistributedDataParallel and FSDP average the
+    gradients of parameters, which gives exactly the gradient of one process with the joint batch. Parameters used
+    after the gather, such as `logit_scale`, have the full gradient on every process. (With Horovod before 2021 the
+    original behaved the same; later versions of Horovod divided the encoders' part, clip_vip §3.)
 
-    Without an initialised process group, or with one process, the features are returned as they are.
+    Without a process group, or with one process, the features are returned unchanged.
 
     Args:
         features (`Tensor` `[batch, dim]`): of this process.
@@ -24,7 +24,10 @@ def gather_features(features: Tensor) -> Tensor:
         `Tensor` `[processes * batch, dim]`.
 
     Raises:
-        ValueError: on every process, if their shapes differ (an incomplete last batch).
+        ValueError: on every process, if the shapes differ (an incomplete last batch).
+
+    Example:
+        >>> loss = contrastive_loss(gather_features(video), gather_features(text), logit_scale)
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return features
@@ -48,7 +51,7 @@ class _Gather(torch.autograd.Function):
 
 
 def _check_equal_shapes(features: Tensor) -> None:
-    # Gathering unequal shapes hangs or mixes up memory, depending on the backend; two integers a process are cheap.
+    # With unequal shapes some backends hang and others mix up memory. Comparing two integers is cheap.
     own = torch.tensor(features.shape, device=features.device)
     shapes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(shapes, own)

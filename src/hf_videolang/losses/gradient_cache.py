@@ -1,15 +1,15 @@
 """
-The gradient of a loss over a batch whose activations do not fit into memory, in chunks of rows.
+The exact gradient of a batch-wide loss, computed in chunks of rows, for a batch that does not fit into memory.
 
-A contrastive loss compares every row of a batch with every other, so the batch cannot be split as in gradient
-accumulation. But it sees the rows through their features only, a few hundred numbers each, and the chain rule splits
-there: d loss / d weights = sum over rows of (d loss / d feature) * (d feature / d weights). Hence three steps:
+A contrastive loss compares each row of a batch with every other, so gradient accumulation cannot split the batch. But
+the loss depends on a row only through its features, a few hundred numbers, and there the chain rule splits:
+d loss / d weights = sum over rows of (d loss / d feature) * (d feature / d weights). This takes three steps:
 
-1. encode all rows, chunk by chunk, without a graph: only the features are kept;
-2. the loss of all features and its gradient with respect to them, the "gradient cache";
-3. encode each chunk once more, with a graph, and propagate its rows of the cache through it.
+1. Encode all rows chunk by chunk without a graph, and keep the features.
+2. Compute the loss and its gradient with respect to the features, the "gradient cache".
+3. Encode each chunk again with a graph, and propagate its rows of the cache through it.
 
-Memory is that of one chunk plus the features; the price is the forward pass of step 1.
+It needs the memory of one chunk plus the features, and costs one more forward pass (step 1).
 Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache).
 """
 
@@ -34,58 +34,61 @@ def backward_in_chunks(
     no_sync: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Tensor:
     """
-    What `backward(loss(*encode(inputs)))` does to the gradients of all parameters, with the memory of one chunk.
+    Compute the same gradients as `backward(loss(*encode(inputs)))`, with the memory of one chunk.
 
-    Random numbers drawn by `encode` (dropout) are the same in both passes over a chunk, and afterwards the generators
-    stand where one pass leaves them. Not so under `torch.compile`, whose two graphs may draw differently; a model
-    without dropout does not mind.
+    `encode` draws the same random numbers (dropout) in both passes over a chunk, and afterwards the generators are in
+    the state that one pass leaves. Under `torch.compile` the two graphs may draw differently, which matters only for
+    models with dropout.
 
     Args:
-        encode: features of some rows, each `[rows, dim]`; moves them to its device itself, so that the device never
-            holds more than a chunk.
-        loss: of the features of all rows, without dimensions; with several processes it gathers them
+        encode: maps some rows to their features, each `[rows, dim]`. It moves the rows to its device itself, so the
+            device never holds more than one chunk.
+        loss: maps the features of all rows to a loss without dimensions. In several processes it gathers them
             (`gather_features`).
-        inputs: tensors with one row a sample each.
-        chunk_size (`int`): rows encoded at once; the last chunk may be smaller.
-        loss_parameters: parameters that `loss` itself uses (`logit_scale`). They get their gradient in the last
-            chunk's backward pass, once, as DistributedDataParallel expects.
-        backward: of step 3, on a number whose gradients are those of the loss; what scales it (gradient accumulation,
-            GradScaler) scales all gradients.
-        no_sync: a context that keeps DistributedDataParallel or FSDP from averaging gradients; all chunks but the last
-            are run in it.
+        inputs: tensors with one row per sample.
+        chunk_size (`int`): rows to encode at once. The last chunk may be smaller.
+        loss_parameters: parameters that `loss` itself uses (`logit_scale`). They get their gradient once, in the last
+            chunk's backward pass, as DistributedDataParallel expects.
+        backward: the backward pass of step 3. Scaling its argument (gradient accumulation, GradScaler) scales all
+            gradients.
+        no_sync: a context in which DistributedDataParallel or FSDP does not average gradients. All chunks but the last
+            run in it.
 
     Returns:
         The loss, without a graph.
 
     Raises:
-        ValueError: `chunk_size` below 1, or tensors with different numbers of rows.
+        ValueError: if `chunk_size` is below 1 or the tensors have different numbers of rows.
+
+    Example:
+        >>> loss = backward_in_chunks(lambda rows: model.encode(**rows), contrastive, inputs, chunk_size=32)
     """
     rows = {name: len(tensor) for name, tensor in inputs.items()}
     if chunk_size < 1 or len(set(rows.values())) != 1:
         raise ValueError(
-            f"chunk_size is {chunk_size} and the inputs have {rows} rows; expected a chunk of at least 1 row and equally "
-            "many rows in every tensor. Take out of the batch what is no row of a sample."
+            f"chunk_size is {chunk_size} and the inputs have {rows} rows; expected a chunk of at least 1 row and the "
+            "same number of rows in every tensor. Remove tensors without one row per sample from the batch."
         )
     starts = range(0, next(iter(rows.values())), chunk_size)
     chunks = [{name: tensor[i : i + chunk_size] for name, tensor in inputs.items()} for i in starts]
 
-    # 1. The features, without a graph.
+    # 1. Features without a graph.
     encoded, random_states = [], []
     with torch.no_grad():
         for chunk in chunks:
             random_states.append(_RandomState())
-            # Copied, since a CUDA graph (torch.compile's reduce-overhead) writes the next chunk's to the same place.
+            # Copy: a CUDA graph (torch.compile's reduce-overhead) writes the next chunk to the same memory.
             encoded.append([part.clone() for part in encode(chunk)])
-    torch.clear_autocast_cache()  # an autocast around us would reuse copies of weights that have no graph
+    torch.clear_autocast_cache()  # or an outer autocast would reuse casts of weights that have no graph
     features = [torch.cat(parts).requires_grad_() for parts in zip(*encoded, strict=True)]
 
-    # 2. Their gradient, and the one of the loss's own parameters.
+    # 2. The gradients of the features and of the loss's own parameters.
     value = loss(*features)
     own = [parameter for parameter in loss_parameters if parameter.requires_grad]
     gradients = torch.autograd.grad(value, [*features, *own], allow_unused=True, materialize_grads=True)
     cache, own_gradients = gradients[: len(features)], gradients[len(features) :]
 
-    # 3. Through the model. The derivative of sum(feature * constant) by the feature is the constant.
+    # 3. Through the model: the derivative of sum(feature * constant) with respect to the feature is the constant.
     for i, chunk, random_state in zip(starts, chunks, random_states, strict=True):
         last = i == starts[-1]
         with nullcontext() if last else no_sync():
@@ -97,7 +100,7 @@ def backward_in_chunks(
 
 
 class _RandomState:
-    """Of the CPU's generator and of the current accelerator's."""
+    """The state of the CPU's random generator and of the current accelerator's."""
 
     def __init__(self):
         self.accelerator = torch.accelerator.current_accelerator(check_available=True)

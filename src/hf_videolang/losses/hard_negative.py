@@ -1,4 +1,4 @@
-"""Cross-entropy against the hardest negatives only."""
+"""Cross-entropy against the hardest negatives."""
 
 import torch
 from torch import Tensor
@@ -9,27 +9,26 @@ from .contrastive import scaled_similarities
 
 def hard_negative_loss(video: Tensor, text: Tensor, num_negatives: int) -> Tensor:
     """
-    Each match against the `num_negatives` most similar other columns of its row, both directions summed.
+    Each match against the `num_negatives` most similar other columns of its row, summed over both directions.
 
-    Sum over both directions of mean_i -log(exp(a_ii) / (exp(a_ii) + sum over the largest a_ij, j != i, of exp(a_ij))),
-    a the bare cosines of a direction, without any scale. Original: `HardNegLoss`, which adds the directions up, as here;
-    the paper does not have it.
+    One direction is mean_i -log(exp(a_ii) / (exp(a_ii) + sum of exp(a_ij) over the largest a_ij with j != i)), where a
+    are the plain cosines without a scale. Original: `HardNegLoss`, which the paper does not mention.
 
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
-        num_negatives (`int`): negatives kept per row and per column, 1 to batch - 1; fewer are harder.
+        num_negatives (`int`): negatives for each row and column, 1 to batch - 1.
 
     Returns:
         `Tensor` without dimensions.
 
     Raises:
-        ValueError: `num_negatives` out of range, or shapes that differ.
+        ValueError: if `num_negatives` is out of range or the shapes differ.
     """
     similarity = scaled_similarities(video, text, 0.0)
     if not 1 <= num_negatives < len(similarity):
         raise ValueError(
             f"num_negatives is {num_negatives} with a batch of {len(similarity)}; expected 1 to batch - 1. "
-            "Take fewer negatives or a larger batch."
+            "Use fewer negatives or a larger batch."
         )
     same_pair = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
 

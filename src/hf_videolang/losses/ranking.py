@@ -1,4 +1,4 @@
-"""Triplet ranking loss: a match must beat every mismatch by a margin."""
+"""The triplet ranking loss: a match must beat every mismatch by a margin."""
 
 from typing import Literal
 
@@ -16,23 +16,24 @@ def ranking_loss(
     max_violation: bool = False,
 ) -> Tensor:
     """
-    Sum over i and j != i of max(0, margin + sim(v_i, t_j) - sim(v_i, t_i)) + max(0, margin + sim(v_j, t_i) - sim(v_i, t_i)).
+    The sum over i and j != i of
 
-    Original: `TripletContrastiveLoss` (the loss of VSE++), which sums over both directions and all pairs, as here; the
-    CLIP-ViP paper does not have it.
+    max(0, margin + sim(v_i, t_j) - sim(v_i, t_i)) + max(0, margin + sim(v_j, t_i) - sim(v_i, t_i)).
+
+    Original: `TripletContrastiveLoss`, the loss of VSE++. The CLIP-ViP paper does not mention it.
 
     Args:
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
-        margin (`float`, defaults to 0.2): by how much a match has to be better before it costs nothing.
-        measure (`str`, defaults to `"cosine"`): similarity; `"order"` is minus the norm of what the text exceeds the
-            video by, coordinate for coordinate (order embeddings), and needs batch² × dim memory.
+        margin (`float`, defaults to 0.2): a match that is better by this much costs nothing.
+        measure (`str`, defaults to `"cosine"`): the similarity. `"order"` is minus the norm of max(0, text - video),
+            as in order embeddings; it needs batch² × dim memory.
         max_violation (`bool`, defaults to `False`): count only the worst mismatch of each video and of each text.
 
     Returns:
-        `Tensor` without dimensions; a sum, so it grows with the batch.
+        `Tensor` without dimensions. It is a sum, so it grows with the batch.
 
     Raises:
-        ValueError: unknown `measure`, or shapes that differ.
+        ValueError: if `measure` is unknown or the shapes differ.
     """
     similarity = scaled_similarities(video, text, 0.0)
     if measure == "order":

@@ -168,7 +168,10 @@ def _end_if_orphaned(limit: float) -> None:
 
 def _take_helper() -> subprocess.Popen:
     while _idle:
-        process = _idle.pop()
+        try:
+            process = _idle.pop()
+        except IndexError:  # another thread took the last one
+            break
         # None only for a living one that this process started, and not one that this was forked from
         if process.poll() is None:
             return process

@@ -1,4 +1,4 @@
-"""PretrainingCollator on tar shards of real videos: what is in a batch, who makes it, and what happens to bad clips."""
+"""PretrainingCollator on tar shards of real videos: the batch, workers and processes, and bad clips."""
 
 import logging
 import re
@@ -32,7 +32,7 @@ def make_collator(settings, batch_size=4, slots=None, **options):
 
 
 def texts(collator, batch, name="input_ids"):
-    """Without spaces: the tiny tokenizer knows single letters only, and decodes digits as words."""
+    """Without spaces, because the tiny tokenizer knows only letters and decodes digits as words."""
     decoded = collator.processor.tokenizer.batch_decode(batch[name], skip_special_tokens=True)
     return [text.replace(" ", "") for text in decoded]
 
@@ -42,7 +42,7 @@ def numbers(collator, batch, name="input_ids"):
 
 
 def test_an_epoch_over_two_processes_with_workers_has_every_clip_once(shards):
-    """26 clips in global batches of 8: three of them, two clips are left out. The same without workers, in one process."""
+    """26 clips give three global batches of 8 and leave out two. One process without workers gives the same."""
     alone = make_collator(shards, 8)
     expected = [alone([step]) for step in range(3)]
     halves = []
@@ -112,7 +112,7 @@ def test_texts_of_a_video(shards):
     for text in video_texts(video_text="caption_and_subtitle"):
         assert re.fullmatch(r"apictureof(\d+)\.withsubtitle:somebodysays\1", text)
     either = [text.startswith("apicture") for text in video_texts(video_text="either")]
-    assert 6 < sum(either) < 20  # of 26 tosses; 0.3 % of all seeds lie outside
+    assert 6 < sum(either) < 20  # of 26 draws; 0.3 % of all seeds lie outside
     assert video_texts(video_text="either") == video_texts(video_text="either")
 
 
@@ -133,21 +133,21 @@ def test_captions_from_a_store(shards, tmp_path):
 
 
 def test_a_caption_store_of_other_shards_is_refused(shards, tmp_path):
-    """Of other names; of the same names, seen in the first record; and of some of the shards only."""
+    """Other names; the same names, seen in the first record; and a store of some of the shards, which is fine."""
     sources = {"talks": {"data": str(shards), "captions": str(tmp_path)}}
     store = CaptionStore(tmp_path, {"model": "none"})
     store.write_captions("films-0-00000000", ["clip00"], ["a film"], [None])
-    with pytest.raises(ValueError, match="no captions of clips-0, clips-1, .* of the source talks"):
+    with pytest.raises(ValueError, match="no captions of clips-0, clips-1, .* than the source talks"):
         make_collator(sources)
     store.write_captions("clips-0-00000000", ["clip99"], ["a film"], [None])
-    with pytest.raises(ValueError, match="in row 0 of clips-0 it has clip99, where clip00 lies now"):
+    with pytest.raises(ValueError, match="row 0 of clips-0 was clip99 and is now clip00"):
         make_collator(sources)
     store.write_captions("clips-0-00000000", ["clip00"], ["a film"], [None])
     assert "26 clips in 4 shards, 1 of them captioned" in str(make_collator(sources).sources["talks"])
 
 
-def test_a_caption_store_knows_its_data_again_and_no_other_of_the_same_names(shards, tmp_path):
-    """Copied, and packed anew in another format; and other videos under the same names of shards and ids."""
+def test_a_caption_store_recognises_its_videos_and_refuses_others_of_the_same_names(shards, tmp_path):
+    """Shards that were copied, or packed again in another format; and other videos under the same names and ids."""
     store = CaptionStore(tmp_path / "store", {"model": "none"})
     for shard in find_shards(shards):
         rows = [shard[row] for row in range(len(shard))]
@@ -167,7 +167,7 @@ def test_a_caption_store_knows_its_data_again_and_no_other_of_the_same_names(sha
         collator = make(folder)
         batch = collator([0])
         assert numbers(collator, batch) == numbers(collator, batch, "caption_input_ids")
-    with pytest.raises(ValueError, match="in row 0 of clips-0 it has clip00 of .* where clip00 of 1 bytes lies now"):
+    with pytest.raises(ValueError, match="row 0 of clips-0 was clip00 of .* and is now clip00 of 1 bytes"):
         make(other)
 
 
@@ -194,19 +194,19 @@ def test_a_video_folder_and_parquet_are_sources_too(shards, tmp_path):
 
 @pytest.fixture(scope="module")
 def bad_shards(tmp_path_factory):
-    """Clip 3 is no video, clip 9 has no caption, clip 20 a blank subtitle."""
+    """Clip 3 is not a video, clip 9 has no caption, and clip 20 has a blank subtitle."""
     folder = tmp_path_factory.mktemp("bad_clips")
     return write_clip_shards(folder, clip03={"bytes": b"no video"}, clip09={"caption": None}, clip20={"subtitle": " "})
 
 
-def test_a_first_record_without_text_is_no_missing_column(tmp_path):
+def test_a_first_record_without_text_is_not_a_missing_column(tmp_path):
     shards = write_clip_shards(tmp_path, clip00={"caption": None}, clip01={"subtitle": None})
     batches, counts = run_through(make_collator(shards, 8, on_missing_text="replace"))
     assert not {0, 1} & {number for batch in batches for number in batch} and sum(counts) > 0
 
 
 def run_through(collator, slots=range(26)):
-    """All clips but those of the last batch, by number, and what was counted."""
+    """The numbers of the clips of each batch in a pass, and the two counts."""
     batches = [collator([step]) for step in range(collator.order.steps_per_epoch)]
     counts = [sum(int(batch[name]) for batch in batches) for name in ("num_broken_videos", "num_missing_texts")]
     return [numbers(collator, batch) for batch in batches], counts
@@ -224,21 +224,21 @@ def test_bad_clips_are_replaced_and_counted(bad_shards, caplog):
         assert not {3, 9, 20} & set(batch)
         for number, first in zip(batch, planned):
             assert number == first or (first in (3, 9, 20) and number not in planned)
-    told = caplog.text
+    messages = caplog.text
     for part in (
         "cannot decode clip03 in clips-0",
         "clip09 in clips-1 has no caption",
         "clip20 in clips-2 has no subtitle",
     ):
-        assert part in told
-    # which one comes in its place does not depend on who makes the batch
+        assert part in messages
+    # The replacement does not depend on which process makes the batch.
     parts = [make_collator(bad_shards, 13, slots, **replacing) for slots in (range(6), range(6, 13))]
     for step in range(2):
         assert [number for part in parts for number in numbers(part, part([step]))] == batches[step]
 
 
 def test_two_bad_clips_of_a_batch_never_get_one_replacement(tmp_path):
-    """Nor in two processes, which do not see each other's; a resumed run begins at any step."""
+    """Also in two processes, which do not know each other's; a resumed run begins at any step."""
     bad = {f"clip{number:02d}": {"caption": None} for number in range(0, 26, 3)}
     shards, replacing = write_clip_shards(tmp_path, **bad), {"on_missing_text": "replace"}
     alone = make_collator(shards, 8, **replacing)
@@ -255,7 +255,7 @@ def test_the_original_writes_none_for_a_missing_caption(bad_shards):
     for step in range(2):
         batch = collator([step])
         captions |= dict(zip(texts(collator, batch), texts(collator, batch, "caption_input_ids")))
-    assert captions["somebodysays9"] == "none"  # in the tokenizer's small letters
+    assert captions["somebodysays9"] == "none"  # the tokenizer lower-cases
     assert list(captions.values()).count("none") == 1
 
 
@@ -278,11 +278,11 @@ def test_bad_clips_raise_by_default_and_are_named(bad_shards, workers):
 
 
 @pytest.mark.parametrize("times", [{"start": "0.1"}, {"end": [1]}, {"start": 0.2, "end": 0.1}, {"end": 0}])
-def test_a_clip_whose_times_are_none_is_a_bad_clip(tmp_path, times):
+def test_a_clip_with_invalid_times_is_a_bad_clip(tmp_path, times):
     shards = write_clip_shards(tmp_path, clip03=times)
     assert run_through(make_collator(shards, 13, on_broken_video="replace"))[1] == [1, 0]
-    told = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end after the start"
-    with pytest.raises(VideoDecodingError, match=told):
+    message = "cannot decode clip03 in clips-0: its row has .*; expected seconds, the end after the start"
+    with pytest.raises(VideoDecodingError, match=message):
         run_through(make_collator(shards, 13))
 
 
@@ -291,39 +291,37 @@ def test_a_clip_without_a_whole_replacement_raises(tmp_path):
     shards = write_clip_shards(tmp_path, **everything)
     with pytest.raises(MissingTextError, match="has no caption"):
         make_collator(shards, 13, on_missing_text="replace")([0])
-    make_collator(shards, 13, features=("video", "text"))([0])  # without need of captions all is well
+    make_collator(shards, 13, features=("video", "text"))([0])  # nothing is missing if no caption is needed
 
 
 @pytest.mark.parametrize(
-    ("settings", "options", "told"),
+    ("settings", "options", "message"),
     [
         ({}, {}, "sources is empty"),
-        (
-            {"a": {"date": "x"}},
-            {},
-            r"the source a is \{'date': 'x'\}; expected the key data and perhaps captions",
-        ),
-        ({"a": {"data": "SHARDS", "ratio": "2"}}, {}, "ratio '2'; expected 1, 2, 3"),
+        ({"a": {"date": "x"}}, {}, r"The source a is \{'date': 'x'\}; expected data and perhaps captions"),
         (
             {"a": {"data": "SHARDS", "subtitle_column": "words"}},
             {},
             "no 'words' but video, video_id, subtitle, caption",
         ),
-        ({"a": {"data": "SHARDS", "caption_column": "words"}}, {}, "caption_column, or give a caption store"),
-        ({"a": "SHARDS"}, {"on_missing_text": "skip"}, "expected one of raise, replace, none"),
-        ({"a": "SHARDS"}, {"video_text": "title"}, "video_text is 'title'"),
+        (
+            {"a": {"data": "SHARDS", "caption_column": "words"}},
+            {},
+            "caption_column .* or set captions to a caption store",
+        ),
+        ({"a": "SHARDS"}, {"on_broken_video": "skip"}, "on_broken_video is 'skip'"),
     ],
 )
-def test_refusals(shards, settings, options, told):
+def test_errors(shards, settings, options, message):
     for given in settings.values():
         if isinstance(given, dict) and given.get("data") == "SHARDS":
             given["data"] = str(shards)
     settings = {name: str(shards) if given == "SHARDS" else given for name, given in settings.items()}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         make_collator(settings, **options)
 
 
 def test_a_column_of_numbers_is_named(tmp_path):
     shards = write_clip_shards(tmp_path, **{f"clip{number:02d}": {"subtitle": 5} for number in range(26)})
-    with pytest.raises(ValueError, match="the column subtitle of the source clips holds int"):
+    with pytest.raises(ValueError, match="The column subtitle of the source clips holds int"):
         make_collator(shards)([0])

@@ -1,4 +1,4 @@
-"""PretrainingOrder: nothing twice, nothing lost, the same on every process and from any step on."""
+"""PretrainingOrder: no clip twice, none lost, the same on every process and from any step on."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def clips_of(places):
     return [(place.shard, place.row) for place in places]
 
 
-def test_a_pass_has_every_clip_once_but_a_remainder_that_changes():
+def test_a_pass_has_every_clip_once_except_a_changing_remainder():
     order = one_source()
     assert order.num_steps == {"talks": 6} and order.steps_per_epoch == 6  # 26 = 6 * 4 + 2
     left_out = []
@@ -39,7 +39,7 @@ def test_epochs_and_seeds_have_other_orders_and_shards_mix():
     assert first[0][0].epoch == 0 and second[0][0].epoch == 1
     assert not any(clips_of(one) == clips_of(other) for one, other in zip(first, second))
     assert clips_of(order.batch(0)) != clips_of(one_source(5, 7, talks=[1000] * 20).batch(0))
-    assert all(len({place.shard for place in batch}) == 5 for batch in first)  # a batch is of 5 shards
+    assert all(len({place.shard for place in batch}) == 5 for batch in first)  # a batch takes from 5 shards
     rows = [batch[0].row for batch in first]
     assert sorted(rows) != rows  # rows are not read in their order
 
@@ -87,7 +87,7 @@ def test_replacements_come_from_outside_the_batch_and_no_two_slots_have_one_in_c
     assert set(clips_of(reserves[0])) == CLIPS - set(clips_of(only.batch(0))) and not any(reserves[1:])
 
 
-def test_refusals():
+def test_errors():
     with pytest.raises(ValueError, match="talks has 26 clips, fewer than one global batch of 27"):
         one_source(27)
     with pytest.raises(ValueError, match="ratio 0; expected 1, 2, 3"):

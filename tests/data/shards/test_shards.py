@@ -1,4 +1,4 @@
-"""Shards give the records that were put into them, by `tarfile`, `datasets` and pyarrow, and name what is wrong."""
+"""Shards return the records that `tarfile`, `datasets` and pyarrow wrote, and errors name shard and sample."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def members(samples=SAMPLES):
 
 
 def contents(shard):
-    """Records with the bytes alone of what is {"path", "bytes"}."""
+    """Records in which bytes replace {"path", "bytes"}."""
     rows = [shard[row] for row in range(len(shard))]
     return [{k: v["bytes"] if isinstance(v, dict) else v for k, v in row.items()} for row in rows]
 
@@ -72,12 +72,12 @@ def test_tar_gives_what_was_put_in(tmp_path):
         tmp_path / "clips-7.tar",
         {"b/.hidden.mp4": b"x", "plain": b"x"}
         | members()
-        | {"b/" + "long" * 60 + ".mp4": b"a name that takes a header of its own"},
+        | {"b/" + "long" * 60 + ".mp4": b"a name that needs its own header"},
     )
     (shard,) = find_shards(path)
     assert (shard.name, len(shard)) == ("clips-7", 4)
     assert contents(shard)[:3] == EXPECTED
-    assert shard[3]["video"]["bytes"] == b"a name that takes a header of its own"
+    assert shard[3]["video"]["bytes"] == b"a name that needs its own header"
     assert shard[0]["video"]["path"] == f"{path}/000.mp4"
     assert contents(shard)[2] == contents(find_shards(tmp_path)[0])[2]  # any row first
     for row in (-1, 4):
@@ -117,18 +117,18 @@ def test_only_headers_and_then_only_the_wanted_bytes_are_read(tmp_path, monkeypa
     assert 2_000_000 <= sum(read) < 2_100_000
 
 
-def test_index_is_made_once_and_anew_when_the_tar_changes(tmp_path, cache):
+def test_the_index_is_made_once_and_again_when_the_tar_changes(tmp_path, cache):
     path = write_tar(tmp_path / "a.tar", members())
     index = tmp_path / ".a.tar.index.parquet"
     assert len(find_shards(path)[0]) == 3
     made = index.stat().st_mtime_ns
     assert contents(find_shards(path)[0]) == EXPECTED and index.stat().st_mtime_ns == made
-    assert find_shards(tmp_path)[0].path == str(path) and len(find_shards(tmp_path)) == 1  # the index is no shard
+    assert find_shards(tmp_path)[0].path == str(path) and len(find_shards(tmp_path)) == 1  # the index is not a shard
 
     size = path.stat().st_size
     other = {**SAMPLES, "000": {**SAMPLES["000"], "mp4": b"other video"}, "003": {"mp4": b"fourth"}}
     write_tar(path, members(other))
-    os.utime(path, ns=(1, 1))  # 20 blocks of 512 bytes at a time: the size need not tell
+    os.utime(path, ns=(1, 1))  # tars grow by 20 blocks of 512 bytes, so the size may stay equal
     assert path.stat().st_size == size
     assert [row["video"] for row in contents(find_shards(path)[0])] == [
         b"other video",
@@ -155,7 +155,7 @@ def test_shards_are_counted_at_once_and_a_bad_one_is_named(tmp_path, monkeypatch
     assert count_clips(find_shards(tmp_path)) == [1, 2, 3]  # by the indices, without the others
     (tmp_path / "1.tar").write_bytes(b"no tar")
     monkeypatch.setattr(tar_shard, "index_samples", index_samples)
-    with pytest.raises(ValueError, match=r"1\.tar is no readable tar"):
+    with pytest.raises(ValueError, match=r"1\.tar is not a readable tar"):
         count_clips(find_shards(tmp_path))
 
 
@@ -219,7 +219,7 @@ def test_remote_shards(tmp_path, cache):
 
 
 WRONG = {
-    "twice": ({**members(), "000.mov": b"x"}, "keys that come twice: 000.*data shard"),
+    "twice": ({**members(), "000.mov": b"x"}, "these keys occur twice: 000.*data shard"),
     "two": (
         {"v.4.mp4": b"x", "v.5.mp4": b"y"},
         r"sample v has 2 videos among v\.\{4.mp4, 5.mp4\}.*first dot",
@@ -247,7 +247,7 @@ def test_wrong_samples_are_named(tmp_path, name):
         (lambda data: data[:1024], "truncated or damaged: byte 1024"),  # between two members
         (lambda data: data[:1024] + b"\xff" * 512 + data[1536:], "truncated or damaged: byte 1024"),
         (lambda data: b"", "empty file"),
-        (lambda data: b"\x1f\x8b" + data[2:], "unpack it if it is compressed"),
+        (lambda data: b"\x1f\x8b" + data[2:], "Unpack it if it is compressed"),
     ],
 )
 def test_damaged_tars_are_named(tmp_path, damage, message):
@@ -261,36 +261,31 @@ def test_damaged_tars_are_named(tmp_path, damage, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (b"{", "is no JSON"),
-        (b"[1]", r"holds \[1\]"),
+        (b"{", "the text of x cannot be read"),
+        (b"[1]", r"it is \[1\]"),
         (b'{"video": 1}', "without"),
-        (b'{"video_id": 7}', "a text"),
-        (b"[" * 100_000, "is no JSON"),
+        (b'{"video_id": 7}', "must be a text"),
+        (b"[" * 100_000, "the text of x cannot be read"),
     ],
 )
 def test_wrong_json_is_named(tmp_path, text, message):
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", members() | {"x.mp4": b"x", "x.json": text}))
     assert len(shard) == 4 and shard[0]["subtitle"] == "hello"
-    with pytest.raises(ValueError, match=rf"a\.tar: x\.json {message}|a\.tar: x\.json.*{message}"):
+    with pytest.raises(ValueError, match=rf"a\.tar: .*{message}"):
         shard[3]
-    (shard,) = find_shards(write_tar(tmp_path / "b.tar", {"x.mp4": b"x", "x.txt": b"\xff"}))
-    with pytest.raises(ValueError, match=r"b\.tar: x\.txt is no UTF-8"):
-        shard[0]
 
 
-def test_half_an_emoji_and_names_that_are_no_utf8(tmp_path):
+def test_half_an_emoji_and_text_that_is_not_utf8(tmp_path):
     text = json.dumps({"subtitle": "a \U0001f642 b \U0001f642"})[:-8] + '", "video_id": "кошка"}'
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", {"x.mp4": b"x", "x.json": text.encode()}))
     assert (shard[0]["subtitle"], shard[0]["video_id"]) == ("a \U0001f642 b ?", "кошка")
-    path = tmp_path / "latin.tar"
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
-        tar.addfile(tarfile.TarInfo("café.mp4"))
-    with pytest.raises(ValueError, match=r"latin\.tar: the name of 'caf\\udce9' is no UTF-8"):
-        len(find_shards(path)[0])
+    (shard,) = find_shards(write_tar(tmp_path / "b.tar", {"x.mp4": b"x", "x.txt": b"\xff"}))
+    with pytest.raises(ValueError, match=r"b\.tar: the text of x cannot be read: 'utf-8'"):
+        shard[0]
 
 
-def test_shards_read_by_turns_keep_their_index(tmp_path, monkeypatch):
-    """A process that has 100 clips of each batch reads 100 shards by turns."""
+def test_shards_read_in_turns_keep_their_index(tmp_path, monkeypatch):
+    """A process with 100 clips in each batch reads 100 shards in turns."""
     for number in range(100):
         write_tar(tmp_path / f"{number:03d}.tar", {"a.mp4": b"a", "b.mp4": b"b"})
     shards, opened, open_file = find_shards(tmp_path), [], tar_shard.open_file
@@ -335,11 +330,11 @@ def test_parquet_gives_what_datasets_wrote(tmp_path):
 
 
 def test_wrong_parquet_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.parquet has the columns \['caption'\]; expected one called 'video'"):
+    with pytest.raises(ValueError, match=r"none\.parquet has the columns \['caption'\]; expected a column 'video'"):
         len(find_shards(parquet(tmp_path, ("caption",), name="none"))[0])
     path = parquet(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet is no Parquet file"):
+    with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet is not a Parquet file"):
         len(find_shards(path)[0])
     Dataset.from_dict({"video": [None]}, features=Features({"video": Video()})).to_parquet(tmp_path / "empty.parquet")
     empty = find_shards(tmp_path / "empty.parquet")[0][0]
@@ -347,16 +342,16 @@ def test_wrong_parquet_is_named(tmp_path):
         clip_of(empty, empty["video_id"])
 
 
-def test_a_parquet_file_that_was_replaced_or_cut_at_work_is_named(tmp_path):
+def test_a_parquet_file_that_was_replaced_or_cut_while_it_is_read_is_named(tmp_path):
     path = parquet(tmp_path)
     (shard,) = find_shards(path)
     assert shard[0]["video_id"] == "id0"
     parquet(tmp_path, rows=5)
-    for row in (3, 6):  # in a group of another size, and in one that is no more
-        with pytest.raises(ValueError, match=r"00001\.parquet: row group \d does not have the rows"):
+    for row in (3, 6):  # in a group of another size, and in a group that is gone
+        with pytest.raises(ValueError, match=r"00001\.parquet: row group \d no longer has the rows"):
             shard[row]
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="is no Parquet file"):
+    with pytest.raises(ValueError, match="is not a Parquet file"):
         shard[6]
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"00001\.parquet"):
@@ -379,7 +374,7 @@ def test_finding(tmp_path):
     with pytest.raises(ValueError, match="has no split 'dev'; it has train, validation, test"):
         find_shards(tmp_path, "dev")
     for source in (tmp_path / "none.tar", f"{tmp_path}/x*.tar", "nonesuch", "memory://nothing/*.tar"):
-        with pytest.raises(FileNotFoundError, match="no such|no folder|there is no"):
+        with pytest.raises(FileNotFoundError, match="No such|matches no|does not exist"):
             find_shards(source)
 
     for folder in ("one", "two"):
@@ -387,10 +382,10 @@ def test_finding(tmp_path):
         (tmp_path / "deep" / folder / "0.tar").touch()
     assert [shard.name for shard in find_shards(tmp_path / "deep")] == ["one-0", "two-0"]
     (tmp_path / "deep" / "one" / "0.parquet").touch()
-    with pytest.raises(ValueError, match="1 shards have a name in common: one-0"):
+    with pytest.raises(ValueError, match="1 names belong to several shards: one-0"):
         find_shards(tmp_path / "deep")
     (tmp_path / "packed").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no \.tar or \.parquet shards and no metadata"):
+    with pytest.raises(FileNotFoundError, match=r"holds neither shards \(\.tar, \.parquet\) nor videos"):
         find_shards(tmp_path / "packed")
     (tmp_path / "packed" / "a.tar.gz").touch()
     for source in (tmp_path / "packed", tmp_path / "packed" / "a.tar.gz", tmp_path / "packed" / "*"):
@@ -400,7 +395,7 @@ def test_finding(tmp_path):
     odd = write_tar(tmp_path / "packed" / "clips[1].tar", {"a.mp4": b"a"})
     assert len(find_shards(odd)[0]) == 1
     (odd.parent / "metadata.parquet").touch()
-    for source in (odd.parent, f"{odd.parent}/*"):  # neither the index of a shard nor metadata are shards
+    for source in (odd.parent, f"{odd.parent}/*"):  # neither an index nor metadata is a shard
         assert [shard.name for shard in find_shards(source)] == ["clips[1]"]
 
 
@@ -428,10 +423,14 @@ def test_video_folder_is_one_shard(tmp_path):
     assert find_shards(folder, "validation")[0].name == "mine-validation"
     with pytest.raises(ValueError, match="no split 'test'; it has train, validation"):
         find_shards(folder, "test")
+    (folder / "metadata.jsonl").unlink()
+    (folder / "c.mp4").touch()
+    (shard,) = find_shards(folder)  # all videos
+    assert (shard.name, shard[0]["video_id"]) == ("mine-train", "c")
 
 
 class DatasetHandler(Handler):
-    """Serves the stand-in's repositories as data sets, and parts of files."""
+    """Serves the stand-in's repositories as datasets, and ranges of files."""
 
     def handle_request(self):
         self.path = self.path.replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
@@ -490,8 +489,8 @@ def test_data_set_on_the_hub(tmp_path):
     _, found, missing = run.stdout.splitlines()
     assert json.loads(found) == [["train-0", "train-1"], [3, 3], "hello", "first video"]
     assert missing == "me/videos has no split 'dev'; it has train, test."
-    # Of train-0, which came with its index, nothing was read; of train-1 the headers, and then one sample: a header, a
-    # video of a block, the header of the .json, and that.
+    # train-0 came with its index, so nothing of it was read. Of train-1, the headers were read, then one sample: a
+    # header, a video of one block, the header of the .json, and the .json.
     assert {name for name, *_ in hub.ranges} == {".train-0.tar.index.parquet", "train-1.tar"}
     size = len(json.dumps(SAMPLES["000"]["json"]))
     assert hub.ranges[-1] == ("train-1.tar", 0, 1536 + size)

@@ -1,4 +1,4 @@
-"""Parts are whole or absent: after an exception, a full disk and a kill."""
+"""A part is complete or absent, also after an exception or a kill; damage and other settings are errors."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.stores.part_store import PartStore
 
 
-def test_parts_come_back_and_strangers_are_refused(tmp_path):
+def test_parts_are_read_back_and_other_settings_are_refused(tmp_path):
     store = PartStore(tmp_path / "store", {"model": "a", "frames": 12})
     store.write("shard-00000", {"video_id": ["x", "y"], "caption": ["one", "two"]})
     store.write("shard-00001", {"video_id": ["z"], "caption": ["three"]})
-    store.write("shard-00001", {"video_id": ["z"], "caption": ["four"]})  # replaced, not doubled
+    store.write("shard-00001", {"video_id": ["z"], "caption": ["four"]})  # replaced, not duplicated
     again = PartStore(tmp_path / "store", {"frames": 12, "model": "a"})
     assert again.names() == ["shard-00000", "shard-00001"]
     assert [row for name in again.names() for row in again.read(name).to_pylist()] == [
@@ -26,30 +26,32 @@ def test_parts_come_back_and_strangers_are_refused(tmp_path):
         {"video_id": "z", "caption": "four"},
     ]
     assert PartStore(tmp_path / "store").provenance == {"model": "a", "frames": 12}
-    with pytest.raises(ValueError, match="frames: 12 there, 8 now"):
+    with pytest.raises(ValueError, match=r"made with other settings \(frames: 12 there, 8 now\)"):
         PartStore(tmp_path / "store", {"model": "a", "frames": 8})
-    with pytest.raises(FileNotFoundError, match="is no store"):
+    with pytest.raises(FileNotFoundError, match="is not a store"):
         PartStore(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_an_error(tmp_path):
     store = PartStore(tmp_path, {"model": "a"})
     store.write("part", {"number": [0.25] * 10, "other": [0.75] * 10})
     file, facts = tmp_path / "part.parquet", tmp_path / "store.json"
     whole = file.read_bytes()
+    assert store.is_whole("part") and not store.is_whole("absent")
     flipped = bytearray(whole)
     flipped[whole.index(struct.pack("<d", 0.75))] ^= 1
     for damaged in (b"", whole[:-1], flipped):
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"part\.parquet is damaged .* remove it, and the command that"):
+        with pytest.raises(ValueError, match=r"part\.parquet is damaged .* Run the command that made it again"):
             store.read("part")
-    for damaged in ("", '{"model": "a"', "3"):
+        assert not store.is_whole("part")
+    for damaged in ("", '{"model": "a"'):
         facts.write_text(damaged)
         with pytest.raises(ValueError, match=r"store\.json is damaged .*; remove"):
             PartStore(tmp_path, {"model": "a"})
-    facts.unlink()  # parts of an unknown model are not used
-    with pytest.raises(ValueError, match="holds parts but no store.json"):
+    facts.unlink()  # parts of an unknown model must not be used
+    with pytest.raises(ValueError, match="holds part but no store.json"):
         PartStore(tmp_path, {"model": "b"})
 
 

@@ -1,4 +1,4 @@
-"""A step of pre-training becomes a batch, inside the DataLoader's workers: read, decode, sample frames, tokenise."""
+"""Make the batch of a pre-training step inside the DataLoader's workers: read, decode, sample frames, tokenise."""
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -25,49 +25,54 @@ MissingText = Literal["raise", "replace", "none"]
 
 
 class MissingTextError(ValueError):
-    """A clip without the subtitle or the caption that training needs; names the clip and the remedy."""
+    """A clip lacks the subtitle or the caption that training needs. The message names the clip and the remedy."""
 
     def __init__(self, message: str):
-        # A DataLoader rebuilds the error of its worker from the printed traceback.
+        # A DataLoader rebuilds its worker's error from the printed traceback.
         super().__init__(message.rpartition("MissingTextError: ")[2].strip())
 
 
 class PretrainingCollator:
     """
-    Batches of videos with subtitles, and of their middle frames with captions.
+    Makes batches of videos with subtitles, and of the videos' middle frames with captions.
 
-    It is called with the number of a step and reads what `order` takes in it, so the data set of a run is the range of
-    its steps, and a resumed run starts at a later one. Frames and texts are drawn from the seed, the clip and the pass
-    over its source alone: neither the number of workers or processes nor a resumed run changes them.
+    It is called with the number of a step and reads the clips that `order` names for this step. So the dataset of a
+    run is the range of its steps, and a resumed run starts at a later one. What is drawn for a clip depends on the
+    seed, the clip and the pass over its source alone: not on workers, processes or a resumed run.
 
     Args:
-        processor: turns frames and texts into tensors; frame count, sampling, resize and text length are its own.
-        sources: where clips come from, those that `order` orders.
+        processor: turns frames and texts into tensors. It decides the number and choice of frames, the resize and the
+            length of texts.
+        sources: the sources that `order` orders.
         order: of the batches of all processes.
-        slots (defaults to all): those of the batch that this process makes.
-        features (defaults to all four): what the loss compares, of "video", "subtitle", "frame" and "caption"; frames
+        slots (defaults to all): the slots of the batch that this process makes.
+        features (defaults to all four): what the loss compares, of "video", "subtitle", "frame" and "caption". Frames
             and captions that it does not compare are not prepared. "subtitle" stands for the video's text.
-        video_text (defaults to `"subtitle"`): what goes with the video: the "subtitle", the "caption",
-            "caption_and_subtitle" ("<caption>. with subtitle: <subtitle>"), or "either" subtitle or caption by the
-            toss of a coin (`vid_txt` of the original).
-        on_broken_video (defaults to `"raise"`): what to do with a video that does not decode: "raise" the
-            `VideoDecodingError`, or "replace" the clip by another one of the source, which no process has in
-            the batch and none takes for another bad clip ([`PretrainingOrder.reserve`]).
-        on_missing_text (defaults to `"raise"`): what to do with a clip that lacks a text: "raise" a
-            [`MissingTextError`], or "replace" it likewise. "none" does what the original did: a missing caption
-            becomes the word "None", which is then a negative of all others; a clip without subtitle is replaced.
+        video_text (defaults to `"subtitle"`): the video's text: its "subtitle", its "caption", "caption_and_subtitle"
+            ("<caption>. with subtitle: <subtitle>"), or "either", drawn at random (`vid_txt` of the original).
+        on_broken_video (defaults to `"raise"`): for a video that does not decode, "raise" the `VideoDecodingError`, or
+            "replace" the clip by another clip of the source. No process has that clip in the batch or uses it as
+            another replacement ([`PretrainingOrder.reserve`]).
+        on_missing_text (defaults to `"raise"`): for a clip that lacks a text, "raise" a [`MissingTextError`], or
+            "replace" the clip in the same way. "none" does as the original: a missing caption becomes the word "None",
+            which is then a negative of all other clips, and a clip without subtitle is replaced.
         seed (defaults to 42): see above.
 
-    Replacements are warnings, and counted in the batch, which has what the processor returns for videos and their
-    texts (`pixel_values_videos`, `video_attention_mask` where lengths differ, `input_ids`, `attention_mask`) and
+    Replacements are logged as warnings and counted. The batch has what the processor returns for videos and texts
+    (`pixel_values_videos`, `video_attention_mask` if lengths differ, `input_ids`, `attention_mask`) and
 
-        pixel_values_frames `[batch, 1, 3, height, width]`: the middle frame (number total // 2), a video of one frame;
+        pixel_values_frames `[batch, 1, 3, height, width]`: the middle frame (total // 2) as a video of one frame;
         caption_input_ids, caption_attention_mask `[batch, length]`;
         num_broken_videos, num_missing_texts `[1]`: clips that were replaced, or whose caption became "None".
 
     Raises:
-        VideoDecodingError, MissingTextError: under "raise"; else, a clip none of whose replacements, up to 10, is whole.
-        ValueError: an unknown policy, or a source without the columns that are needed.
+        VideoDecodingError, MissingTextError: under "raise", or if all replacements of a clip (up to 10) are bad.
+        ValueError: if a source lacks a needed column, or `on_broken_video` is neither.
+
+    Example:
+        >>> order = PretrainingOrder({"talks": source.lengths}, {"talks": 1}, batch_size=64)
+        >>> collator = PretrainingCollator(processor, [source], order, on_broken_video="replace")
+        >>> loader = DataLoader(range(order.steps_per_epoch), collate_fn=collator, num_workers=8)
     """
 
     def __init__(
@@ -83,13 +88,8 @@ class PretrainingCollator:
         on_missing_text: MissingText = "raise",
         seed: int = 42,
     ):
-        for name, value, known in (
-            ("on_broken_video", on_broken_video, ("raise", "replace")),
-            ("on_missing_text", on_missing_text, ("raise", "replace", "none")),
-            ("video_text", video_text, ("subtitle", "caption", "caption_and_subtitle", "either")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+        if on_broken_video not in ("raise", "replace"):
+            raise ValueError(f"on_broken_video is {on_broken_video!r}; pre-training can 'raise' or 'replace'.")
         self.processor = processor
         self.sources = {source.name: source for source in sources}
         self.order = order
@@ -106,10 +106,10 @@ class PretrainingCollator:
         ]
         for source in sources:
             source.check_columns(self.needed)
-        self._first_step = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
+        self._first_step = torch.zeros(1, dtype=torch.int64).share_memory_()  # shared with the workers
 
     def set_epoch(self, epoch: int) -> None:
-        """Count steps from the start of this epoch; reaches workers that are already running."""
+        """Count steps from the start of this epoch from now on, also in workers that are already running."""
         self._first_step.fill_(epoch * self.order.steps_per_epoch)
 
     def __call__(self, steps: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -131,7 +131,7 @@ class PretrainingCollator:
             batch = {name: tensor[:, 1:] for name, tensor in batch.items()} | {
                 "pixel_values_frames": batch["pixel_values_videos"][:, :1]
             }
-        # Both kinds of text in one call, so that they are equally long.
+        # One call for both kinds of text, so that they get the same length.
         batch |= self.processor(text=texts + captions if self.with_caption else texts, return_tensors="pt")
         if self.with_caption:
             for name in ("input_ids", "attention_mask"):
@@ -139,7 +139,7 @@ class PretrainingCollator:
         return batch | {name: torch.tensor([count]) for name, count in counts.items()}
 
     def _whole_clip(self, step: int, slot: int, place: Place, counts: dict[str, int]) -> tuple[torch.Tensor, str, str]:
-        """What `_clip` gives, of a clip or of the first of its replacements that is whole."""
+        """What `_clip` returns, for a clip or for its first replacement that is whole."""
         reserve = self.order.reserve(step, slot, self._generator(place), MAX_REPLACEMENTS)
         on_missing_text: Policy = "raise" if self.on_missing_text == "raise" else "replace"
         clip, error = read_first_whole(
@@ -155,7 +155,7 @@ class PretrainingCollator:
     def _clip(
         self, place: Place, generator: np.random.Generator, counts: dict[str, int]
     ) -> tuple[torch.Tensor, str, str]:
-        """Decoded frames, the middle frame first, the text of the video, and the caption."""
+        """Decoded frames (the middle frame first), the text of the video, and the caption."""
         clip = self.sources[place.source].clip(place.shard, place.row)
         is_none = not clip["caption"] and "caption" in self.needed and self.on_missing_text == "none"
         if is_none:
@@ -164,15 +164,15 @@ class PretrainingCollator:
             if not clip[name]:
                 raise MissingTextError(
                     f"{clip['video_id']} in {clip['shard']} has no {name}; on_missing_text: replace trains on "
-                    "another clip in its place."
+                    "another clip instead."
                 )
         text = self._text(clip, generator)
         try:
             frames = self._frames(clip["video"], generator)
-        except VideoDecodingError as error:  # which may be about bytes without a name
+        except VideoDecodingError as error:  # bytes have no name of their own
             name = f"{clip['video_id']} in {clip['shard']}"
             raise VideoDecodingError(name, error.reason, error.timestamp) from error
-        counts["num_missing_texts"] += is_none  # not before: a clip that is replaced is counted there
+        counts["num_missing_texts"] += is_none  # only now, since a replaced clip is counted elsewhere
         return frames, text, clip["caption"]
 
     def _text(self, clip: dict[str, Any], generator: np.random.Generator) -> str:
@@ -183,13 +183,13 @@ class PretrainingCollator:
         return clip[self.video_text]
 
     def _frames(self, video: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
-        """uint8 `[frames, 3, height, width]` by the processor's rule, and before them the middle one, in one pass."""
-        processor = self.processor.video_processor
-        jitter = int(generator.integers(2**31)) if processor.num_frames > 1 else None
-        return processor.fetch_videos(video, partial(self._indices, fps=processor.fps, jitter=jitter))[0]
+        """uint8 `[frames, 3, height, width]`: the middle frame if needed, then those of the processor's own rule."""
+        seed = int(generator.integers(2**31)) if self.processor.video_processor.num_frames > 1 else None
+        sample = partial(self._indices, fps=self.processor.video_processor.fps, seed=seed)
+        return self.processor.video_processor.fetch_videos(video, sample)[0]
 
-    def _indices(self, metadata: Any, fps: float | None, jitter: int | None) -> list[int]:
-        indices = self.processor.video_processor.sample_frames(metadata, fps=fps, seed=jitter)
+    def _indices(self, metadata: Any, **options: Any) -> list[int]:
+        indices = self.processor.video_processor.sample_frames(metadata, **options)
         return [metadata.total_num_frames // 2, *indices] if self.with_frame else list(indices)
 
     def _generator(self, place: Place) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Which clips a step of pre-training takes: a pure function of seed and step, the same on every process."""
+"""Which clips a pre-training step takes: a function of seed and step alone, the same on every process."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Place(NamedTuple):
-    """Where a clip is found, and in which pass over its source it is seen."""
+    """Where a clip is, and in which pass over its source it is read."""
 
     source: str
     epoch: int
@@ -19,28 +19,32 @@ class Place(NamedTuple):
 
 class PretrainingOrder:
     """
-    The order of a run over sources of shards whose lengths are known.
+    The order of a run over sources of shards with known lengths.
 
-    *Sources* take turns in cycles of `sum(ratios)` steps, in a new order each cycle, so that the ratios are exact.
+    *Sources* take turns in cycles of `sum(ratios)` steps. Each cycle has a new order, so the ratios are exact.
 
-    *Clips of one source*: for each pass over it (its epoch) the shards are put in a new order, and the rows of each
-    shard, too. This sequence is cut into `batch_size` equal spans, and a batch takes the next clip of every span: from
-    as many shards as it has clips, if there are so many. Hence
+    *Clips of one source*: each pass over the source (an epoch) shuffles the shards and the rows of each shard. The
+    resulting sequence is cut into `batch_size` spans of equal length, and a batch takes the next clip of each span. So
+    a batch mixes as many shards as it has clips, if there are that many. It follows that
 
-    - no clip comes twice in a pass, and none is left out but a remainder of fewer than `batch_size`, another one in
-      each pass;
-    - a process that owns some slots of the batch reads some stretches of the sequence, and no two read the same;
-    - N processes with a batch of B take what one process with a batch of N * B takes;
-    - nothing has to be kept to go on at a step in the middle: its clips follow from its number.
+    - no clip occurs twice in a pass, and a pass leaves out fewer than `batch_size` clips, different ones each time;
+    - a process that makes some slots of the batch reads some stretches of the sequence, and no two processes the same;
+    - N processes with a batch of B take the same clips as one process with a batch of N * B;
+    - no state has to be saved: the clips of any step follow from its number.
 
     Args:
-        lengths: source -> number of clips in each of its shards. A changed shard is another order.
+        lengths: source -> number of clips in each of its shards. Other lengths give another order.
         ratios: source -> how often it is taken, relative to the others.
         batch_size: of all processes together.
-        seed (defaults to 42): another seed, another order.
+        seed (defaults to 42): another seed gives another order.
 
     Raises:
-        ValueError: a ratio below 1, or a source with fewer clips than a batch.
+        ValueError: if a ratio is below 1, or a source has fewer clips than a batch.
+
+    Example:
+        >>> order = PretrainingOrder({"talks": [1000, 800]}, {"talks": 1}, batch_size=64)
+        >>> order.batch(step=17)[0]
+        Place(source='talks', epoch=0, shard=1, row=402)
     """
 
     def __init__(
@@ -58,20 +62,20 @@ class PretrainingOrder:
         self.num_steps = {name: clips // batch_size for name, clips in self.num_clips.items()}
         for name, clips in self.num_clips.items():
             if self.ratios[name] < 1:
-                raise ValueError(f"the source {name} has the ratio {self.ratios[name]}; expected 1, 2, 3, …")
+                raise ValueError(f"The source {name} has the ratio {self.ratios[name]}; expected 1, 2, 3, …")
             if clips < batch_size:
                 raise ValueError(
-                    f"the source {name} has {clips} clips, fewer than one global batch of {batch_size} "
+                    f"The source {name} has {clips} clips, fewer than one global batch of {batch_size} "
                     "(per_device_train_batch_size x processes); lower per_device_train_batch_size."
                 )
 
     @property
     def steps_per_epoch(self) -> int:
-        """As many steps as one pass over each source takes, together."""
+        """The number of steps that one pass over each source takes, added up."""
         return sum(self.num_steps.values())
 
     def source(self, step: int) -> tuple[str, int]:
-        """The source of a step, and how many steps before it took the same."""
+        """The source of a step, and how many earlier steps took the same source."""
         names = list(self.ratios)
         once = np.repeat(range(len(names)), list(self.ratios.values()))
         cycle, place = divmod(step, len(once))
@@ -80,7 +84,7 @@ class PretrainingOrder:
         return name, cycle * self.ratios[name] + int((turns[:place] == turns[place]).sum())
 
     def batch(self, step: int, slots: Iterable[int] | None = None) -> list[Place]:
-        """The clips of a step, all `batch_size` of them or those of some slots."""
+        """The clips of a step: all `batch_size` of them, or those in some slots."""
         source, taken = self.source(step)
         epoch, place = divmod(taken, self.num_steps[source])
         slots = range(self.batch_size) if slots is None else slots
@@ -88,11 +92,11 @@ class PretrainingOrder:
 
     def reserve(self, step: int, slot: int, generator: np.random.Generator, limit: int) -> Iterator[Place]:
         """
-        Clips, up to `limit` and none twice, that may take the place of the one in this slot of a step.
+        Up to `limit` different clips that may replace the one in this slot of a step.
 
-        They are drawn from the other steps of the slot's span and from its share of the remainder, which no other slot
-        has: processes that do not see each other's broken clips never put one clip into a batch twice. So a slot has
-        `num_clips / batch_size` clips, rounded up or down, less its own; in a source of a single batch none.
+        They come from the other steps of the slot's span and from the slot's share of the remainder, which no other
+        slot uses. So processes that do not know each other's broken clips never put one clip into a batch twice. A
+        slot has about `num_clips / batch_size` clips to choose from, and none in a source of a single batch.
         """
         source, taken = self.source(step)
         steps = self.num_steps[source]
@@ -112,7 +116,7 @@ class PretrainingOrder:
 
     @lru_cache(maxsize=8)  # noqa: B019
     def _shards(self, source: str, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The shards of a pass in their order, and where each ends in the sequence of clips."""
+        """The shards of a pass in their order, and the position in the sequence at which each one ends."""
         shards = self._generator(source, epoch, 0).permutation(len(self.lengths[source]))
         return shards, self.lengths[source][shards].cumsum()
 

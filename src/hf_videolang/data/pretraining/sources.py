@@ -1,4 +1,4 @@
-"""Where pre-training clips come from: shards of records with a video and a subtitle, and captions of middle frames."""
+"""Where pre-training clips come from: shards of videos with subtitles, and captions of their middle frames."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,23 +12,28 @@ from hf_videolang.data.video_files import video_size
 
 class PretrainingSource:
     """
-    One collection of clips that pre-training takes batches from.
+    One collection of clips for pre-training.
 
     Args:
-        name: of the source, in messages.
-        data: folder of `.tar` or `.parquet` files, a glob, one such file, a video folder or a Hub data set, see
-            `find_shards`. Clips are read in random order, so pack a large collection as tar shards, which give out
-            one clip; of a Parquet file each clip costs a whole row group.
-        captions (*optional*): folder of a caption store made of the same shards (`hf-videolang caption`). Without it
-            captions come from the records.
-        ratio (defaults to 1): how often a batch comes from here, relative to the other sources.
-        split (defaults to `"train"`): of a Hub data set or a video folder.
+        name: of the source, for messages.
+        data: a folder of `.tar` or `.parquet` files, a glob, one such file, a folder of videos or a Hub dataset (see
+            `find_shards`). Clips are read in random order, so pack a large collection as tar shards: they give access
+            to one clip, while a Parquet file reads a whole row group for each.
+        captions (*optional*): a caption store of the same shards, from `hf-videolang data caption-frames`. Without
+            it, captions come from the records.
+        ratio (defaults to 1): how often a batch comes from this source, relative to the others.
+        split (defaults to `"train"`): of a Hub dataset or a folder.
         subtitle_column (defaults to `"subtitle"`), caption_column (defaults to `"caption"`): fields of the records
-            with what is said in the clip, and with a sentence about its middle frame. Text, or a list of sentences
-            that are joined by spaces.
+            with the words spoken in the clip, and with a sentence about its middle frame. A field holds a text, or a
+            list of sentences, which are joined by spaces.
 
     Raises:
-        FileNotFoundError, ValueError: no shards there, or no caption store of them.
+        FileNotFoundError: if there are no shards or no caption store.
+        ValueError: if the caption store was made from other shards.
+
+    Example:
+        >>> source = PretrainingSource("talks", "/data/talk_shards", captions="/data/talk_captions")
+        >>> source.clip(shard=0, row=7)["subtitle"]
     """
 
     def __init__(
@@ -49,8 +54,8 @@ class PretrainingSource:
         self.num_captioned = sum(self.store.has_shard(shard.name) for shard in self.shards) if self.store else 0
         if self.store is not None and not self.num_captioned:
             raise ValueError(
-                f"{captions} has no captions of {name_some([shard.name for shard in self.shards])}: it was made of "
-                f"other shards than those of the source {name}, or nothing is captioned yet."
+                f"{captions} has no captions of {name_some([shard.name for shard in self.shards])}: it was made from "
+                f"other shards than the source {name}, or is still empty."
             )
         self.subtitle_column = subtitle_column
         self.caption_column = caption_column
@@ -67,11 +72,11 @@ class PretrainingSource:
 
         Returns:
             `video` (`path` or `bytes`, perhaps `start` and `end`), `video_id`, `shard` (its name), `subtitle` and
-            `caption`, each `""` where there is none.
+            `caption` (`""` if there is none).
 
         Raises:
-            ValueError: a column holds no text, or the caption store is of other shards.
-            VideoDecodingError: the record has no video, or times that are none.
+            ValueError: if a column holds no text, or the caption store was made from other shards.
+            VideoDecodingError: if the record has no video, or its start and end are not valid seconds.
         """
         record = self.shards[shard][row]
         name, video_id = self.shards[shard].name, record["video_id"]
@@ -86,9 +91,14 @@ class PretrainingSource:
 
     def check_columns(self, needed: Collection[str]) -> None:
         """
+        Look at the first records before training starts.
+
+        Args:
+            needed: "subtitle", "caption" or both.
+
         Raises:
-            ValueError: the first 100 records all lack a column that is `needed` ("subtitle", "caption"), and names
-                those they have; or the first is not the one that the caption store has.
+            ValueError: if the first 100 records all lack a needed column, or the caption store describes another video
+                than the first record.
         """
         shard = next(shard for shard in self.shards if len(shard))
         if self.store is not None:
@@ -98,20 +108,20 @@ class PretrainingSource:
             columns["caption"] = self.caption_column
         columns = {name: column for name, column in columns.items() if name in needed}
         known: dict[str, Any] = {}
-        for row in range(min(len(shard), 100)):  # a clip may lack a text, and a tar then has no such field
+        for row in range(min(len(shard), 100)):  # in a tar, a clip without a text has no such field
             known |= shard[row]
             if known.keys() >= set(columns.values()):
                 break
         for name, column in columns.items():
             if column not in known:
-                store = ", or give a caption store as captions" if name == "caption" else ""
+                store = ", or set captions to a caption store" if name == "caption" else ""
                 raise ValueError(
-                    f"the records of the source {self.name} have no {column!r} but {', '.join(known)}. Name the column "
-                    f"with {name}_column{store}."
+                    f"The records of the source {self.name} have no {column!r} but {', '.join(known)}. Set "
+                    f"{name}_column to the right column{store}."
                 )
 
     def fingerprint(self) -> dict[str, int]:
-        """What the order of the clips depends on."""
+        """What the order of the clips depends on, for the checkpoint."""
         listed = "".join(f"{shard.name} {clips}\n" for shard, clips in zip(self.shards, self.lengths))
         return {"ratio": self.ratio, "clips": sum(self.lengths), "shards_crc32": crc32(listed.encode())}
 
@@ -124,36 +134,35 @@ class PretrainingSource:
             value = " ".join(value)
         if not isinstance(value, str | None):
             raise ValueError(
-                f"the column {column} of the source {self.name} holds {type(value).__name__}; expected text."
+                f"The column {column} of the source {self.name} holds {type(value).__name__}; expected a text."
             )
         return (value or "").strip()
 
 
 def open_sources(settings: str | Mapping[str, Any]) -> list[PretrainingSource]:
     """
-    The sources of a recipe.
+    Open the sources of a recipe.
 
     Args:
-        settings: where the clips of the only source are, or name -> arguments of [`PretrainingSource`]; a mere string
-            among these stands for `data`.
+        settings: the `data` of the only source, or a mapping of names to the arguments of [`PretrainingSource`]. In
+            the mapping, a string stands for `data`.
 
     Raises:
-        ValueError: no source, or an unknown or missing argument.
+        ValueError: if there is no source, or an argument is missing, unknown or wrong.
         FileNotFoundError: as in [`PretrainingSource`].
+
+    Example:
+        >>> open_sources({"talks": {"data": "/data/talks", "ratio": 2}, "films": "/data/films"})
     """
     if isinstance(settings, str):
         settings = {"clips": settings}
     if not settings:
-        raise ValueError("sources is empty; expected where the clips are, e.g. /data/clips.")
+        raise ValueError("sources is empty; expected the place of the clips, e.g. /data/clips.")
     return [_open(name, {"data": given} if isinstance(given, str) else given) for name, given in settings.items()]
 
 
 def _open(name: str, arguments: Any) -> PretrainingSource:
     known = ("data", "captions", "ratio", "split", "subtitle_column", "caption_column")
     if not isinstance(arguments, Mapping) or "data" not in arguments or not set(arguments) <= set(known):
-        raise ValueError(
-            f"the source {name} is {arguments!r}; expected the key data and perhaps {', '.join(known[1:])}."
-        )
-    if not isinstance(arguments.get("ratio", 1), int):
-        raise ValueError(f"the source {name} has the ratio {arguments['ratio']!r}; expected 1, 2, 3, …")
+        raise ValueError(f"The source {name} is {arguments!r}; expected data and perhaps {', '.join(known[1:])}.")
     return PretrainingSource(name, **arguments)

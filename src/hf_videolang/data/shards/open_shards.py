@@ -1,7 +1,7 @@
-"""Shards: large collections of clips in files of some thousand records each, read at any position without decoding.
+"""Find the shards of a collection: files of some thousand records each, with random access and without decoding.
 
-A shard has `name` (unique in its source, usable as a file name), `len(shard)`, and `shard[row]`: a dictionary with
-`video` `{"path", "bytes"}`, `video_id` and whatever else is known of the clip.
+A shard has a `name` (unique in its source, usable as a file name), `len(shard)` and `shard[row]`: a dictionary with
+`video` `{"path", "bytes"}`, `video_id` and the other fields of the clip.
 """
 
 import os
@@ -19,13 +19,13 @@ from hf_videolang.data.records import Record, name_some
 from hf_videolang.data.shards.parquet_shard import ParquetShard
 from hf_videolang.data.shards.tar_shard import TarShard, file_system
 from hf_videolang.data.video_files import list_files
-from hf_videolang.data.video_folder import METADATA_NAMES, read_video_folder
+from hf_videolang.data.video_folder import METADATA_NAMES, MissingMetadataError, read_video_folder
 
 SHARD_EXTENSIONS = (".tar", ".parquet")
 
 
 class VideoFolderShard:
-    """A video folder with its metadata (`read_video_folder`) as one shard; the videos stay files."""
+    """The records of a video folder as one shard. The videos stay files."""
 
     def __init__(self, folder: str | Path, split: str, records: list[Record]):
         self.path = str(folder)
@@ -46,30 +46,31 @@ Shard = TarShard | ParquetShard | VideoFolderShard
 
 def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
     """
-    The shards of a source, in the order of their names; nothing of their content is read.
+    The shards of a source, sorted by name. This reads nothing of their content.
 
     Args:
-        source: a folder of .tar (WebDataset) and .parquet files; one such file or a glob of them, also as URL
-            ("hf://datasets/org/name/data/*.tar", "s3://…"); a data set on the Hub, "org/name"; or a video folder with
-            metadata, which is one shard.
-        split: which files of a folder or a data set on the Hub: those that `datasets.load_dataset` would take for it,
-            by the names of files and folders, or by what its card says. Where no name speaks of a split, all are
-            "train". Of a video folder: as `read_video_folder`. Files and globs are taken as they are.
+        source: a folder of .tar (WebDataset) and .parquet files; one such file or a glob of them, also as a URL
+            ("hf://datasets/org/name/data/*.tar", "s3://…"); a dataset on the Hub, "org/name"; or a folder of videos,
+            which is one shard.
+        split (defaults to `"train"`): of a folder of shards or a Hub dataset, the files that `datasets.load_dataset`
+            takes for this split, by their names or by the dataset's card; if no name mentions a split, all files are
+            "train". Of a video folder, see `read_video_folder`; without metadata all its videos are "train". Files and
+            globs are taken as they are.
 
     Raises:
-        FileNotFoundError: nothing of that name, or nothing in it that is a shard.
-        ValueError: no such split; two shards of one name.
+        FileNotFoundError: if the source does not exist or holds neither shards nor videos.
+        ValueError: if there is no such split, or two shards have the same name.
+
+    Example:
+        >>> shards = find_shards("hf://datasets/org/name/data/*.tar")
+        >>> shards[0][0]["video_id"]
     """
     source = str(source)
     if "://" not in source and Path(source).is_dir():
         folder = str(Path(source).absolute())
         names = [file.name for file in list_files(folder)]
         if not any(map(_is_shard, names)):
-            if any(name in METADATA_NAMES for name in names):
-                return [_video_folder(folder, split)]
-            raise FileNotFoundError(
-                f"{folder} holds no .tar or .parquet shards and no {' or '.join(METADATA_NAMES)}.{_unpack(names)}"
-            )
+            return [_video_folder(folder, split, names)]
         paths = _files_of_folder(folder, split)
     elif re.search(r"[*?[]", source) or "://" in source or Path(source).exists():
         paths = _files_of_glob(source)
@@ -77,7 +78,7 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
         paths = _files_on_hub(source, split)
     else:
         raise FileNotFoundError(
-            f"{source!r} is no folder, no file, and not the name of a data set on the Hub, such as 'org/name'."
+            f"{source!r} does not exist; expected a folder, a file, or the name of a dataset on the Hub ('org/name')."
         )
     kinds = {".tar": TarShard, ".parquet": ParquetShard}
     return [kinds[PurePosixPath(path).suffix](path, name) for path, name in zip(paths, _names(paths))]
@@ -85,14 +86,15 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
 
 def count_clips(shards: Sequence[Shard]) -> list[int]:
     """
-    The number of clips in each shard, of 16 shards at once, since it takes waits: on a disk of the network one for each
-    header of a tar that has no index yet. Parsing them keeps one core busy; processes that start together share the
-    tars out, as each goes through them in an order of its own and finds what another has done.
+    The number of clips in each shard.
+
+    Counting a tar without an index waits for each of its headers, so 16 shards are counted at the same time. Processes
+    that start together share the work: each takes the shards in its own order and finds the indices of the others.
 
     Raises:
-        FileNotFoundError, ValueError: as the shards, of the first one that cannot be counted.
+        FileNotFoundError, ValueError: as the shards do, for the first one that cannot be counted.
     """
-    mixed = Random().sample(shards, len(shards))  # not in the seeded order, which all have in common
+    mixed = Random().sample(shards, len(shards))  # unseeded, because all processes share the seed
     is_quiet = os.environ.get("RANK", "0") != "0"
     with ThreadPoolExecutor(16) as pool:
         counts = pool.map(len, mixed)
@@ -100,8 +102,15 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
     return [len(shard) for shard in shards]
 
 
-def _video_folder(folder: str, split: str) -> VideoFolderShard:
-    records = read_video_folder(folder).records
+def _video_folder(folder: str, split: str, names: list[str]) -> VideoFolderShard:
+    try:
+        records = read_video_folder(folder).records
+    except MissingMetadataError as error:
+        if not error.records:
+            raise FileNotFoundError(
+                f"{folder} holds neither shards (.tar, .parquet) nor videos.{_unpack(names)}"
+            ) from error
+        records = {"train": error.records}
     if split not in records:
         raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(records)}.")
     return VideoFolderShard(folder, split, records[split])
@@ -116,20 +125,20 @@ def _unpack(paths: list[str]) -> str:
     compressed = [path for path in paths if re.search(r"\.(tgz|tar\.\w+)$", path)]
     if not compressed:
         return ""
-    return f" Compressed ones give no access to one sample; unpack {name_some(compressed)}."
+    return f" A compressed tar can only be read from its beginning; unpack {name_some(compressed)}."
 
 
 def _files_of_glob(source: str) -> list[str]:
-    if "://" not in source and Path(source).exists():  # brackets in it are no pattern
+    if "://" not in source and Path(source).exists():  # a name with brackets is not a pattern
         found = [str(Path(source).absolute())]
     else:
         files, root = file_system(source)
         found = sorted(files.glob(root))
         if "://" in source:
             found = [files.unstrip_protocol(path) for path in found]
-    paths = list(filter(_is_shard, found))  # "*" finds hidden files, such as indices, too
+    paths = list(filter(_is_shard, found))  # "*" also finds hidden files, such as indices
     if not paths:
-        raise FileNotFoundError(f"{source}: there is no such .tar or .parquet file.{_unpack(found)}")
+        raise FileNotFoundError(f"{source} matches no .tar or .parquet file.{_unpack(found)}")
     return paths
 
 
@@ -143,13 +152,13 @@ def _files_of_folder(folder: str, split: str) -> list[str]:
 
 
 def _files_on_hub(name: str, split: str) -> list[str]:
-    """URLs that `load_dataset` would read: by the card or the names of files. A data set cannot bring code."""
+    """The URLs that `load_dataset` would read. A dataset cannot bring code."""
     from datasets import load_dataset_builder
 
     try:
         builder = load_dataset_builder(name)
     except OSError as error:
-        raise FileNotFoundError(f"{name!r} is neither a folder or file nor a data set on the Hub: {error}") from error
+        raise FileNotFoundError(f"{name!r} is neither a folder or file nor a dataset on the Hub: {error}") from error
     return _files_of_split(name, builder.config.data_files or {}, split)
 
 
@@ -160,14 +169,14 @@ def _files_of_split(source: str, files: Mapping[Any, Any], split: str) -> list[s
     paths = sorted(filter(_is_shard, splits[split]))
     if not paths:
         raise FileNotFoundError(
-            f"{source}: split {split!r} has no .tar or .parquet files but {name_some(splits[split])}. Make them "
-            "of it with `datasets` (`push_to_hub` writes .parquet)."
+            f"{source}: split {split!r} has no .tar or .parquet files but {name_some(splits[split])}. Convert them "
+            "with `datasets` (`push_to_hub` writes .parquet)."
         )
     return paths
 
 
 def _names(paths: list[str]) -> list[str]:
-    """File names without extension; with their folders below the common one where they are not unique."""
+    """File names without extension; if they are not unique, with the folders below the common one."""
     names = [PurePosixPath(path).stem for path in paths]
     if len(set(names)) < len(names):
         parts = [PurePosixPath(path).with_suffix("").parts for path in paths]
@@ -175,5 +184,5 @@ def _names(paths: list[str]) -> list[str]:
         names = ["-".join(part[common:]) for part in parts]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{len(twice)} shards have a name in common: {name_some(twice)}. Rename the files.")
+        raise ValueError(f"{len(twice)} names belong to several shards: {name_some(twice)}. Rename the files.")
     return names

@@ -1,4 +1,4 @@
-"""A Parquet shard with random access: what `push_to_hub` writes."""
+"""A Parquet shard with random access, as `Dataset.push_to_hub` writes it."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,20 @@ if TYPE_CHECKING:
 
 class ParquetShard:
     """
-    Undecoded records of one Parquet file of a video data set.
+    Undecoded records of one Parquet file.
 
-    The columns become fields. The video is the column "video", or the only one of `{"bytes", "path"}` or bytes;
+    The columns become fields. The video is the column "video", or the only column of `{"bytes", "path"}` or bytes.
     `video_id` is the column of that name, or "__key__" (of converted WebDatasets), or `<shard>/<row>`. A row without a
-    video has neither path nor bytes, which [`clip_of`] tells. Whole row groups
-    are read and the last two are kept, so read rows in about their order: each jump costs a row group (100 clips, as
-    `datasets` writes them).
+    video has neither path nor bytes; [`clip_of`] raises for it. Whole row groups are read and the last two are kept.
+    So read rows in their order: each jump reads a row group (100 clips, as `datasets` writes them).
 
     Args:
         path: a local path, or a URL that fsspec knows ("hf://datasets/…/train-00000.parquet").
         name: by default the file name without extension.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no Parquet file, no video column or several.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a Parquet file, or has no video column or several.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -61,7 +60,7 @@ class ParquetShard:
 
 
 def _read_facts(path: str) -> tuple[np.ndarray, str]:
-    """Row where each row group begins, with the number of rows at the end; name of the video column."""
+    """The first row of each row group, then the number of rows; and the name of the video column."""
     from pyarrow import ArrowInvalid, types
     from pyarrow.parquet import ParquetFile
 
@@ -69,7 +68,7 @@ def _read_facts(path: str) -> tuple[np.ndarray, str]:
         try:
             parquet = ParquetFile(file)
         except ArrowInvalid as error:
-            raise ValueError(f"{path} is no Parquet file: {error}. Download or write it again.") from error
+            raise ValueError(f"{path} is not a Parquet file: {error}. Download or write it again.") from error
         facts, schema = parquet.metadata, parquet.schema_arrow
     rows = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
 
@@ -81,8 +80,8 @@ def _read_facts(path: str) -> tuple[np.ndarray, str]:
     columns = [field.name for field in schema if may_be_video(field)]
     if "video" not in columns and len(columns) != 1:
         raise ValueError(
-            f"{path} has the columns {schema.names}; expected one called 'video' of {{'bytes', 'path'}}, or a single "
-            f"column of that kind (found: {columns}). Rename the column with `datasets`, and write the file anew."
+            f"{path} has the columns {schema.names}; expected a column 'video' of {{'bytes', 'path'}}, or one column "
+            f"of that kind (found: {columns}). Rename the column with `datasets` and write the file again."
         )
     return np.cumsum([0, *rows]), "video" if "video" in columns else columns[0]
 
@@ -94,8 +93,8 @@ def _read_row_group(path: str, group: int, first: int, end: int) -> tuple["Table
     starts, column = _read_facts(path)
     if list(starts[group : group + 2]) != [first, end]:
         raise ValueError(
-            f"{path}: row group {group} does not have the rows {first} to {end - 1} any more, so the file has been "
-            "replaced. Start anew."
+            f"{path}: row group {group} no longer has the rows {first} to {end - 1}, so the file was replaced. "
+            "Start again."
         )
     with open_file(path) as file:
         return ParquetFile(file).read_row_group(group), column

@@ -1,8 +1,9 @@
-"""A WebDataset tar shard with random access, through an index of where its members lie."""
+"""A WebDataset tar shard with random access, through an index of its members."""
 
 import json
 import re
 import tarfile
+from collections import Counter
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -20,26 +21,30 @@ FORMAT = 1  # of the index
 
 class TarShard:
     """
-    Undecoded records of one tar in the WebDataset layout; only the bytes of the wanted sample are read.
+    Undecoded records of one tar in the WebDataset layout. Reading a record reads only the bytes of its sample.
 
-    A sample is what follows one another under one key, the name up to the first dot behind the last slash:
-    `<key>.<video extension>`, and perhaps `<key>.json`, an object whose keys become fields, `<key>.txt`, which becomes
-    the field "txt", and others, such as `<key>.jpg`, which become fields `{"path", "bytes"}` called by their extension.
+    A sample consists of consecutive members with the same key, the name up to the first dot after the last slash:
+    `<key>.<video extension>` and perhaps `<key>.json`, an object whose keys become fields, `<key>.txt`, which becomes
+    the field "txt", and others such as `<key>.jpg`, which become fields `{"path", "bytes"}` named by their extension.
 
-    Where each sample lies is kept in an index, `.<name>.tar.index.parquet` beside the tar or, where that cannot be
-    written, below `HF_HOME`. It is made from the headers, without reading the contents, when it is first needed or the
-    tar has changed. A remote tar is read once for it, unless an index has been uploaded with it. What is kept per
-    shard is one number; a process holds the indices of the few shards that it last read from.
+    The index is `.<name>.tar.index.parquet` beside the tar, or below `HF_HOME` if the folder is read-only. It is made
+    from the headers alone, when it is first needed or when the tar has changed. A remote tar is read once for it,
+    unless an index was uploaded with the tar. A shard keeps one number in memory; a process keeps the indices of the
+    shards that it read last.
 
     Args:
         path: a local path, or a URL that fsspec knows ("hf://datasets/…/train-00000.tar", "s3://…").
         name: by default the file name without extension.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a truncated or compressed tar, two samples of one key, a sample without a video or with two, a link
-            in place of a file; while reading, a .json that is no object, a .txt that is no UTF-8, or another tar than
-            the one of the index. Names the shard, the key and the remedy.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
+            member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The
+            message names the shard, the key and the remedy.
+
+    Example:
+        >>> shard = TarShard("shards/train-00000-of-00012.tar")
+        >>> shard[0]["video_id"], len(shard)
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -65,27 +70,31 @@ class TarShard:
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
-        begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # with the first member's header
-        exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or 5 MB more are fetched
+        begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
+        exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
         content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
         if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
             raise ValueError(
-                f"{self.path}: {key} is not where the index says, so the tar has been replaced. Start anew; if that "
-                f"does not help, remove {self._index and self._index[0]}, and it is made again."
+                f"{self.path}: {key} is not where the index says, so the tar was replaced. Start again. If that does "
+                f"not help, remove the index {self._index and self._index[0]}; it is then made again."
             )
         parts = {
             field: bytes(content[offset - begin : offset - begin + size])
             for field, offset, size in zip(fields, offsets, sizes)
         }
         record: dict[str, Any] = {"video": None, "video_id": key}
-        if "json" in parts:
-            record |= self._read_json(key, parts.pop("json"))
+        try:
+            if "json" in parts:
+                record |= _read_json(parts.pop("json"))
+            if "txt" in parts:
+                record["txt"] = parts.pop("txt").decode("utf-8")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path}: the text of {key} cannot be read: {error}. Pack the shard again."
+            ) from error
         for field, part in parts.items():
-            if field == "txt":
-                record["txt"] = self._read_text(key, part)
-            else:
-                column = "video" if is_video(field) else field
-                record[column] = {"path": f"{self.path}/{key}.{field}", "bytes": part}
+            column = "video" if is_video(field) else field
+            record[column] = {"path": f"{self.path}/{key}.{field}", "bytes": part}
         return record
 
     def keys(self) -> list[str]:
@@ -97,25 +106,17 @@ class TarShard:
             self._index = find_index(self.path)
         return _read_table(*self._index)
 
-    def _read_text(self, key: str, content: bytes) -> str:
-        try:
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path}: {key}.txt is no UTF-8: {error}. Write the shard anew.") from error
 
-    def _read_json(self, key: str, content: bytes) -> dict[str, Any]:
-        try:
-            fields = json.loads(content)
-            if b"\\ud" in content.lower():  # half of a cut emoji is no text for tokenizers and Arrow
-                fields = json.loads(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.path}: {key}.json is no JSON: {error}. Write the shard anew.") from error
-        if not isinstance(fields, dict) or "video" in fields or not isinstance(fields.get("video_id", ""), str):
-            raise ValueError(
-                f"{self.path}: {key}.json holds {str(fields)[:80]}; expected an object of further fields such as "
-                '{"subtitle": "…"}, without "video", and with a text as "video_id" if any. Write the shard anew.'
-            )
-        return fields
+def _read_json(content: bytes) -> dict[str, Any]:
+    fields = json.loads(content)
+    if b"\\ud" in content.lower():  # half of an emoji: neither tokenizers nor Arrow take it
+        fields = json.loads(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
+    if not isinstance(fields, dict) or "video" in fields or not isinstance(fields.get("video_id", ""), str):
+        raise ValueError(
+            f'it is {str(fields)[:80]}; expected an object of fields such as {{"subtitle": "…"}}, without "video"; '
+            '"video_id" must be a text'
+        )
+    return fields
 
 
 def is_video(field: str) -> bool:
@@ -123,7 +124,7 @@ def is_video(field: str) -> bool:
 
 
 def find_index(path: str) -> tuple[str, str]:
-    """Path of an index that fits the tar as it is, made if there is none, and what it fits."""
+    """The path of an index that fits the tar, and the state of the tar that it fits. Makes the index if needed."""
     files, root = file_system(path)
     info = files.info(root)
     folder, _, name = path.rpartition("/")
@@ -136,7 +137,7 @@ def find_index(path: str) -> tuple[str, str]:
         return beside, fits
     if _fits(str(cached), stamp):
         return str(cached), fits
-    # Of a local file without fsspec, which takes as long to read 20,000 headers as they take to parse.
+    # A local file is opened without fsspec, which would double the time for 20,000 headers.
     with open(path, "rb") if is_local else files.open(root, "rb") as file:
         table = index_samples(file, path)
     if is_local:
@@ -151,7 +152,7 @@ def find_index(path: str) -> tuple[str, str]:
 
 
 def index_samples(file: Any, path: str) -> "Table":
-    """Key, fields, offsets and sizes of each sample of an open tar; errors as `TarShard`."""
+    """Key, fields, offsets and sizes of each sample in an open tar. Errors as in `TarShard`."""
     from pyarrow import table
 
     keys: list[str] = []
@@ -162,8 +163,8 @@ def index_samples(file: Any, path: str) -> "Table":
             continue
         if not member.isfile() or member.issparse():
             raise ValueError(
-                f"{path}: {member.name} is a link or a sparse file and has no bytes of its own. Write the shard anew "
-                "with `tar --dereference --hard-dereference`, or with `hf-videolang data shard`."
+                f"{path}: {member.name} is a link or a sparse file and has no bytes of its own. Pack the shard again "
+                "with `tar --dereference --hard-dereference` or `hf-videolang data shard`."
             )
         key, field = match.group(1), match.group(2).lower()
         if not keys or key != keys[-1]:
@@ -174,52 +175,45 @@ def index_samples(file: Any, path: str) -> "Table":
             values[-1].append(value)
     if not keys:
         raise ValueError(f"{path} holds no samples; expected members such as 000001.mp4 and 000001.json.")
-    if len(set(keys)) < len(keys):
-        seen: set[str] = set()
-        twice = [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
         raise ValueError(
-            f"{path}: keys that come twice: {name_some(twice)}. The members of a sample must lie together and its "
-            "key must be unique; write the shard anew with `hf-videolang data shard`."
+            f"{path}: these keys occur twice: {name_some(twice)}. The members of a sample must follow each other and "
+            "its key must be unique. Pack the shard again with `hf-videolang data shard`."
         )
     for key, fields in zip(keys, columns["fields"]):
         if len(videos := [field for field in fields if is_video(field)]) != 1 or len(set(fields)) < len(fields):
             found = f"{len(videos)} videos" if videos else "no video"
             raise ValueError(
                 f"{path}: sample {key} has {found} among {key}.{{{', '.join(fields)}}}; expected exactly one "
-                f"({', '.join(VIDEO_EXTENSIONS)}) and every extension once. Note that the key ends at the first dot "
-                "of a name. Write the shard anew with `hf-videolang data shard`."
+                f"video ({', '.join(VIDEO_EXTENSIONS)}) and each extension once. The key ends at the first dot of a "
+                "name. Pack the shard again with `hf-videolang data shard`."
             )
-    try:
-        return table({"key": keys, **columns})
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{path}: the name of {error.object!a} is no UTF-8, as names of members must be. Write the shard anew."
-        ) from error
+    return table({"key": keys, **columns})
 
 
 def _members(file: Any, path: str) -> Any:
-    """Headers of a whole tar; `tarfile` alone would take a damaged header for the end."""
+    """The headers of a whole tar. `tarfile` alone would take a damaged header for the end."""
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 yield member
-                tar.members.clear()  # type: ignore[attr-defined]  # or memory grows with the tar
+                tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
             end = tar.offset
     except tarfile.ReadError as error:
         raise ValueError(
-            f"{path} is no readable tar: {error}. Download or write it again; unpack it if it is compressed, which "
-            "does not help videos and leaves no way to one sample but through all before it."
+            f"{path} is not a readable tar: {error}. Download or pack it again. Unpack it if it is compressed: a "
+            "compressed tar can only be read from its beginning."
         ) from error
     file.seek(end)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise ValueError(
-            f"{path} is truncated or damaged: byte {end} is neither the header of a member nor the end of the tar. "
-            "Download or write it again."
+            f"{path} is truncated or damaged: byte {end} is neither a header nor the end of the tar. "
+            "Download or pack it again."
         )
 
 
 def _is_header(block: memoryview, size: int) -> bool:
-    """Whether these 512 bytes are the header of a member of that size (0: it is too large for the header)."""
+    """Whether these 512 bytes are the header of a member of that size (0: the size does not fit into the header)."""
     try:
         return tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape").size in (size, 0)
     except tarfile.TarError:
@@ -234,19 +228,19 @@ def _write_index(path: Path, table: "Table", stamp: str) -> None:
 
 
 def _fits(index: str, stamp: dict[str, Any]) -> bool:
-    """Whether an index is there and says of its tar what `stamp` says."""
+    """Whether an index exists and was made from a tar in the state that `stamp` describes."""
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import read_schema
 
     try:
         with open_file(index) as file:
             facts = json.loads((read_schema(file).metadata or {})[b"tar"])
-    except (OSError, ArrowInvalid, KeyError):  # not there, or not what was written
+    except (OSError, ArrowInvalid, KeyError):  # missing or damaged
         return False
     return stamp.items() <= facts.items()
 
 
-# A process reads as many by turns as it has clips of a batch; 0.7 MB for 10,000 samples.
+# A process reads in turn from as many shards as it has clips in a batch; 0.7 MB for 10,000 samples.
 @lru_cache(maxsize=512)
 def _read_table(index: str, stamp: str) -> "Table":
     from pyarrow.parquet import read_table
@@ -258,7 +252,7 @@ def _read_table(index: str, stamp: str) -> "Table":
 def file_system(path: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
-    return url_to_fs(path)  # fsspec keeps one object for each process and kind
+    return url_to_fs(path)  # fsspec caches the file systems
 
 
 def open_file(path: str) -> Any:

@@ -1,13 +1,7 @@
-"""`hf-videolang data shard`: pack a data set as WebDataset tar shards, which hold what would be too many files.
+"""Pack records as WebDataset tar shards. The same records always give the same bytes."""
 
-Each split becomes OUT/<split>-00000-of-00012.tar and so on, each with its index; the same data always the same bytes.
-After a kill the same command goes on behind the last complete shard; when all are complete it does nothing.
-"""
-
-import argparse
 import json
 import os
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Mapping
@@ -20,10 +14,9 @@ from typing import Any, Literal, Protocol
 from tqdm import tqdm
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
 from hf_videolang.data.records import name_some
-from hf_videolang.data.shards.open_shards import VideoFolderShard
 from hf_videolang.data.shards.tar_shard import TarShard
+from hf_videolang.data.stores.provenance import write_or_check_provenance
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
 
@@ -38,7 +31,15 @@ class Records(Protocol):
 
 @dataclass
 class ShardReport:
-    """What `write_shards` found and did: all shards, those written now, records in all, and the broken left out."""
+    """
+    What [`write_shards`] did.
+
+    Attributes:
+        shards: all shards of the records.
+        num_written: how many of them this call wrote.
+        num_records: records in all shards.
+        left_out: ids of the broken videos that were skipped.
+    """
 
     shards: list[TarShard]
     num_written: int
@@ -49,7 +50,7 @@ class ShardReport:
         size = sum(os.path.getsize(shard.path) for shard in self.shards)
         lines = [
             f"{self.num_records} records in {len(self.shards)} shards, {size / 1e6:.1f} MB "
-            f"({self.num_written} written now, {len(self.shards) - self.num_written} were there)"
+            f"({self.num_written} written now, {len(self.shards) - self.num_written} before)"
         ]
         if self.left_out:
             lines.append(f"{len(self.left_out)} broken videos left out: {name_some(self.left_out, 20)}")
@@ -66,34 +67,37 @@ def write_shards(
     """
     Pack records as tar shards that `find_shards`, `datasets.load_dataset("webdataset")` and others read.
 
-    A sample is `<number>.<extension of the video>` and `<number>.json` with `video_id` and all other fields that are
-    not `None`. The number is the record's row among `records`, since keys of WebDataset must not have dots. Each
-    segment of a video is a record and gets the whole video. Shards of the same records already in `folder` are kept.
+    The shards are called `<name>-00000-of-00012.tar` and so on, each with an index. A sample consists of
+    `<number>.<extension of the video>` and `<number>.json`, which has `video_id` and all other fields that are not
+    `None`. The number is the record's row, because keys of WebDataset must not contain dots. Each segment of a video
+    is a record with the whole video. A killed run continues after its last complete shard if it is called again.
 
     Args:
-        records: by position, as a `datasets.Dataset` or a shard: `video` `{"path", "bytes"}`, `video_id`, and fields
-            that JSON can hold. No folders of frames.
-        folder: made if absent.
-        records_per_shard: rows of `records` a shard; the last may have fewer.
-        name: how the files begin; that of the split, so that readers find it.
-        on_broken_video: a video whose first frame does not decode ends the packing ("raise"), or is left out ("skip").
+        records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and
+            fields that JSON can hold. Folders of frames cannot be packed.
+        folder: created if absent.
+        records_per_shard (defaults to 1000): the last shard may have fewer.
+        name (defaults to `"train"`): the beginning of the file names. Use the split, so that readers recognise it.
+        on_broken_video (defaults to `"raise"`): stop at a video whose first frame does not decode, or `"skip"` it.
 
     Raises:
-        FileNotFoundError: videos are not there; told before anything is written, as are the next.
-        ValueError: no records, ids that come twice, a file that is no video by its name, a folder of frames, a field
-            that JSON cannot hold, or shards of other records in `folder`.
-        VideoDecodingError: a broken video under "raise". Complete shards stay, and the same call goes on behind them.
+        FileNotFoundError: if videos are missing. This and the next error come before anything is written.
+        ValueError: if there are no records, an id occurs twice, a file is not a video, JSON cannot hold a field, or
+            `folder` has shards of other records.
+        VideoDecodingError: if a video is broken, under "raise". Complete shards stay.
+
+    Example:
+        >>> dataset, _ = load_dataset("my_videos")
+        >>> print(write_shards(dataset, "shards"))
+        240 records in 1 shards, 12.4 MB (1 written now, 0 before)
     """
-    if records_per_shard < 1:
-        raise ValueError(f"records_per_shard is {records_per_shard}; expected at least 1.")
-    if on_broken_video not in ("raise", "skip"):
-        raise ValueError(f"on_broken_video is {on_broken_video!r}; expected 'raise' or 'skip'.")
     folder = Path(folder)
-    facts = {"records": _fingerprint(records), "records_per_shard": records_per_shard}
-    _claim(folder, name, facts)
+    facts = {"hash of the records": _fingerprint(records), "records_per_shard": records_per_shard}
+    existing = sorted(path.name for path in folder.glob(f"{name}-*.tar"))
+    write_or_check_provenance(folder / f".{name}.shards.json", facts, existing)  # hidden, or `datasets` would read it
     starts = range(0, len(records), records_per_shard)
     shards = [TarShard(str(folder / f"{name}-{i:05d}-of-{len(starts):05d}.tar")) for i in range(len(starts))]
-    for leftover in folder.glob(f".{name}-*.part.tar"):  # of a run that was killed
+    for leftover in folder.glob(f".{name}-*.part.tar"):  # from a killed run
         leftover.unlink()
 
     num_written, kept = 0, set()
@@ -103,16 +107,16 @@ def write_shards(
             if not Path(shard.path).is_file():
                 _write_shard(shard.path, rows, records, on_broken_video)
                 num_written += 1
-            kept |= set(map(int, shard.keys()))  # makes its index, which a kill may have left out
+            kept |= set(map(int, shard.keys()))  # writes the index if a killed run did not
             progress.update(len(rows))
     left_out = [records[row]["video_id"] for row in range(len(records)) if row not in kept]
     return ShardReport(shards, num_written, len(kept), left_out)
 
 
 def _fingerprint(records: Records) -> str:
-    """What decides the bytes of the shards, short of reading the videos; errors as `write_shards`."""
+    """A hash of all that decides the bytes of the shards except the videos' content. Errors as in `write_shards`."""
     if not len(records):
-        raise ValueError("There are no records to pack: expected at least one video.")
+        raise ValueError("There are no records to pack; expected at least one video.")
     digest, missing, ids = sha256(), [], Counter[str]()
     for row in range(len(records)):
         record = records[row]
@@ -123,37 +127,19 @@ def _fingerprint(records: Records) -> str:
             continue
         if _extension(record) not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
             raise ValueError(
-                f"{record['video_id']}: {path} cannot be packed; expected a file with one of "
-                f"{', '.join(VIDEO_EXTENSIONS)}; make videos of folders of frames beforehand."
+                f"{record['video_id']}: {path} cannot be packed; expected a file with one of the extensions "
+                f"{', '.join(VIDEO_EXTENSIONS)}. Encode folders of frames as videos first."
             )
         size = os.path.getsize(path) if content is None else len(content)
         digest.update(b"%d %s\n" % (size, _fields(record)))
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} videos are not there: {name_some(missing)}. "
-            "`hf-videolang data check` lists every such clip."
+            f"{len(missing)} of {len(records)} videos are missing: {name_some(missing)}. "
+            "`hf-videolang data check` lists them all."
         )
     if twice := [video_id for video_id, count in ids.items() if count > 1]:
-        raise ValueError(f"{len(twice)} video ids come more than once: {name_some(twice)}.")
+        raise ValueError(f"{len(twice)} video ids occur more than once: {name_some(twice)}.")
     return digest.hexdigest()
-
-
-def _claim(folder: Path, name: str, facts: dict[str, Any]) -> None:
-    """Note what the shards called `name` are made of, or see that it is the same."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f".{name}.shards.json"  # hidden, or `datasets` would take it for data
-    if not file.is_file():
-        if others := sorted(path.name for path in folder.glob(f"{name}-*.tar")):
-            raise ValueError(
-                f"{folder} has shards of that name from elsewhere: {name_some(others)}. Take another folder."
-            )
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    if json.loads(file.read_text(encoding="utf-8")) != facts:
-        raise ValueError(
-            f"{folder} has {name} shards of other records, or of another number of records a shard. Take another "
-            f"folder, or remove {name}-*.tar and {file.name} from this one."
-        )
 
 
 def _write_shard(path: str, rows: range, records: Records, on_broken_video: Literal["raise", "skip"]) -> None:
@@ -165,7 +151,7 @@ def _write_shard(path: str, rows: range, records: Records, on_broken_video: Lite
                 if on_broken_video == "raise":
                     raise
         if not tar.getmembers():
-            raise ValueError(f"All {len(rows)} videos of rows {rows[0]} to {rows[-1]} are broken.")
+            raise ValueError(f"All {len(rows)} videos in rows {rows[0]} to {rows[-1]} are broken.")
 
 
 def _extension(record: Mapping[str, Any]) -> str:
@@ -175,7 +161,7 @@ def _extension(record: Mapping[str, Any]) -> str:
 def _add(tar: tarfile.TarFile, row: int, record: Mapping[str, Any]) -> None:
     path, content = record["video"].get("path"), record["video"].get("bytes")
     probe_video(path if content is None else content)
-    video = tarfile.TarInfo(f"{row:09d}{_extension(record)}")  # its times and owners are zero
+    video = tarfile.TarInfo(f"{row:09d}{_extension(record)}")  # its time and owner are zero
     with open(path, "rb") if content is None else BytesIO(content) as file:
         video.size = os.path.getsize(path) if content is None else len(content)
         tar.addfile(video, file)
@@ -189,51 +175,5 @@ def _fields(record: Mapping[str, Any]) -> bytes:
     fields = {key: value for key, value in record.items() if key != "video" and value is not None}
     try:
         return json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()
-    except (TypeError, ValueError) as error:  # the latter: half a surrogate pair
+    except (TypeError, ValueError) as error:  # ValueError: half of a surrogate pair
         raise ValueError(f"{record['video_id']}: {error}; expected fields that JSON can hold.") from error
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `hf-videolang data shard`."""
-    parser.add_argument("--data-dir", required=True, help="a video folder with metadata, or the folder of a benchmark")
-    parser.add_argument(
-        "--dataset",
-        default="videofolder",
-        help=f"videofolder (default) or a benchmark: {', '.join(BENCHMARKS)}",
-    )
-    parser.add_argument("--split", help='only this split, or several as one: "train+validation" (default: each)')
-    parser.add_argument("--output-dir", required=True, help="folder for the shards; made if absent")
-    parser.add_argument("--records-per-shard", type=int, default=1000, help="(default: 1000)")
-    parser.add_argument(
-        "--on-broken-video",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at a video that does not decode (default), or leave it out and name it at the end",
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Pack every split; 0: done, 1: a broken video, 2: wrong usage, or data that cannot be read or written."""
-    try:
-        dataset = find_dataset(args.dataset, args.data_dir)
-        for split in [args.split] if args.split else dataset.splits:
-            packed, protocol = dataset.read(split)
-            print(protocol)
-            report = write_shards(
-                VideoFolderShard(args.data_dir, split, packed),
-                args.output_dir,
-                args.records_per_shard,
-                split.replace("+", "_"),
-                args.on_broken_video,
-            )
-            print(report)
-    except VideoDecodingError as error:
-        print(
-            f"error: {error}; --on-broken-video skip leaves such videos out, `hf-videolang data check` lists them all.",
-            file=sys.stderr,
-        )
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0

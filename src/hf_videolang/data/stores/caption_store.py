@@ -1,8 +1,8 @@
-"""Generated captions of the videos in shards: what `hf-videolang caption` writes and pre-training reads."""
+"""Generated captions of videos in shards: `hf-videolang data caption-frames` writes them, pre-training reads them."""
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,16 @@ COLUMNS = ("video_id", "caption", "problem", "num_bytes")
 
 class CaptionStore(PartStore):
     """
-    A `PartStore` whose parts are `<shard name>-<first row, 8 digits>`: consecutive rows of one shard.
+    A `PartStore` whose parts are named `<shard name>-<first row, 8 digits>` and hold consecutive rows of one shard.
 
-    Columns of a part, one row a video: `video_id`; `caption`, null for a video that could not be captioned; `problem`,
-    the reason then and null else; `num_bytes` of the video ([`video_size`]), null where that is unknown. Id and size
-    tell other data of the same names apart, and the same data that were copied, moved or packed anew are found again.
+    A part has one row per video and these columns: `video_id`; `caption`, null if the video could not be captioned;
+    `problem`, why it could not, otherwise null; `num_bytes`, the size of the video ([`video_size`]), null if unknown.
+    Id and size show whether a row still belongs to the same video, also after shards were moved or packed again.
 
-    Arguments and errors are those of `PartStore`; without `provenance` the store is only read.
+    Arguments and errors are those of `PartStore`.
+
+    Example:
+        >>> CaptionStore("captions").caption("train-00000", row=7, video_id="video7")
     """
 
     @staticmethod
@@ -37,31 +40,36 @@ class CaptionStore(PartStore):
         problems: Sequence[str | None],
         num_bytes: Sequence[int | None] | None = None,
     ) -> None:
-        """One part, whole or not at all; the arguments are its columns, the last one unknown by default."""
+        """Write one part, completely or not at all. The arguments are its columns; by default no size is known."""
         import pyarrow
 
-        # With their type, or a part without a problem would have a column of no type.
+        # Named types, because a column of nulls alone would have none.
         columns = [pyarrow.array(column, pyarrow.string()) for column in (video_ids, captions, problems)]
         columns.append(pyarrow.array(num_bytes or [None] * len(video_ids), pyarrow.int64()))
         self.write(name, dict(zip(COLUMNS, columns)))
 
     def rows(self, name: str) -> dict[int, tuple]:
-        """The rows of one part by their number in the shard, each a tuple of `COLUMNS`."""
-        rows = enumerate(self.read(name).to_pylist(), int(name.rpartition("-")[2]))
-        return {number: tuple(row.get(column) for column in COLUMNS) for number, row in rows}
+        """The rows of one part: number in the shard -> values of `COLUMNS`."""
+        first_row = int(name.rpartition("-")[2])
+        rows = self.read(name).select(COLUMNS).to_pylist()
+        return {number: tuple(row.values()) for number, row in enumerate(rows, first_row)}
 
     def has_shard(self, shard_name: str) -> bool:
-        """Whether some of this shard is captioned."""
+        """Whether any part of this shard is captioned."""
         return shard_name in self._first_rows
 
     def caption(self, shard_name: str, row: int, video_id: str, num_bytes: int | None = None) -> str | None:
         """
-        The caption of one clip, `None` if it is not captioned yet or could not be; reads its part only.
+        The caption of one clip, or `None` if it is not captioned yet or could not be captioned. This reads one part.
 
-        Found by its row, since ids may come more than once in a shard (segments of one video).
+        A clip is found by its row, since one id may occur several times in a shard (segments of one video).
+
+        Args:
+            shard_name, row: where the clip is.
+            video_id, num_bytes: of the clip, to check that the store describes the same video.
 
         Raises:
-            ValueError: the store has another video in this row, by its id or its size: it was made of other shards.
+            ValueError: if the store has another video in this row, by its id or size.
         """
         first_rows = self._first_rows.get(shard_name, [])
         position = bisect_right(first_rows, row) - 1
@@ -69,47 +77,41 @@ class CaptionStore(PartStore):
             return None
         part = self._part(self.part_name(shard_name, first_rows[position]))
         place = row - first_rows[position]
-        if place >= len(part):  # of a part that is not there yet
+        if place >= len(part):  # the part with this row is not written yet
             return None
         known = part.slice(place, 1).to_pylist()[0]
-        there, now = known["video_id"] or video_id, video_id  # no id: the row could not be read
-        size = known.get("num_bytes")  # older stores do not have it
-        # Not of a row without a caption: a broken video may have been mended.
-        if None not in (known["caption"], size, num_bytes):
-            there, now = f"{there} of {size} bytes", f"{now} of {num_bytes} bytes"
+        there, now = known["video_id"] or video_id, video_id  # a damaged record has no id
+        # A video without a caption was broken, and may have another size now that it is repaired.
+        if None not in (known["caption"], known["num_bytes"], num_bytes):
+            there, now = f"{there} of {known['num_bytes']} bytes", f"{now} of {num_bytes} bytes"
         if there != now:
             raise ValueError(
-                f"{self.folder} was made of other shards: in row {row} of {shard_name} it has {there}, where {now} lies "
-                "now. Caption these shards into a folder of their own; so also videos that have been encoded anew."
+                f"{self.folder} was made from other shards: row {row} of {shard_name} was {there} and is now {now}. "
+                "Write the captions of these shards to another folder; the same holds for videos encoded again."
             )
         return known["caption"]
 
-    def all_captions(self) -> Iterator[str]:
-        """The captions of all shards, in the order of their parts."""
-        for name in self.names():
-            yield from self.read(name)["caption"].drop_null().to_pylist()
-
     def count(self, names: Sequence[str] | None = None) -> tuple[int, int]:
-        """Videos in the store, or in some parts, and how many of them could not be captioned; reads footers alone."""
+        """Number of videos, and of those without a caption, in the store or in some parts. Reads only footers."""
         from pyarrow.parquet import read_metadata
 
-        videos, broken = 0, 0
+        videos, uncaptioned = 0, 0
         for name in self.names() if names is None else names:
             facts = read_metadata(self.folder / f"{name}.parquet")
             videos += facts.num_rows
             groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
-            broken += sum(group.column(COLUMNS.index("caption")).statistics.null_count for group in groups)
-        return videos, broken
+            uncaptioned += sum(group.column(COLUMNS.index("caption")).statistics.null_count for group in groups)
+        return videos, uncaptioned
 
     @cached_property
     def _first_rows(self) -> dict[str, list[int]]:
-        """Of the parts of each shard, in order; as of the first call: a store that is read grows no more."""
+        """Shard name -> first rows of its parts, sorted. Parts written after the first call are not seen."""
         rows = defaultdict(list)
         for name in self.names():
             shard_name, _, first_row = name.rpartition("-")
             rows[shard_name].append(int(first_row))
         return {shard_name: sorted(first_rows) for shard_name, first_rows in rows.items()}
 
-    @lru_cache(maxsize=2048)  # noqa: B019  ten parts of each shard that a batch takes clips from; 0.1 MB for 1024 captions
+    @lru_cache(maxsize=2048)  # noqa: B019  ten parts per shard of a large batch; 0.1 MB for 1024 captions
     def _part(self, name: str) -> "Table":
         return self.read(name)

@@ -1,78 +1,76 @@
-"""Results of long work over many clips, in parts that many processes write and a killed run finds again."""
+"""Results of long work in named parts, which several processes write and a killed run finds again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_videolang.atomic_files import atomic_file
+from hf_videolang.data.stores.provenance import read_provenance, write_or_check_provenance
 
 if TYPE_CHECKING:
     from pyarrow import Table
 
-FACTS = "store.json"
+PROVENANCE = "store.json"
 
 
 class PartStore:
     """
-    A folder of Parquet files, one a part, each there whole or not at all, and `store.json` with how they came about.
+    A folder with one Parquet file per part, and `store.json`, which tells how the parts were made.
 
-    Work is cut into parts of fixed names before it starts; a run writes those that are not there yet. So neither a kill
-    nor several processes lose or double a row: whoever writes a part twice replaces it by the same rows. A part has
-    checksums, so that damage is an error and not another number.
+    Divide the work into named parts before it starts, and let each run write the parts that are missing or damaged.
+    Then neither a kill nor several processes lose or duplicate a row: a part is written completely or not at all, and
+    a part that is written twice gets the same rows. Checksums turn damage into an error, not into a wrong number.
 
     Args:
-        folder: made if absent.
-        provenance: what decides the content (model and its hash, settings, frame rule, …), JSON values. `None` only
-            reads: the folder must be a store.
+        folder: created if absent.
+        provenance: everything that decides the content (model and its hash, settings, frame rule, …), as JSON values.
+            With `None` the store can only be read, and must exist.
+
+    Attributes:
+        provenance (`dict`): as in `store.json`.
 
     Raises:
-        FileNotFoundError: `provenance` is `None` and the folder is no store.
-        ValueError: the store came about otherwise than `provenance` says (names what differs), or does not tell.
+        FileNotFoundError: if `provenance` is `None` and the folder is not a store.
+        ValueError: if the store was made with another provenance (the message lists the differences).
+
+    Example:
+        >>> store = PartStore("embeddings", {"model": "org/model", "num_frames": 12})
+        >>> if not store.is_whole("train-00000"):
+        ...     store.write("train-00000", {"video_id": ["a", "b"], "score": [0.1, 0.7]})
+        >>> store.read("train-00000").to_pylist()
     """
 
     def __init__(self, folder: str | Path, provenance: Mapping[str, Any] | None = None):
         self.folder = Path(folder)
-        facts = self.folder / FACTS
-        if provenance is None and not facts.is_file():
-            raise FileNotFoundError(f"{self.folder} is no store: it has no {FACTS}.")
-        names = self.names()  # before the next line: another process may begin the store meanwhile
-        if not facts.is_file():
-            if names:
-                raise ValueError(f"{self.folder} holds parts but no {FACTS}, how they came about; remove it.")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(facts) as temporary:
-                temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        try:
-            self.provenance: dict[str, Any] = dict(json.loads(facts.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{facts} is damaged ({error}); remove {self.folder}.") from error
-        wanted = self.provenance if provenance is None else json.loads(json.dumps(provenance))
-        if wanted != self.provenance:
-            differing = [
-                f"{key}: {self.provenance.get(key)!r} there, {wanted.get(key)!r} now"
-                for key in sorted(wanted.keys() | self.provenance.keys())
-                if self.provenance.get(key) != wanted.get(key)
-            ]
-            raise ValueError(
-                f"{self.folder} holds results that came about otherwise ({'; '.join(differing)}). Take another "
-                "folder, or remove this one."
-            )
+        file = self.folder / PROVENANCE
+        if provenance is not None:
+            write_or_check_provenance(file, provenance, self.names())
+        elif not file.is_file():
+            raise FileNotFoundError(f"{self.folder} is not a store: it has no {PROVENANCE}.")
+        self.provenance = read_provenance(file)
 
     def names(self) -> list[str]:
-        """The parts that are there, sorted."""
+        """The names of the parts that exist, sorted."""
         return sorted(file.stem for file in self.folder.glob("[!.]*.parquet"))
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a part exists and is undamaged. This reads the part."""
+        try:
+            self.read(name)
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
 
     def write(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """
-        One part, whole or not at all.
+        Write one part, completely or not at all. An existing part is replaced.
 
         Args:
-            name: of the part, a file name without extension that does not begin with a dot.
-            columns: equally long lists (or numpy arrays) by name.
+            name: of the part: a file name without extension that does not begin with a dot.
+            columns: name -> values, a list, numpy array or Arrow array. All are equally long.
 
         Raises:
-            OSError: the disk is full; the parts before it stay.
+            OSError: if the disk is full. The other parts stay.
         """
         from pyarrow import table
         from pyarrow.parquet import write_table
@@ -85,9 +83,9 @@ class PartStore:
         One part as an Arrow table.
 
         Raises:
-            FileNotFoundError: there is no such part.
-            ValueError: it is damaged.
-            OSError: the disk does not give it.
+            FileNotFoundError: if there is no such part.
+            ValueError: if it is damaged.
+            OSError: if the disk cannot be read.
         """
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_table
@@ -96,8 +94,8 @@ class PartStore:
         try:
             return read_table(file, page_checksum_verification=True)
         except (ArrowInvalid, OSError) as error:
-            if getattr(error, "errno", None) is not None:  # of the disk; for a wrong checksum it has none
+            if getattr(error, "errno", None) is not None:  # an error of the disk; a wrong checksum has no number
                 raise
             raise ValueError(
-                f"{file} is damaged ({error}); remove it, and the command that made it makes it again."
+                f"{file} is damaged ({error}). Run the command that made it again: it replaces the part."
             ) from error

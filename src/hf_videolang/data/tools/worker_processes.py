@@ -1,4 +1,4 @@
-"""Processes for what is done to each video of a folder."""
+"""A pool of processes for work on each video of a folder."""
 
 import os
 import signal
@@ -9,17 +9,17 @@ from multiprocessing import get_context, parent_process
 
 class WorkerProcesses(ProcessPoolExecutor):
     """
-    Fresh processes, which never outlive the main one and which Ctrl-C does not reach: that is for the main process.
+    Fresh processes that end with the main process. Ctrl-C reaches only the main process.
 
     Args:
-        count: how many.
+        count: number of processes.
     """
 
     def __init__(self, count: int):
         super().__init__(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
 
     def submit(self, *args, **kwargs) -> Future:
-        """As `Executor.submit`; this is where processes start, which keep the signals blocked that are blocked now."""
+        """As `Executor.submit`. It may start a process, which inherits the signals that are blocked now."""
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super().submit(*args, **kwargs)
@@ -27,14 +27,14 @@ class WorkerProcesses(ProcessPoolExecutor):
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def stop(self) -> None:
-        """End them, also in the middle of their work, as `terminate_workers` of Python 3.14 does."""
+        """End the processes in the middle of their work, as `terminate_workers` in Python 3.14 does."""
         for process in list((self._processes or {}).values()):
             process.terminate()
         self.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """A worker whose main process was killed would wait for work for ever."""
+    """End this worker when the main process ends. It would wait for work forever."""
 
     def wait() -> None:
         parent = parent_process()
