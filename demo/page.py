@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_videolang.evaluation.retrieval import score_table
+from hf_videolang.evaluation.scores import score_table
 from hf_videolang.video import decode_video
 from hf_videolang.video.sampling import uniform_indices
 

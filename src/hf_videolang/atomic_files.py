@@ -13,9 +13,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """
     Write a file under a temporary name, then rename it to `path`.
 
-    A reader sees the old file or the new one, never a half-written one. An exception in the block removes the temporary
-    file. A killed process leaves at most a hidden file `.<name>.<random>.part<suffix>`; the suffix stays last because
-    encoders choose the format by it.
+    A reader sees the old file or the new one, never a half-written one. An exception in the block removes the
+    temporary file. A killed process leaves at most a hidden file `.<name>.<random>.part<suffix>`; the suffix stays
+    last because encoders choose the format by it.
 
     Args:
         path: the file to write. Its folder must exist. An existing file is replaced.

@@ -1,14 +1,16 @@
-"""`hf-videolang`: a thin face over the rooms. A command's module is imported only when the command is given."""
+"""`hf-videolang`: runs one command. A command's module is imported only when it is needed."""
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import takewhile
 
-from hf_videolang.console import explain_interrupt, reader_left
+from hf_videolang.console import explain_interrupt, print_error, reader_left
 
-# Each module offers `add_arguments(parser)` and `main(arguments) -> exit code`; its docstring is the description.
+# Command → (module, summary). A module has `add_arguments(parser)` and `main(args) -> exit code`; its docstring is the
+# description of the command.
 COMMANDS = {
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
@@ -19,44 +21,49 @@ COMMANDS = {
 }
 
 
-def usage() -> str:
-    lines = ["usage: hf-videolang <command> [options]", "", "commands:"]
-    lines += [f"  {name:<21}{summary}" for name, (_, summary) in COMMANDS.items()]
-    lines += ["", "hf-videolang <command> --help shows a command's options; --version the version."]
+def usage(group: str = "") -> str:
+    """The list of commands; with a group, such as "data", of the commands that begin with that word."""
+    names = [name for name in COMMANDS if name.startswith(group)]
+    width = max(map(len, names)) + 2
+    lines = [f"usage: {f'hf-videolang {group}'.rstrip()} <command> [options]", "", "commands:"]
+    lines += [f"  {name:<{width}}{COMMANDS[name][1]}" for name in names]
+    lines += ["", "hf-videolang <command> --help shows the options of a command; --version the version."]
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command.
+    """
+    Run one command.
 
-    Returns its exit code: 0 well, 1 the command found a problem, 2 wrong usage, 141 (as if ended by SIGPIPE) when the
-    reader of the output left first, as `head` does.
+    Args:
+        arguments: the words after `hf-videolang`; those of this process by default.
+
+    Returns:
+        The exit code: 0 success, 1 the command found a problem, 2 wrong usage, 141 the reader of the output ended
+        first, as `head` does.
     """
     explain_interrupt("hf-videolang: stopped by Ctrl-C.")
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as of stderr: names of files need not be Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be Unicode
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
-            sys.stdout.flush()  # or a closed pipe would only show when Python ends
+            sys.stdout.flush()  # finds a closed pipe here, not at the end of Python
     except BrokenPipeError:
         return reader_left()
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments == ["--version"]:
         from hf_videolang import __version__
 
         print(f"hf_videolang {__version__}")
         return 0
-    for name, (module_name, _) in COMMANDS.items():
-        words = name.split()
-        if arguments[: len(words)] == words:
-            module = import_module(module_name)
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments))
+    for name in (" ".join(words[:2]), " ".join(words[:1])):
+        if name in COMMANDS:
+            module = import_module(COMMANDS[name][0])
             parser = ArgumentParser(
                 prog=f"hf-videolang {name}",
                 description=module.__doc__,
@@ -64,12 +71,16 @@ def _run(arguments: list[str]) -> int:
                 allow_abbrev=False,
             )
             module.add_arguments(parser)
-            return module.main(parser.parse_args(arguments[len(words) :]))
-    given = " ".join(word for word in arguments[:2] if not word.startswith("-"))
-    close = [name for name in COMMANDS if name.startswith(f"{given} ")]
-    close = close or get_close_matches(given, COMMANDS, n=1, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    print(f"hf-videolang: unknown command {given or arguments[0]!r}.{hint}\n\n{usage()}", file=sys.stderr)
+            return module.main(parser.parse_args(arguments[len(name.split()) :]))
+    group = " ".join(words)
+    if not group or any(name.startswith(f"{group} ") for name in COMMANDS):
+        asked = arguments[len(words) :][:1] in (["-h"], ["--help"])
+        print(usage(group))
+        return 0 if asked else 2
+    given = " ".join(words[:2])
+    close = get_close_matches(given, COMMANDS, n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    print_error(f"unknown command {given!r}.{hint}\n\n{usage()}")
     return 2
 
 

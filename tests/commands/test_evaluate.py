@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 
-import psutil
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from hf_videolang.cli import main
 from hf_videolang.data.stores.part_store import PartStore
 from tests.common.hub_stand_in import metadata_errors
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import OFFLINE, free_port, kill, run, start
 
 
 def evaluate(*words) -> int:
@@ -63,7 +62,7 @@ def test_files_and_card(evaluated):
         "ties: original",
         "DSL",
         "14 texts and 7 videos",
-        "querybank: train",  # a bank of as many of another split gives other numbers
+        "querybank: train",  # the split matters: an equally large bank of another one gives other numbers
     ):
         assert fact in results["line"]
     assert set(results["scores"]) == {"raw", "DSL", "QB-Norm"} and results["settings"]["frames"] == 3
@@ -94,7 +93,7 @@ def test_saved_matrix_is_scored_again_without_the_model(evaluated, capsys):
 
 
 def test_two_processes_score_every_item_once(tiny_run, evaluated, tmp_path):
-    """5 videos in batches of 2 on 2 processes: the second process repeats rows, and none may count twice."""
+    """With 5 videos in batches of 2, the second process repeats rows. None may count twice."""
     what = (
         "--model",
         tiny_run / "model",
@@ -109,25 +108,28 @@ def test_two_processes_score_every_item_once(tiny_run, evaluated, tmp_path):
     assert output.count("text to video R1") == 1
     one, two = load_file(evaluated / "similarity.safetensors"), load_file(tmp_path / "similarity.safetensors")
     assert torch.equal(one["labels"], two["labels"])
-    torch.testing.assert_close(one["similarity"], two["similarity"], atol=1e-6, rtol=0)  # other batches
+    torch.testing.assert_close(
+        one["similarity"], two["similarity"], atol=1e-6, rtol=0
+    )  # in other batches the last bits differ
     scores = [json.loads((folder / "results.json").read_text())["scores"] for folder in (evaluated, tmp_path)]
     assert scores[0]["raw"] == scores[1]["raw"] and scores[0]["DSL"] == scores[1]["DSL"]
 
 
-def test_killed_on_two_processes_it_continues_on_one_to_the_same_bits(tiny_run, tmp_path, monkeypatch, capsys):
+def test_a_killed_run_of_two_processes_continues_on_one_to_the_same_bits(tiny_run, tmp_path, monkeypatch, capsys):
     what = ["--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--num-workers", 0, "--cpu"]
     what += ["--split", "train", "--batch-size", 1, "--querybank", "test"]
     assert evaluate(*what, "--output-dir", tmp_path / "unbroken") == 0
     out = tmp_path / "out"
-    killed = start("hf_videolang.cli", "evaluate", *what, "--output-dir", out, processes=2)
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]  # what a launcher sets
+    words = ("hf_videolang.cli", "evaluate", *what, "--output-dir", out)
+    processes = [start(*words, variables=OFFLINE | rank) for rank in ranks]
     deadline = time.monotonic() + 120
-    while (
-        killed.poll() is None and len(list(out.glob("embeddings/[!.]*.parquet"))) < 4 and time.monotonic() < deadline
-    ):
+    while len(list(out.glob("embeddings/[!.]*.parquet"))) < 4 and time.monotonic() < deadline:
+        assert processes[0].poll() is None, processes[0].communicate()[0]
         time.sleep(0.005)
-    for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
-        process.kill()
-    killed.communicate()
+    for process in processes:
+        kill(process)
     there = {path.name for path in out.glob("embeddings/[!.]*.parquet")}
     assert 4 <= len(there) < 22 and not (out / "results.json").exists()
 
@@ -147,7 +149,7 @@ def test_killed_on_two_processes_it_continues_on_one_to_the_same_bits(tiny_run, 
     assert sorted(os.listdir(out)) == ["results.json", "similarity.safetensors"]
 
 
-def test_a_full_disk_is_told_and_what_is_encoded_stays(tiny_run, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_reported_and_finished_batches_are_kept(tiny_run, tmp_path, monkeypatch, capsys):
     what = [
         "--model",
         tiny_run / "model",
@@ -183,7 +185,7 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
     whole = load_file(tmp_path / "similarity.safetensors")["similarity"]
     assert whole.shape == (8, 4)
     alone = (*what, "--split", "train+validation", "--on-broken-video", "skip", "--batch-size", 1)
-    assert evaluate(*alone, "--output-dir", tmp_path) == 0  # nothing is left of its batch
+    assert evaluate(*alone, "--output-dir", tmp_path) == 0  # all of its batch is broken
     again = load_file(tmp_path / "similarity.safetensors")["similarity"]
     torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
     (tmp_path / "videos" / "test0002.mp4").unlink()
@@ -192,7 +194,7 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
 
 
 def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):
-    """torch rebuilds a worker's exception from one string."""
+    """A worker's exception reaches the main process as one string."""
     shutil.copytree(tiny_run / "videos" / "test", tmp_path / "videos")
     broken = tmp_path / "videos" / "test0002.mp4"
     broken.write_bytes(b"no video")
@@ -205,11 +207,11 @@ def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):
     assert "--on-broken-video skip" in lines[0] and "hf-videolang data check" in lines[0]
 
 
-def test_a_querybank_that_knows_scored_videos_is_refused(tiny_run, capsys):
+def test_a_querybank_with_scored_videos_is_refused(tiny_run, capsys):
     what = ("--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--split", "test+validation")
     assert evaluate(*what, "--querybank", "train+validation") == 2
     error = capsys.readouterr().err
-    assert "--querybank train+validation holds 2 of the 7 videos that are scored" in error
+    assert "the querybank holds 2 of the 7 videos that are scored" in error
     assert "clip/s" not in error  # nothing was encoded
 
 
@@ -219,11 +221,11 @@ def test_a_matrix_is_not_entered_into_the_card_of_another_model(tiny_run, evalua
     assert evaluate(*matrix, tiny_run / "model") == 2
     assert f"computed with {evaluated / 'model'}, not with --model {tiny_run / 'model'}" in capsys.readouterr().err
     assert not (tiny_run / "model" / "README.md").exists()
-    assert evaluate(*matrix, evaluated / ".." / evaluated.name / "model") == 0  # the same folder, spelt otherwise
+    assert evaluate(*matrix, evaluated / ".." / evaluated.name / "model") == 0  # the same folder in other words
     assert (evaluated / "model" / "README.md").read_text() == card
 
 
-def test_a_matrix_does_not_enter_the_card_of_a_model_that_was_trained_on(tiny_run, tmp_path, capsys):
+def test_a_matrix_is_not_entered_into_the_card_after_more_training(tiny_run, tmp_path, capsys):
     model = shutil.copytree(tiny_run / "model", tmp_path / "model")
     half = ("--model", model, "--mixed-precision", "bf16")
     what = (*half, "--dataset", tiny_run / "videos", "--num-workers", 0, "--num-frames", 1)
@@ -236,7 +238,7 @@ def test_a_matrix_does_not_enter_the_card_of_a_model_that_was_trained_on(tiny_ru
     save_file({**weights, "logit_scale": weights["logit_scale"] + 1}, model / "model.safetensors")
     capsys.readouterr()
     assert evaluate(*matrix) == 2
-    assert f"model has changed since {model}" in capsys.readouterr().err
+    assert f"{model} has changed since the matrix was computed ({version} then" in capsys.readouterr().err
 
 
 def test_a_model_that_gives_nan_is_one_line(tiny_run, tmp_path, capsys):
@@ -248,7 +250,7 @@ def test_a_model_that_gives_nan_is_one_line(tiny_run, tmp_path, capsys):
     assert "error: similarity is NaN for 50 pairs" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_card_that_cannot_be_read_is_told_before_the_work(tiny_run, tmp_path, capsys):
+def test_an_unreadable_card_is_reported_before_the_work(tiny_run, tmp_path, capsys):
     model = shutil.copytree(tiny_run / "model", tmp_path / "model")
     what = ("--model", model, "--dataset", tiny_run / "videos", "--write-card", "--output-dir", tmp_path)
     for text in ("---\na: [\n---\n", "---\nmodel-index: 3\n---\n"):
@@ -274,26 +276,20 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--model", "m"], "--dataset"),
-        (["--similarity", "absent.safetensors"], "no file absent.safetensors"),
+        (["--similarity", "absent.safetensors"], "absent.safetensors does not exist"),
         (["--similarity", "x", "--num-frames", "3"], "num_frames already"),
         (["--model", "m", "--dataset", "msrvtt-1ka", "--querybank", "test"], "the split that is scored"),
         (["--model", "m", "--dataset", "msrvtt-9999", "--data-dir", "."], "Unknown dataset"),
         (["--similarity", "x", "--write-card"], "--write-card needs --model"),
-        (
-            ["--model", "m", "--dataset", "d", "--querybank", "train", "--querybank-size", "0"],
-            "at least 1 video",
-        ),
-        (["--model", "m", "--dataset", "d", "--batch-size", "0"], "--batch-size is 0; expected at least 1"),
-        (["--model", "m", "--dataset", "d", "--num-workers", "-1"], "--num-workers is -1; expected 0"),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(options, told, capsys):
+def test_wrong_usage_is_one_line(options, message, capsys):
     assert evaluate(*options) == 2
     error = capsys.readouterr().err
-    assert told in error and error.startswith("error: ") and error.count("\n") == 1
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_a_foreign_matrix_is_refused(tmp_path, capsys):
@@ -302,11 +298,11 @@ def test_a_foreign_matrix_is_refused(tmp_path, capsys):
     assert "expected a similarity.safetensors" in capsys.readouterr().err
     (tmp_path / "text.safetensors").write_text("no tensors")
     assert evaluate("--similarity", tmp_path / "text.safetensors") == 2
-    assert "not a safetensors file" in capsys.readouterr().err
+    assert "cannot be scored (SafetensorError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda tensors, about: tensors["similarity"].fill_(torch.nan), "NaN for 50 pairs"),
         (lambda tensors, about: tensors.update(labels=tensors["labels"][1:]), "labels are [9]"),
@@ -319,11 +315,11 @@ def test_a_foreign_matrix_is_refused(tmp_path, capsys):
         (lambda tensors, about: about.update(settings="[1]"), "expected a similarity.safetensors"),
     ],
 )
-def test_a_matrix_that_cannot_be_scored_is_told_in_one_line(evaluated, tmp_path, change, told, capsys):
+def test_an_unusable_matrix_is_one_line(evaluated, tmp_path, change, message, capsys):
     with safe_open(evaluated / "similarity.safetensors", "pt") as file:
         tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     change(tensors, about)
     save_file(tensors, tmp_path / "similarity.safetensors", about)
     assert evaluate("--similarity", tmp_path / "similarity.safetensors") == 2
     error = capsys.readouterr().err
-    assert told in error and error.startswith("error: ") and error.count("\n") == 1
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1

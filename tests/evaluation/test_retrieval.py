@@ -1,4 +1,4 @@
-"""Encoding and scoring: literal matrices, and a stand-in for several processes that pads and repeats."""
+"""Encoding and scoring: literal matrices, and batches as several processes would give them."""
 
 import pytest
 import torch
@@ -9,13 +9,12 @@ from transformers.utils import ModelOutput
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.retrieval import (
     PairEmbeddings,
+    RetrievalEvaluator,
     encode_pairs,
-    evaluation_loader,
-    flat_metrics,
-    protocol_line,
+    sample_querybank,
     score_similarity,
-    score_table,
 )
+from hf_videolang.evaluation.scores import flat_scores
 from hf_videolang.hub.loading import load_model_and_processor
 
 SIMILARITY = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.4], [0.5, 0.6, 0.7], [0.1, 0.8, 0.2]])
@@ -23,7 +22,7 @@ LABELS = torch.tensor([0, 0, 1, 2])
 
 
 class Echo(nn.Module):
-    """Embeds an item as its own number, so that a row at the wrong place shows."""
+    """Embeds an item as its own number, so that a misplaced row shows."""
 
     def forward(self, videos, texts):
         return ModelOutput(
@@ -84,7 +83,7 @@ def test_the_same_words_are_the_same_vector():
 
 
 def test_the_same_words_tie_in_every_matrix():
-    """A product of matrices may round the last row otherwise than the first."""
+    """A matrix product may round the last row differently from the first."""
     torch.manual_seed(0)
     texts, videos = torch.randn(10, 512), torch.randn(57, 512)
     texts[-1] = texts[0]
@@ -93,7 +92,7 @@ def test_the_same_words_tie_in_every_matrix():
     torch.testing.assert_close(to_others, texts @ videos.T, atol=1e-4, rtol=0)
 
 
-def test_a_stand_in_for_a_batch_of_broken_videos_leaves_nothing():
+def test_a_batch_of_broken_videos_adds_nothing():
     stand_in = batch([7], [(7, 7)], broken=1)
     for name in ("video_index", "caption_index", "caption_video_index"):
         stand_in[name] = stand_in[name][:0]
@@ -122,76 +121,49 @@ def test_scores_of_a_literal_matrix():
     assert scores["raw"]["video_to_text"]["R1"] == pytest.approx(1 / 3)
     assert scores["raw"]["video_to_text"]["MeanR"] == 2.0
     assert set(scores) == {"raw", "DSL"}
-    flat = flat_metrics(scores, "eval_")
-    assert flat["eval_text_to_video_R1"] == 0.25 and len(flat) == 20
-    assert flat["eval_video_to_text_R1_DSL"] == scores["DSL"]["video_to_text"]["R1"]
 
 
-def test_querybank_columns_use_a_bank_of_the_other_side():
+def test_each_direction_of_qb_norm_uses_its_own_bank():
     # One hub video (0) that the bank likes, one hub text (3).
     similarity = torch.tensor([[0.5, 0.4], [0.46, 0.45], [0.1, 0.2], [0.6, 0.6]])
     labels = torch.tensor([0, 1, 1, 0])
     text_bank = torch.tensor([[0.9, 0.1], [0.8, 0.1]])
     video_bank = torch.tensor([[0.1, 0.1, 0.1, 0.9]])
     scores = score_similarity(similarity, labels, "average", text_bank, video_bank)["QB-Norm"]
-    assert scores["text_to_video"]["R1"] == 0.5  # texts 0, 1, 3 leave the hub for video 1, text 2 was there
-    assert scores["video_to_text"]["R1"] == 1.0  # text 3, the best of both in the raw scores, is held back
+    assert (
+        scores["text_to_video"]["R1"] == 0.5
+    )  # texts 0, 1 and 3 move from the hub to video 1; text 2 is there already
+    assert scores["video_to_text"]["R1"] == 1.0  # text 3, best for both videos in the raw scores, is lowered
 
 
-def test_table_has_a_column_for_each_post_processing():
-    table = score_table(score_similarity(SIMILARITY, LABELS)).splitlines()
-    assert table[0].split() == ["raw", "DSL"]
-    assert table[1].split()[:5] == ["text", "to", "video", "R1", "25.0"]
-    assert table[4].split()[:2] == ["MedianR", "2.0"] and table[6].startswith("video to text R1")
-    assert len({len(line) for line in table}) == 1
-
-
-def test_real_model_in_batches_equals_each_pair_alone(tiny_run):
-    dataset, protocol = load_dataset("videofolder", tiny_run / "videos", "test")
+def test_the_evaluator_scores_what_the_model_embeds(tiny_run):
+    dataset, _ = load_dataset("videofolder", tiny_run / "videos", "test")
+    training, _ = load_dataset("videofolder", tiny_run / "videos", "train")
     model, processor = load_model_and_processor(tiny_run / "model")
-    accelerator = Accelerator(cpu=True)
-    loader = evaluation_loader(dataset, processor, accelerator, batch_size=3, num_workers=2)
-    pairs = encode_pairs(model, loader, dataset, accelerator)
-    assert pairs.similarity.shape == (10, 5) and pairs.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    bank = sample_querybank(training, dataset, 3)
+    assert bank["video_id"] == [training["video_id"][row] for row in (0, 10, 21)]
+    evaluator = RetrievalEvaluator(processor, batch_size=2, num_workers=1, ties="average", querybank=bank)
+    seen = []
+
+    def progress(loader):
+        for batch in loader:
+            seen.append(len(batch["video_index"]))
+            yield batch
+
+    scores = evaluator(model, dataset, Accelerator(cpu=True), progress)
+    assert seen == [2, 2, 1, 2, 1]  # the test videos, then the bank
     with torch.no_grad():
-        for row, record in enumerate(dataset):
-            inputs = processor(videos=record["video"]["path"], text=record["captions"], return_tensors="pt")
-            alone = model(**inputs)
-            torch.testing.assert_close(pairs.video_embeds[row], alone.video_embeds[0], atol=1e-6, rtol=0)
-            torch.testing.assert_close(pairs.text_embeds[2 * row : 2 * row + 2], alone.text_embeds, atol=1e-6, rtol=0)
-    line = protocol_line(protocol, processor.input_protocol())
-    for fact in (
-        "videos (videofolder), test: 5 videos, 10 captions",
-        "frames: 4",
-        "uniform",
-        "32x32",
-        "at most 60 tokens",
-    ):
-        assert fact in line
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"num_frames": 0}, "num_frames is 0"), ({"max_length": 78}, "max_length is 78; expected 2 to 77")],
-)
-def test_impossible_inputs_are_refused(tiny_run, change, message):
-    with pytest.raises(ValueError, match=message):
-        load_model_and_processor(tiny_run / "model", **change)
-
-
-def test_a_number_of_frames_takes_the_place_of_a_rate(tiny_run, tmp_path):
-    model, processor = load_model_and_processor(tiny_run / "model")
-    processor.video_processor.fps = 2.0
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    asked = load_model_and_processor(tmp_path, num_frames=3)[1]
-    frames = [one.input_protocol()["frames"] for one in (load_model_and_processor(tmp_path)[1], asked)]
-    assert frames == ["2.0 a second", 3]
-
-
-def test_a_folder_without_video_processor_is_refused(tiny_run, tmp_path):
-    model, processor = load_model_and_processor(tiny_run / "model")
-    model.save_pretrained(tmp_path)
-    processor.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises((ValueError, OSError)):
-        load_model_and_processor(tmp_path)
+        texts = processor(text=[text for texts in dataset["captions"] for text in texts], return_tensors="pt")
+        videos = processor(videos=[video["path"] for video in dataset["video"]], return_tensors="pt")
+        bank_videos = processor(videos=[video["path"] for video in bank["video"]], return_tensors="pt")
+        embeds = model(**texts, **videos)
+        bank_embeds = model(**texts, **bank_videos)
+    similarity = embeds.text_embeds @ embeds.video_embeds.T
+    torch.testing.assert_close(evaluator.tensors["similarity"], similarity, atol=1e-6, rtol=0)
+    video_bank = bank_embeds.video_embeds @ embeds.text_embeds.T
+    torch.testing.assert_close(evaluator.tensors["video_bank"], video_bank, atol=1e-6, rtol=0)
+    assert evaluator.tensors["labels"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert evaluator.tensors["text_bank"].shape == (6, 5)
+    assert scores == score_similarity(**evaluator.tensors, ties="average")
+    assert set(flat_scores(scores)) == set(evaluator.metric_names()) and "QB-Norm" in scores
+    assert evaluator.settings == {**processor.input_protocol(), "ties": "average"}

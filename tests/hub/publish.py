@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformers import Trainer, TrainingArguments
 
-from hf_videolang.hub.evaluated_card import write_evaluation
+from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.hub.model_card import write_model_card
 from hf_videolang.hub.push import push_folder
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments

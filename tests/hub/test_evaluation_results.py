@@ -1,12 +1,11 @@
-"""Measured results in a card: metadata, table, replacement, post-processing apart."""
+"""Measured results in a card: metadata and table, in memory and in a folder."""
 
-import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard
 
-from hf_videolang.hub.evaluation_results import BEGIN, END, add_evaluation
-from hf_videolang.hub.model_card import build_model_card
-from tests.common.tiny.clip_vip import tiny_config
+from hf_videolang.hub.evaluation_results import add_evaluation, write_evaluation
+from hf_videolang.hub.model_card import BEGIN, END, build_model_card, write_model_card
+from tests.common.tiny.clip_vip import tiny_config, tiny_model
 
 SCORES = {
     "raw": {
@@ -17,7 +16,6 @@ SCORES = {
 }
 EVALUATION = {
     "dataset": "msrvtt-1ka",
-    "dataset_name": "MSR-VTT 1k-A",
     "split": "test",
     "scores": SCORES,
     "protocol": {"frames": 12, "ties": "original"},
@@ -35,7 +33,7 @@ def tiny_card() -> ModelCard:
     return card
 
 
-def test_raw_and_post_processed_scores_are_rows_and_entries_of_their_own():
+def test_raw_and_post_processed_scores_have_separate_rows_and_entries():
     card = tiny_card()
     assert "Nothing has been measured yet." in card.text
     add_evaluation(card, **EVALUATION)
@@ -52,14 +50,14 @@ def test_raw_and_post_processed_scores_are_rows_and_entries_of_their_own():
             "median rank",
             "mean rank",
         ],
-        ["MSR-VTT 1k-A", "test", protocol, "text to video", "raw", "50.0", "75.0", "1.5", "2.25"],
-        ["MSR-VTT 1k-A", "test", protocol, "video to text", "raw", "45.7", "100.0", "1", "1"],
-        ["MSR-VTT 1k-A", "test", protocol, "text to video", "DSL", "62.5", "87.5", "1", "2"],
+        ["msrvtt-1ka", "test", protocol, "text to video", "raw", "50.0", "75.0", "1.5", "2.25"],
+        ["msrvtt-1ka", "test", protocol, "video to text", "raw", "45.7", "100.0", "1", "1"],
+        ["msrvtt-1ka", "test", protocol, "text to video", "DSL", "62.5", "87.5", "1", "2"],
     ]
     (index,) = yaml.safe_load(card.data.to_yaml())["model-index"]
     text_to_video = next(entry for entry in index["results"] if entry["task"]["type"] == "text-to-video-retrieval")
     assert text_to_video["dataset"] == {
-        "name": "MSR-VTT 1k-A",
+        "name": "msrvtt-1ka",
         "type": "msrvtt-1ka",
         "split": "test",
         "args": {"frames": 12, "ties": "original"},
@@ -70,14 +68,14 @@ def test_raw_and_post_processed_scores_are_rows_and_entries_of_their_own():
     ]
 
 
-def test_words_behind_a_lost_mark_stay():
+def test_text_after_a_missing_end_mark_stays():
     card = tiny_card()
     card.text = card.text.replace(END, "My words.")
     add_evaluation(card, **EVALUATION)
     assert "My words." in card.text and len(table(card)) == 4
 
 
-def test_what_others_measured_stays_in_the_metadata_and_is_not_ours():
+def test_results_of_others_stay_in_the_metadata_but_not_in_our_table():
     card = tiny_card()
     other = {"task_type": "asr", "dataset_type": "cv", "dataset_name": "CV", "metric_type": "wer"}
     card.data.eval_results = [EvalResult(**other, metric_value="20.0 ± 1.2")]
@@ -86,6 +84,25 @@ def test_what_others_measured_stays_in_the_metadata_and_is_not_ours():
     assert card.data.eval_results[0].metric_value == "20.0 ± 1.2"
 
 
-def test_an_unknown_metric_is_named():
-    with pytest.raises(ValueError, match=r"'recall'.*R<k>, MedianR, MeanR"):
-        add_evaluation(tiny_card(), **{**EVALUATION, "scores": {"raw": {"text_to_video": {"recall": 1.0}}}})
+def test_a_second_evaluation_replaces_the_same_split_and_keeps_others(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "model")
+    write_model_card(tmp_path / "model")
+    again = {"raw": {"text_to_video": {"R1": 0.125}}}
+    write_evaluation(tmp_path / "model", **EVALUATION)
+    write_evaluation(tmp_path / "model", **{**EVALUATION, "split": "validation", "scores": again})
+    write_evaluation(tmp_path / "model", **{**EVALUATION, "scores": again})
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert [(row[1], row[-1]) for row in table(card)[1:]] == [("validation", "12.5"), ("test", "12.5")]
+    assert card.data.model_name == "model" and len(card.data.eval_results) == 2
+
+
+def test_a_folder_without_card_gets_one_and_a_foreign_card_a_section(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    write_evaluation(tmp_path, **EVALUATION)
+    assert len(table(ModelCard.load(tmp_path / "README.md"))) == 4
+
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n\nWords.\n")
+    write_evaluation(tmp_path, **EVALUATION)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.text.strip().startswith("# Mine\n\nWords.\n\n## Measured with hf_videolang")
+    assert card.data.license == "mit" and len(table(card)) == 4

@@ -1,4 +1,4 @@
-"""What a user pushes loads by repository id: with the package, without it (remote code), and offline from the cache."""
+"""What a user pushes loads by repository id: with the package, without it (remote code), and offline."""
 
 import json
 import os
@@ -29,7 +29,7 @@ CODE = {
 
 
 def run(command: list, environment: dict[str, str], cwd: Path) -> str:
-    """A fresh process in another folder; what it prints is the message if it fails."""
+    """A fresh process in another folder. If it fails, its output is the message."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(
         [sys.executable, *map(str, command)], env=environment, cwd=cwd, capture_output=True, text=True
@@ -39,7 +39,7 @@ def run(command: list, environment: dict[str, str], cwd: Path) -> str:
 
 
 def load(way: str, sources: list, inputs: Path, environment: dict[str, str], cwd: Path) -> dict:
-    """Records of `load.py`; `remote` runs where neither the package nor any optional one can be found."""
+    """Records of `load.py`. `remote` hides the package and all optional packages."""
     output = cwd / f"records_{way}.json"
     hide = ["-I", REPOSITORY / "tests" / "common" / "without.py", HIDDEN] if way == "remote" else ["-I"]
     run([*hide, HERE / "load.py", way, inputs, output, *sources], environment, cwd)
@@ -49,7 +49,7 @@ def load(way: str, sources: list, inputs: Path, environment: dict[str, str], cwd
 
 
 def assert_same(record: dict, expected: dict, module_prefix: str) -> None:
-    assert set(record["classes"]) == {"CLIPViPModel", "CLIPViPProcessor", "CLIPViPVideoProcessor"}  # rule 13
+    assert set(record["classes"]) == {"CLIPViPModel", "CLIPViPProcessor", "CLIPViPVideoProcessor"}
     assert all(module.startswith(module_prefix) for module in record["classes"].values()), record["classes"]
     for key in ("logits", "logits_from_frames"):
         torch.testing.assert_close(torch.tensor(record[key]), expected[key], rtol=0, atol=1e-5)
@@ -82,10 +82,10 @@ def expected(inputs) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """The stand-in, after a user has published in all ways."""
+    """The stand-in, after a user has published in every way."""
     scratch = tmp_path_factory.mktemp("publish")
     with HubStandIn() as hub:
-        environment = {**hub.environment(scratch / "home"), "PYTHONPATH": str(REPOSITORY)}
+        environment = {**hub.environment(scratch / "home"), "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"}
         run([HERE / "publish.py", scratch], environment, scratch)
         yield hub
 

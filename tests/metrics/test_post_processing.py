@@ -16,8 +16,8 @@ def test_dual_softmax_follows_the_formula():
     np.testing.assert_allclose(dual_softmax(similarity).numpy(), expected, rtol=1e-12)
 
 
-def test_dual_softmax_gives_a_video_to_the_text_that_wants_it_most():
-    # Both texts like video 0 best; text 0 likes it more, so text 1 is left with video 1.
+def test_dual_softmax_assigns_a_video_to_its_closest_text():
+    # Video 0 is best for both texts. Text 0 scores higher with it, so text 1 gets video 1.
     similarity = [[0.50, 0.30], [0.45, 0.40]]
     assert text_to_video_ranks(similarity).tolist() == [1, 2]
     assert text_to_video_ranks(dual_softmax(similarity)).tolist() == [1, 1]
@@ -43,11 +43,11 @@ def test_querybank_norm_follows_the_formula(k):
     np.testing.assert_allclose(querybank_norm(similarity, bank, k=k).numpy(), expected, rtol=1e-9)
 
 
-def test_querybank_norm_holds_back_a_hub():
-    # Video 0 is everybody's favourite in the bank, so the test text is given video 1, a close second.
+def test_querybank_norm_lowers_a_hub():
+    # Video 0 is the best of every bank query, so the test text gets video 1, a close second.
     similarity, bank = [[0.50, 0.48, 0.1]], [[0.6, 0.2, 0.1], [0.5, 0.1, 0.2]]
     assert querybank_norm(similarity, bank).argmax(1).tolist() == [1]
-    # A text whose favourite is no hub keeps its scores.
+    # A text whose best video is no hub keeps its scores.
     assert querybank_norm([[0.1, 0.2, 0.9]], bank).tolist() == [pytest.approx([0.1, 0.2, 0.9])]
 
 

@@ -17,9 +17,9 @@ from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.retrieval import (
     encode_pairs,
     evaluation_loader,
-    flat_metrics,
     score_similarity,
 )
+from hf_videolang.evaluation.scores import flat_scores
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.losses import contrastive_loss
 from hf_videolang.training.contrastive_arguments import CHECKPOINTING
@@ -143,7 +143,7 @@ def test_evaluation_equals_the_shared_function_whatever_the_batches(tiny_run, tm
     dataset, accelerator = trainer.eval_dataset, trainer.accelerator
     loader = evaluation_loader(dataset, trainer.processing_class, accelerator, batch_size=5)
     pairs = encode_pairs(trainer.model.eval(), loader, dataset, accelerator)
-    expected = flat_metrics(score_similarity(pairs.similarity, pairs.labels), "eval_")
+    expected = flat_scores(score_similarity(pairs.similarity, pairs.labels), "eval_")
     assert {key: logged[1][key] for key in expected} == pytest.approx(expected)
     predicted = trainer.predict(dataset)
     torch.testing.assert_close(torch.from_numpy(predicted.predictions), pairs.similarity, atol=1e-6, rtol=0)

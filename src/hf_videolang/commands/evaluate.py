@@ -5,51 +5,40 @@ Score a model in a benchmark's protocol, or score a saved similarity matrix agai
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train
   hf-videolang evaluate --similarity results/similarity.safetensors --ties pessimistic
 
-On several processes: accelerate launch -m hf_videolang.cli evaluate ... (--output-dir on a disk that all nodes see)
-Prints the protocol, then recalls in per cent and ranks, raw and post-processed, in separate columns.
+On several processes: accelerate launch -m hf_videolang.cli evaluate ... (every node must see --output-dir)
+Prints the protocol, then a table with a column each for raw and post-processed scores.
 
-With --output-dir, encoded batches are kept there, in `embeddings` and `embeddings_querybank`: the same command after a
-kill encodes only what is missing, on however many processes, and ends with the same numbers. These folders go when the
-results are there; until then another model, processor, data set, batch size, precision or kind of device is refused.
-One evaluation at a time may write to an output folder. Without --output-dir nothing is kept.
+With --output-dir, finished batches are kept in `embeddings` and `embeddings_querybank` there until the results are
+written. After a kill, give the same command again: it encodes only the missing batches, on any number of processes,
+and ends with the same numbers. Another model, processor, data set, batch size, precision or kind of device is refused.
+One evaluation at a time may write to an output folder.
 """
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from tqdm import tqdm
-from transformers import AutoConfig
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
-from hf_videolang.data.load_dataset import load_dataset
+from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
-from hf_videolang.data.records import name_some
-from hf_videolang.evaluation.batch_parts import EmbeddingParts
-from hf_videolang.evaluation.retrieval import (
-    PairEmbeddings,
-    encode_pairs,
-    evaluation_loader,
-    protocol_line,
-    score_similarity,
-    score_table,
-)
-from hf_videolang.hub.evaluated_card import load_card, write_evaluation
-from hf_videolang.hub.loading import errors_naming, load_model_and_processor
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
+from hf_videolang.evaluation.saved_similarity import SavedSimilarity
+from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
+from hf_videolang.hub.evaluation_results import load_card, write_evaluation
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import RESULTS, SIMILARITY, model_version
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
-SCORED, BANK = "embeddings", "embeddings_querybank"  # what is encoded, and the folders of its parts
+EVALUATORS = {"retrieval": RetrievalEvaluator}  # the task of a data set → what scores it
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -100,69 +89,100 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Returns 0; 2 if options, model or data cannot be used; 1 if a video is broken or something cannot be written."""
+    """Returns 0; 2 if options, model or data cannot be used; 1 if a video is broken or a file cannot be written."""
     try:
-        _check_usage(args)
-        accelerator = Accelerator(
-            cpu=args.cpu or not torch.accelerator.is_available(), mixed_precision=args.mixed_precision
-        )
-        if args.similarity:
-            saved = _read(Path(args.similarity))
-            if args.model:
-                _check_model(args, saved)
-            measure, kept = (lambda: saved), {}
-        else:
-            plan = _plan(args, accelerator)
-            measure, kept = partial(_encode, args, plan, accelerator), plan.parts
-        if args.write_card:
-            load_card(args.model)  # one that cannot be read is better told before the work
+        work = _prepare(args)
     except (ValueError, OSError) as error:
-        return _fail(2, str(error))
+        print_error(str(error))
+        return 2
     try:
-        evaluation = measure()
-        accelerator.wait_for_everyone()
-        accelerator.end_training()  # the rest needs no other process, and none should abort in a thread of its group
-        if accelerator.is_main_process:
-            _report(args, evaluation)
-            for parts in kept.values():
-                parts.remove()
+        work()
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
-        return _fail(1, f"{error}; {remedy}.")
+        print_error(f"{error}; {remedy}.")
+        return 1
     except ValueError as error:
-        return _fail(2, str(error))
+        print_error(str(error))
+        return 2
     except OSError as error:
-        return _fail(1, f"{error}. Batches kept in --output-dir stay; give the same command again.")
+        print_error(f"{error}. Finished batches in --output-dir are kept; give the same command again.")
+        return 1
     return 0
 
 
-def _fail(code: int, reason: str) -> int:
-    print_error(reason)
-    return code
-
-
-def _report(args: Namespace, evaluation: "_Evaluation") -> None:
-    tensors, protocol = evaluation.tensors, evaluation.protocol
-    settings = {**evaluation.settings, "ties": args.ties, "post-processing": _post_processing(tensors)}
-    scores = score_similarity(
-        tensors["similarity"],
-        tensors["labels"],
-        args.ties,
-        tensors.get("text_bank"),
-        tensors.get("video_bank"),
+def _prepare(args: Namespace) -> Callable[[], None]:
+    """Check everything that the user gave, before the first video. Returns the work."""
+    _check_usage(args)
+    if args.write_card:
+        load_card(args.model)  # or an unreadable card would be found only at the end
+    if args.similarity:
+        saved = SavedSimilarity.read(args.similarity)
+        if args.model:
+            saved.check_model(args.model)
+        return partial(_score_again, args, saved)
+    dataset = find_dataset(args.dataset, args.data_dir)
+    records, protocol = dataset.load(args.split)
+    querybank = None
+    if args.querybank:
+        querybank = sample_querybank(dataset.load(args.querybank)[0], records, args.querybank_size)
+    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
+    version = model_version(args.model, model.config)
+    evaluator = EVALUATORS[dataset.task](
+        processor,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        on_broken_video=args.on_broken_video,
+        ties=args.ties,
+        querybank=querybank,
+        folder=args.output_dir,
+        provenance={**version, "dataset": protocol.name, "split": protocol.split},
     )
-    line = f"{evaluation.model} on {protocol_line(protocol, settings)}"
+    accelerator = Accelerator(
+        cpu=args.cpu or not torch.accelerator.is_available(), mixed_precision=args.mixed_precision
+    )
+    return partial(_evaluate, args, accelerator, model, records, protocol, str(version["version"]), evaluator)
+
+
+def _score_again(args: Namespace, saved: SavedSimilarity) -> None:
+    _report(args, saved, score_similarity(**saved.tensors, ties=args.ties))
+
+
+def _evaluate(
+    args: Namespace,
+    accelerator: Accelerator,
+    model: Any,
+    records: Any,
+    protocol: Protocol,
+    version: str,
+    evaluator: RetrievalEvaluator,
+) -> None:
+    scores = evaluator(accelerator.prepare_model(model, evaluation_mode=True), records, accelerator)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # leaves the process group: the rest is the work of one process
+    if accelerator.is_main_process:
+        settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
+        _report(args, SavedSimilarity(args.model, version, protocol, settings, evaluator.tensors), scores)
+        evaluator.remove_parts()
+
+
+def _report(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
+    protocol = saved.protocol
+    settings = {**saved.settings, "ties": args.ties, "post-processing": saved.post_processing}
+    line = f"{saved.model} on {protocol_line(protocol, settings)}"
     print(f"{line}\n\n{score_table(scores)}")
     if args.output_dir:
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        saved.save(args.output_dir / SIMILARITY)
         results = {
             "line": line,
-            "model": evaluation.model,
-            "version": evaluation.version,
+            "model": saved.model,
+            "version": saved.version,
             "dataset": asdict(protocol),
             "settings": settings,
             "scores": scores,
         }
-        _save(args.output_dir, evaluation, results)
+        with atomic_file(args.output_dir / RESULTS) as temporary:
+            temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
     if args.write_card:
         write_evaluation(
             args.model,
@@ -170,37 +190,14 @@ def _report(args: Namespace, evaluation: "_Evaluation") -> None:
             split=protocol.split,
             scores=scores,
             protocol=protocol.facts | settings,
+            task=protocol.task,
         )
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """What was measured, before anything is counted.
-
-    Attributes:
-        model: folder or Hub id.
-        version: see `model_version`.
-        protocol: of the data set.
-        settings: what the model saw.
-        tensors: `similarity` `[texts, videos]`, `labels` `[texts]` and, for QB-Norm, `text_bank` `[bank, videos]` and
-            `video_bank` `[bank, texts]`.
-    """
-
-    model: str
-    version: str
-    protocol: Protocol
-    settings: dict[str, str | int]
-    tensors: dict[str, torch.Tensor]
 
 
 def _check_usage(args: Namespace) -> None:
     if args.similarity:
-        given = [
-            name
-            for name in ("dataset", "data_dir", "split", "querybank", "num_frames", "max_length")
-            if getattr(args, name)
-        ]
-        if given:
+        names = ("dataset", "data_dir", "split", "querybank", "num_frames", "max_length")
+        if given := [name for name in names if getattr(args, name)]:
             raise ValueError(f"--similarity holds {', '.join(given)} already; leave these options out.")
     elif not (args.model and args.dataset):
         raise ValueError("give --model and --dataset, or --similarity with a saved matrix.")
@@ -208,175 +205,3 @@ def _check_usage(args: Namespace) -> None:
         raise ValueError("--write-card needs --model, the folder or Hub id that the card belongs to.")
     if args.querybank and args.querybank == (args.split or "test"):
         raise ValueError(f"--querybank is {args.querybank}, the split that is scored; take another, e.g. train.")
-    if args.querybank_size < 1:
-        raise ValueError(f"--querybank-size is {args.querybank_size}; expected at least 1 video.")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size is {args.batch_size}; expected at least 1 video.")
-    if args.num_workers < 0:
-        raise ValueError(f"--num-workers is {args.num_workers}; expected 0 (none) or more processes.")
-
-
-def _check_model(args: Namespace, evaluation: "_Evaluation") -> None:
-    """A saved matrix must not become the result of another model."""
-    if Path(args.model).resolve() != Path(evaluation.model).resolve():
-        raise ValueError(
-            f"{args.similarity} was computed with {evaluation.model}, not with --model {args.model}; name that model, or "
-            "leave --model out."
-        )
-    with errors_naming(args.model):
-        version = str(model_version(args.model, AutoConfig.from_pretrained(args.model))["version"])
-    if version != evaluation.version:
-        raise ValueError(
-            f"{args.model} has changed since {args.similarity} was computed ({evaluation.version} then, {version} now); "
-            "evaluate it anew, or leave --model out."
-        )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Everything that input of the user can be wrong for, before the first video.
-
-    Attributes:
-        records: what is to be encoded, `"embeddings"` and perhaps `"embeddings_querybank"`.
-        parts: what of it is kept on the disk; empty without an output folder.
-    """
-
-    version: dict[str, Any]
-    protocol: Protocol
-    model: Any
-    processor: Any
-    records: dict[str, Any]
-    parts: dict[str, EmbeddingParts]
-
-
-def _plan(args: Namespace, accelerator: Accelerator) -> _Plan:
-    dataset, protocol = load_dataset(args.dataset, args.data_dir, args.split)
-    records = {SCORED: dataset}
-    if args.querybank:
-        records[BANK] = _querybank(args, set(dataset["video_id"]))
-    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
-    version = model_version(args.model, model.config)
-    parts = {}
-    if args.output_dir:
-        provenance = {
-            **version,
-            **processor.input_protocol(),
-            "dataset": protocol.name,
-            "split": protocol.split,
-            "mixed precision": accelerator.mixed_precision,
-            "device": accelerator.device.type,
-        }
-        for title, chosen in records.items():
-            parts[title] = EmbeddingParts(
-                args.output_dir / title,
-                chosen,
-                args.batch_size,
-                accelerator,
-                {**provenance, "split": args.querybank if title == BANK else protocol.split},
-                skipping=args.on_broken_video == "skip",
-            )
-    return _Plan(version, protocol, model, processor, records, parts)
-
-
-def _encode(args: Namespace, plan: _Plan, accelerator: Accelerator) -> _Evaluation:
-    model = accelerator.prepare_model(plan.model.eval(), evaluation_mode=True)
-
-    def encode(title: str) -> PairEmbeddings:
-        records, parts = plan.records[title], plan.parts.get(title)
-        loader = evaluation_loader(
-            records,
-            plan.processor,
-            accelerator,
-            batch_size=args.batch_size,
-            num_workers=args.num_workers,
-            on_broken_video=args.on_broken_video,
-            first_rows=parts.missing if parts else None,
-        )
-        done = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
-        return encode_pairs(
-            model,
-            _with_progress(loader, title.replace("_", " of the "), done, len(records), accelerator),
-            records,
-            accelerator,
-            parts,
-        )
-
-    embeddings = encode(SCORED)
-    settings = plan.processor.input_protocol()
-    if args.mixed_precision != "no":
-        settings["precision"] = args.mixed_precision
-    if embeddings.num_broken_videos:
-        settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
-    tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
-    if BANK in plan.records:
-        bank = encode(BANK)
-        settings["querybank"] = args.querybank
-        tensors["text_bank"] = bank.similarity_to(embeddings.video_embeds)
-        tensors["video_bank"] = embeddings.similarity_to(bank.video_embeds).T
-    return _Evaluation(args.model, str(plan.version["version"]), plan.protocol, settings, tensors)
-
-
-def _querybank(args: Namespace, scored: set[str]) -> Any:
-    """Records of the bank, which must not know the queries that are scored."""
-    records, _ = load_dataset(args.dataset, args.data_dir, args.querybank)
-    if shared := scored.intersection(records["video_id"]):
-        raise ValueError(
-            f"--querybank {args.querybank} holds {len(shared)} of the {len(scored)} videos that are scored, e.g. "
-            f"{min(shared)}; take a split without them, e.g. train."
-        )
-    rows = torch.linspace(0, len(records) - 1, min(args.querybank_size, len(records))).round().long()
-    return records.select(rows.tolist())
-
-
-def _with_progress(loader: Any, title: str, done: int, total: int, accelerator: Accelerator) -> Iterator[Any]:
-    with tqdm(total=total, initial=done, desc=title, unit="clip", disable=not accelerator.is_main_process) as bar:
-        for batch in loader:
-            yield batch
-            bar.update(min(len(batch["video_index"]) * accelerator.num_processes, total - bar.n))
-
-
-def _post_processing(tensors: dict[str, torch.Tensor]) -> str:
-    used = "DSL over all texts of the split"
-    if "text_bank" in tensors:
-        texts, videos = len(tensors["text_bank"]), len(tensors["video_bank"])
-        used += f", QB-Norm with banks of {texts} texts and {videos} videos"
-    return used
-
-
-def _save(folder: Path, evaluation: _Evaluation, results: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "model": evaluation.model,
-        "version": evaluation.version,
-        "dataset": json.dumps(asdict(evaluation.protocol)),
-        "settings": json.dumps(evaluation.settings),
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in evaluation.tensors.items()}
-    with atomic_file(folder / SIMILARITY) as temporary:
-        save_file(tensors, temporary, metadata=about)
-    with atomic_file(folder / RESULTS) as temporary:
-        temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
-
-
-def _read(path: Path) -> _Evaluation:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path}; --output-dir of an evaluation leaves similarity.safetensors."
-        )
-    try:
-        with safe_open(path, "pt") as file:
-            about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    try:
-        _ = tensors["similarity"], tensors["labels"]
-        protocol, settings = (
-            Protocol(**json.loads(about["dataset"])),
-            dict(json.loads(about["settings"])),
-        )
-        return _Evaluation(about["model"], about["version"], protocol, settings, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} holds {name_some(sorted(tensors))} and says {about or 'nothing'} about them; expected a similarity.safetensors "
-            "that `hf-videolang evaluate --output-dir` wrote."
-        ) from error

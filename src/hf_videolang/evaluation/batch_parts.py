@@ -1,4 +1,4 @@
-"""What an evaluation has encoded so far, so that a killed one continues instead of beginning anew."""
+"""The batches that an evaluation has finished, kept on disk, so that a killed evaluation continues."""
 
 import hashlib
 import json
@@ -8,38 +8,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import safetensors.torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from hf_videolang.data.stores.part_store import PartStore
 
-BATCH_FIELDS = ("video_index", "video_embeds", "caption_index", "text_embeds", "num_broken_videos")
 
-
-class EmbeddingParts:
+class BatchParts:
     """
-    A `PartStore` with one part a batch, named by its first row.
+    A folder with one file a finished batch. The file holds the batch's tensors, whatever they are.
 
-    The batches of `evaluation_loader` hold the same rows whatever the number of processes, so a part is a batch that
-    need not be encoded again. One that is damaged, whose video files have changed since (another size or date), or that
-    left broken videos out which are now to stop the run, is encoded again.
+    A batch is the `batch_size` rows from a multiple of `batch_size` on, whatever the number of processes, so a kept
+    batch need not be computed again. It is computed again if its file is damaged, if a video file of it has changed
+    (size or date), or if it left out broken videos (`num_broken_videos`), which must now stop the run.
 
     Args:
-        folder: one that every process sees.
+        folder: every process must see it.
         dataset: the records.
         batch_size: rows of a batch.
-        accelerator: the main process decides for all what is there.
-        provenance: what else decides the embeddings.
+        accelerator: the main process looks which batches are there and tells the others.
+        provenance: what else decides the results: model, settings, precision; JSON values.
         skipping: broken videos may be left out.
 
     Attributes:
-        stored (`list[dict[str, Tensor]]`): the batches that are there, as `encode_pairs` made them.
-        missing (`list[int]`): first rows of the others.
+        stored (`list[dict[str, Tensor]]`): the kept batches.
+        missing (`list[int]`): the first rows of the other batches.
 
     Raises:
-        ValueError: the folder holds embeddings that came about otherwise; names what differs.
+        ValueError: the folder holds results of another provenance. The message names the differences.
+
+    Example:
+        >>> parts = BatchParts("results/embeddings", dataset, 16, accelerator, {"model": "org/clip-vip-b16"})
+        >>> parts.write(row=32, tensors={"video_embeds": embeds, "num_broken_videos": torch.zeros(1)})
     """
 
     def __init__(
@@ -52,53 +54,58 @@ class EmbeddingParts:
         skipping: bool = False,
     ):
         self._dataset, self._batch_size = dataset, batch_size
-        records = dataset.remove_columns("video")
+        annotations = json.dumps(dataset.remove_columns("video").to_dict())
         facts = {
             **provenance,
             "batch_size": batch_size,
             "records": len(dataset),
-            "ids and captions": hashlib.sha256(json.dumps(records.to_dict()).encode()).hexdigest()[:16],
+            "annotations": hashlib.sha256(annotations.encode()).hexdigest()[:16],
         }
         self._store = PartStore(folder, facts)
-        self._names = set(self._store.names())
-        firsts = range(0, len(dataset), batch_size)
-        missing = [first for first in firsts if accelerator.is_main_process and not self._holds(first, skipping)]
+        names = set(self._store.names())
+        missing = []
+        if accelerator.is_main_process:
+            firsts = range(0, len(dataset), batch_size)
+            missing = [first for first in firsts if _name(first) not in names or not self._is_good(first, skipping)]
         self.missing: list[int] = broadcast_object_list([missing])[0]
-        self.stored = [self._read(first) for first in sorted({*firsts} - {*self.missing})]
+        kept = sorted({*range(0, len(dataset), batch_size)} - {*self.missing})
+        self.stored = [safetensors.torch.load(self._read(first)["tensors"]) for first in kept]
 
-    def _holds(self, first: int, skipping: bool) -> bool:
-        if _name(first) not in self._names:
-            return False
-        try:
-            part = self._store.read(_name(first)).select(["files", "num_broken_videos"]).to_pylist()[0]
-        except (ValueError, OSError):
-            return False
-        return part["files"] == self._files(first) and (skipping or not any(part["num_broken_videos"]))
-
-    def _read(self, first: int) -> dict[str, Tensor]:
-        part = self._store.read(_name(first)).to_pylist()[0]
-        return {field: torch.tensor(part[field]) for field in BATCH_FIELDS}
-
-    def write(self, batch: Mapping[str, Tensor]) -> None:
-        """Keep an encoded batch; whole or not at all."""
-        first = int(batch["video_index"].min()) // self._batch_size * self._batch_size
-        columns = {field: [batch[field].tolist()] for field in BATCH_FIELDS}
-        self._store.write(_name(first), {**columns, "files": [self._files(first)]})
+    def write(self, row: int, tensors: Mapping[str, Tensor]) -> None:
+        """Keep the results of the batch that `row` belongs to. The file is complete or not there at all."""
+        first = row // self._batch_size * self._batch_size
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        columns: dict[str, list[Any]] = {
+            "tensors": [safetensors.torch.save(contiguous)],
+            "files": [self._files(first)],
+            "num_broken_videos": [int(tensors["num_broken_videos"])],
+        }
+        self._store.write(_name(first), columns)
 
     def remove(self) -> None:
-        """The parts, then what they came from: a folder of parts without provenance must never be there."""
+        """Delete the batches first and the provenance last: batches without provenance must never lie there."""
         for name in self._store.names():
             (self._store.folder / f"{name}.parquet").unlink()
         shutil.rmtree(self._store.folder)
 
+    def _read(self, first: int) -> dict[str, Any]:
+        return self._store.read(_name(first)).to_pylist()[0]
+
+    def _is_good(self, first: int, skipping: bool) -> bool:
+        try:
+            part = self._read(first)
+        except (ValueError, OSError):
+            return False
+        return part["files"] == self._files(first) and (skipping or not part["num_broken_videos"])
+
     def _files(self, first: int) -> list[list[int]]:
-        """Size and date of the videos of a batch."""
+        """Size and date of the video files of a batch."""
         rows = range(first, min(first + self._batch_size, len(self._dataset)))
         return [_size_and_date(video["path"]) for video in self._dataset.select(rows)["video"] if video["path"]]
 
 
 def _size_and_date(path: str) -> list[int]:
-    """Of a file, or of a folder of pictures with all that is in it."""
+    """Of a file, or of a frame folder with its pictures."""
     files = [os.stat(path)]
     if os.path.isdir(path):
         files += [file.stat() for file in os.scandir(path)]

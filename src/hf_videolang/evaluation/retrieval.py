@@ -1,13 +1,9 @@
-"""
-Evaluation over all pairs: encode every video and every caption once, score everything, count ranks.
-
-One implementation for two callers: `RetrievalTrainer` during training and `hf-videolang evaluate`. (Training may
-import inference, never the other way round.)
-"""
+"""Text-video retrieval: encode every video and every caption once, score all pairs, count ranks."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,28 +11,180 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.protocol import Protocol
-from hf_videolang.evaluation.batch_parts import EmbeddingParts
+from hf_videolang.evaluation.batch_parts import BatchParts
+from hf_videolang.evaluation.scores import Scores, flat_scores
 from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
 from hf_videolang.metrics.retrieval import Ties
 
-Scores = dict[str, dict[str, dict[str, float]]]
 INDICES = ("video_index", "caption_index", "caption_video_index", "num_broken_videos")  # not for the model
-DIRECTIONS = ("text_to_video", "video_to_text")
+SCORED, BANK = "embeddings", "embeddings_querybank"  # the two things to encode, and the folders of their parts
+
+
+class RetrievalEvaluator:
+    """
+    Score a two-tower model on videos with captions: every caption against every video, in both directions.
+
+    Args:
+        processor: of the model. It decides frames, resize and text length.
+        batch_size (defaults to 16): videos of a process at once, with all their captions.
+        num_workers (defaults to 0): processes that decode.
+        on_broken_video (defaults to `"raise"`): a video that does not decode stops the evaluation, or `"skip"` leaves
+            it out together with its captions and counts it.
+        ties (defaults to `"original"`): how equal scores count, see `text_to_video_ranks`.
+        querybank (`datasets.Dataset`, *optional*): records for QB-Norm, see [`sample_querybank`]. Without them the
+            scores are raw and DSL.
+        folder (*optional*): finished batches are kept there, in `embeddings` and `embeddings_querybank`, so that the
+            same evaluation continues after a kill. Every process must see it. Without it nothing is kept.
+        provenance (*optional*): for `folder`, what decides the embeddings: version of the model, data set, split.
+
+    Attributes, after a call:
+        tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
+            `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`. [`score_similarity`] scores them again.
+        settings: what the model saw and how ties count, for the line above the table.
+
+    Example:
+        >>> model, processor = load_model_and_processor("org/clip-vip-b16")
+        >>> records, protocol = load_dataset("msrvtt-1ka", "/data/msrvtt")
+        >>> scores = RetrievalEvaluator(processor, num_workers=4)(model, records, Accelerator())
+        >>> scores["raw"]["text_to_video"]["R1"]
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        on_broken_video: Literal["raise", "skip"] = "raise",
+        ties: Ties = "original",
+        querybank: Any = None,
+        folder: str | Path | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ):
+        self.processor, self.ties, self.querybank = processor, ties, querybank
+        self.batch_size, self.num_workers, self.on_broken_video = batch_size, num_workers, on_broken_video
+        self.folder, self.provenance = folder, provenance or {}
+        self.parts: dict[str, BatchParts] = {}
+
+    def metric_names(self) -> list[str]:
+        """Names of the scores in a log, without prefix: `text_to_video_R1`, `text_to_video_R1_DSL`, …"""
+        example = torch.eye(2)
+        bank = None if self.querybank is None else example
+        return list(flat_scores(score_similarity(example, torch.arange(2), text_bank=bank, video_bank=bank)))
+
+    def __call__(
+        self,
+        model: nn.Module,
+        records: Any,
+        accelerator: Accelerator,
+        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+    ) -> Scores:
+        """
+        Args:
+            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
+            records (`datasets.Dataset`): see `load_dataset`.
+            accelerator: knows device, precision and the other processes.
+            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
+
+        Returns:
+            The scores, the same on every process.
+
+        Raises:
+            VideoDecodingError: a broken video under `on_broken_video="raise"`.
+            ValueError: every video was skipped, a score is NaN, or `folder` holds batches of another provenance.
+            OSError: a batch cannot be kept.
+        """
+        data = {SCORED: records} if self.querybank is None else {SCORED: records, BANK: self.querybank}
+        if self.folder is not None:  # a folder that must be refused is refused before the first video
+            self.parts = {name: self._open_parts(name, chosen, accelerator) for name, chosen in data.items()}
+        encoded = {name: self._encode(name, chosen, model, accelerator, progress) for name, chosen in data.items()}
+        embeddings = encoded[SCORED]
+        self.tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
+        if BANK in encoded:
+            self.tensors["text_bank"] = encoded[BANK].similarity_to(embeddings.video_embeds)
+            self.tensors["video_bank"] = embeddings.similarity_to(encoded[BANK].video_embeds).T
+        self.settings: dict[str, str | int] = self.processor.input_protocol()
+        if accelerator.mixed_precision != "no":
+            self.settings["precision"] = accelerator.mixed_precision
+        if embeddings.num_broken_videos:
+            self.settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
+        self.settings["ties"] = self.ties
+        return score_similarity(**self.tensors, ties=self.ties)
+
+    def remove_parts(self) -> None:
+        """Delete the kept batches, once the results are saved. One process does this."""
+        for parts in self.parts.values():
+            parts.remove()
+
+    def _open_parts(self, name: str, records: Any, accelerator: Accelerator) -> BatchParts:
+        provenance = {
+            **self.provenance,
+            **self.processor.input_protocol(),
+            "mixed precision": accelerator.mixed_precision,
+            "device": accelerator.device.type,
+        }
+        skipping = self.on_broken_video == "skip"
+        return BatchParts(Path(self.folder or "") / name, records, self.batch_size, accelerator, provenance, skipping)
+
+    def _encode(self, name, records, model, accelerator, progress) -> "PairEmbeddings":
+        parts = self.parts.get(name)
+        loader = evaluation_loader(
+            records,
+            self.processor,
+            accelerator,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            on_broken_video=self.on_broken_video,
+            first_rows=parts.missing if parts else None,
+        )
+        kept = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
+        batches = progress(loader) if progress else _progress_bar(loader, name, kept, accelerator)
+        return encode_pairs(model, batches, records, accelerator, parts)
+
+
+def _progress_bar(loader: DataLoader, name: str, kept: int, accelerator: Accelerator) -> Iterable[dict[str, Tensor]]:
+    """Counts videos. The main process shows it, for all."""
+    total, title = len(loader.dataset), name.replace("_", " of the ")  # type: ignore[arg-type]
+    with tqdm(total=total, initial=kept, desc=title, unit="clip", disable=not accelerator.is_main_process) as bar:
+        for batch in loader:
+            yield batch
+            bar.update(min(len(batch["video_index"]) * accelerator.num_processes, total - bar.n))
+
+
+def sample_querybank(records: Any, scored: Any, size: int = 1000) -> Any:
+    """
+    Records for the banks of QB-Norm.
+
+    Args:
+        records (`datasets.Dataset`): another split of the data set, e.g. the training split.
+        scored (`datasets.Dataset`): the records that will be scored.
+        size (defaults to 1000): videos, evenly spaced over `records`.
+
+    Raises:
+        ValueError: the two share videos. The bank must not know the queries.
+    """
+    if shared := set(scored["video_id"]).intersection(records["video_id"]):
+        raise ValueError(
+            f"the querybank holds {len(shared)} of the {len(scored)} videos that are scored, e.g. {min(shared)}; take "
+            "a split without them, e.g. train."
+        )
+    rows = torch.linspace(0, len(records) - 1, min(size, len(records))).round().long()
+    return records.select(rows.tolist())
 
 
 @dataclass(frozen=True)
 class PairEmbeddings:
     """
-    The encoded data set, on the CPU, in the order of its rows.
+    Embeddings of all videos and captions, on the CPU, in the order of the records.
 
     Attributes:
         video_embeds: `[videos, dim]`, unit vectors.
-        text_embeds: `[texts, dim]`, unit vectors, the captions of the first video first.
+        text_embeds: `[texts, dim]`, unit vectors; the captions of the first video come first.
         labels: `[texts]`, the video of each text.
-        num_broken_videos: videos that did not decode and were left out together with their captions.
+        num_broken_videos: videos that did not decode. They are left out together with their captions.
     """
 
     video_embeds: Tensor
@@ -51,7 +199,7 @@ class PairEmbeddings:
 
     def similarity_to(self, video_embeds: Tensor) -> Tensor:
         """
-        Cosines `[texts, other videos]`. Equal captions have equal rows, to the bit: their ties are ties.
+        Cosines `[texts, other videos]`. Equal captions get bit-equal rows, so that their ties remain ties.
 
         Args:
             video_embeds (`[other videos, dim]`): unit vectors.
@@ -71,17 +219,15 @@ def evaluation_loader(
     first_rows: Sequence[int] | None = None,
 ) -> DataLoader:
     """
-    Batches of `RetrievalCollator` over `dataset`, shared out among the processes.
+    Batches of `RetrievalCollator`, divided among the processes.
 
-    A batch is `batch_size` rows from a multiple of `batch_size` on, whatever the number of processes. Every process
-    gets as many batches as the others, as sharded models need; for that some batches come twice, which
-    [`encode_pairs`] sorts out by their index. No row is dropped.
+    A batch is `batch_size` rows from a multiple of `batch_size` on, whatever the number of processes. Sharded models
+    need equally many batches on every process, so some batches may come twice; [`encode_pairs`] keeps each row once.
+    No row is dropped.
 
     Args:
-        batch_size: videos of a process at once, with all their captions.
-        num_workers: processes that decode.
-        on_broken_video: "raise" an error, or "skip" it together with its captions.
-        first_rows: only the batches that begin with these rows; all of them by default.
+        batch_size, num_workers, on_broken_video: see [`RetrievalEvaluator`].
+        first_rows: only the batches that begin with these rows; by default all.
     """
     firsts = list(range(0, len(dataset), batch_size) if first_rows is None else first_rows)
     each = math.ceil(len(firsts) / accelerator.num_processes)
@@ -94,7 +240,7 @@ def evaluation_loader(
         num_workers=num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )
-    # shared out already; this only moves the batches to the device
+    # The batches are divided already. This only moves them to the device.
     return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True)
 
 
@@ -104,37 +250,37 @@ def encode_pairs(
     batches: Iterable[dict[str, Tensor]],
     dataset: Any,
     accelerator: Accelerator,
-    parts: EmbeddingParts | None = None,
+    parts: BatchParts | None = None,
 ) -> PairEmbeddings:
     """
-    Both sides of `dataset`, each video and each caption once, however many processes share the work.
+    Encode each video and each caption once, on however many processes.
 
     Args:
-        model: gives `text_embeds` and `video_embeds`, unit vectors; in evaluation mode.
-        batches: those of [`evaluation_loader`], perhaps behind a progress bar.
+        model: returns `text_embeds` and `video_embeds`, unit vectors; in evaluation mode.
+        batches: those of [`evaluation_loader`].
         dataset: the records that the batches come from.
         accelerator: knows the other processes.
-        parts: where encoded batches are kept; then `batches` are those that are missing there.
+        parts (*optional*): keeps the finished batches; then `batches` are the missing ones.
 
     Returns:
-        [`PairEmbeddings`], the same on all processes.
+        [`PairEmbeddings`], the same on every process.
 
     Raises:
-        RuntimeError: rows of `dataset` are in no batch, although nothing was skipped.
+        RuntimeError: rows of `dataset` are in no batch, although no video was skipped.
         ValueError: every video was skipped.
-        OSError: a part cannot be written.
+        OSError: a batch cannot be kept.
     """
-    encoded = [] if parts is None else list(parts.stored)
+    encoded = list(parts.stored) if parts else []
     for batch in batches:
         rows = {name: batch[name] for name in INDICES}
         output = model(**{name: value for name, value in batch.items() if name not in INDICES})
-        videos, texts = len(batch["video_index"]), len(batch["caption_index"])  # 0 of a stand-in
-        # Copied, since a CUDA graph (torch.compile's reduce-overhead) writes the next batch's to the same place.
+        videos, texts = len(batch["video_index"]), len(batch["caption_index"])  # both 0 if all videos are broken
+        # A CUDA graph (torch.compile's reduce-overhead) overwrites its output with the next batch, so copy it.
         video_embeds = output.video_embeds[:videos].to(torch.float32, copy=True)
         text_embeds = output.text_embeds[:texts].to(torch.float32, copy=True)
         encoded.append({**rows, "video_embeds": video_embeds, "text_embeds": text_embeds})
-        if parts is not None and videos:
-            parts.write(encoded[-1])
+        if parts and videos:
+            parts.write(int(batch["video_index"].min()), encoded[-1])
     num_broken = torch.tensor(sum(int(part["num_broken_videos"]) for part in encoded), device=accelerator.device)
     counts = torch.tensor([len(captions) for captions in dataset["captions"]])
     video_embeds, video_seen = _in_order(encoded, "video", len(counts), accelerator)
@@ -144,10 +290,10 @@ def encode_pairs(
     if not any_broken and not (video_seen.all() and text_seen.all()):
         raise RuntimeError(
             f"{int((~video_seen).sum())} of {len(video_seen)} videos and {int((~text_seen).sum())} of "
-            f"{len(text_seen)} captions were in no batch; use evaluation_loader, which drops none."
+            f"{len(text_seen)} captions were in no batch; take the batches of evaluation_loader, which drops none."
         )
     if not video_seen.any():
-        raise ValueError(f"none of the {len(counts)} videos decodes; `hf-videolang data check` tells why.")
+        raise ValueError(f"none of the {len(counts)} videos decodes; `hf-videolang data check` says why.")
     new_row = video_seen.cumsum(0) - 1
     captions = [caption for texts in dataset["captions"] for caption in texts]
     return PairEmbeddings(
@@ -160,9 +306,9 @@ def encode_pairs(
 
 def _first_of_equals(captions: list[str], seen: Tensor) -> list[int]:
     """
-    For each caption that was seen, the row of the first one with the same words.
+    For each caption that was seen, the row of the first caption with the same words.
 
-    Encoded in different batches, the same words differ in the last bits, and chance would decide what is a tie.
+    Their embeddings differ in the last bits if they come from different batches, and then they would not tie.
     """
     first: dict[str, int] = {}
     rows = [caption for caption, was_seen in zip(captions, seen.tolist()) if was_seen]
@@ -172,7 +318,7 @@ def _first_of_equals(captions: list[str], seen: Tensor) -> list[int]:
 def _in_order(
     encoded: list[dict[str, Tensor]], side: str, size: int, accelerator: Accelerator
 ) -> tuple[Tensor, Tensor]:
-    """The embeddings of all processes as one table `[size, dim]`, and which of its rows were there."""
+    """The embeddings of all processes as one table `[size, dim]`, and which of its rows are filled."""
     index = {"video": "video_index", "text": "caption_index"}[side]
     rows = torch.cat([part[index].to(accelerator.device) for part in encoded])
     embeddings = torch.cat([part[f"{side}_embeds"].to(accelerator.device) for part in encoded])
@@ -192,14 +338,15 @@ def score_similarity(
     video_bank: Tensor | None = None,
 ) -> Scores:
     """
-    Raw scores and the post-processed ones, each with both directions and what `retrieval_metrics` counts.
+    Raw and post-processed scores in both directions.
 
     Args:
         similarity (`[texts, videos]`): cosines.
         labels (`[texts]`): the video of each text.
         ties (`str`, defaults to `"original"`): see `text_to_video_ranks`.
-        text_bank (`[bank, videos]`, *optional*), video_bank (`[bank, texts]`, *optional*): similarities of training
-            texts to the videos, and of training videos to the texts; with them also `"QB-Norm"`.
+        text_bank (`[bank, videos]`, *optional*): similarities of training texts to the videos. With both banks there
+            are also scores after QB-Norm.
+        video_bank (`[bank, texts]`, *optional*): similarities of training videos to the texts.
 
     Returns:
         `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …}`.
@@ -217,29 +364,3 @@ def score_similarity(
             "video_to_text": to_texts["video_to_text"],
         }
     return scores
-
-
-def protocol_line(dataset: Protocol, protocol: Mapping[str, str | int]) -> str:
-    """Data set and settings in one line, to stand above every table."""
-    return "; ".join([str(dataset), *(f"{name}: {value}" for name, value in protocol.items())])
-
-
-def score_table(scores: Scores) -> str:
-    """Recalls in per cent and ranks; a column each for raw and post-processed scores."""
-    lines = [f"{'':<22}" + "".join(f"{name:>9}" for name in scores)]
-    for direction in DIRECTIONS:
-        for number, metric in enumerate(scores["raw"][direction]):
-            title = f"{direction.replace('_', ' ') if number == 0 else '':<14}{metric:<8}"
-            scale = 100 if metric.startswith("R") else 1
-            lines.append(title + "".join(f"{scale * column[direction][metric]:>9.1f}" for column in scores.values()))
-    return "\n".join(lines)
-
-
-def flat_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
-    """`{"text_to_video_R1": …, "text_to_video_R1_DSL": …}`, for logs and selection."""
-    return {
-        f"{prefix}{direction}_{metric}{'' if name == 'raw' else '_' + name}": value
-        for name, directions in scores.items()
-        for direction, metrics in directions.items()
-        for metric, value in metrics.items()
-    }

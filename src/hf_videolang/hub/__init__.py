@@ -1,5 +1,5 @@
 """
-Sharing a model: its card, results in the card, the push.
+Loading and sharing models: cards, results in the card, push.
 
-The code for `trust_remote_code=True` is written by every `save_pretrained`: `hf_videolang.models.shared.remote_code`.
+`save_pretrained` itself writes the code for `trust_remote_code=True`, see `hf_videolang.models.shared.remote_code`.
 """

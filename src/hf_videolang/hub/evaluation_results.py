@@ -1,44 +1,71 @@
-"""Measured retrieval results in a model card: the `model-index` of its metadata, and a table made from that."""
+"""Measured results in a model card: entries in the metadata (`model-index`), and a table made from them."""
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from yaml import YAMLError
 
-BEGIN, END = "<!-- measured results -->", "<!-- end of measured results -->"
-METRICS = {"MedianR": ("median_rank", "median rank"), "MeanR": ("mean_rank", "mean rank")}
+from hf_videolang.atomic_files import atomic_file
+from hf_videolang.hub.model_card import BEGIN, END, write_model_card
+from hf_videolang.metrics.facts import METRICS
+
+IS_SHARE = {facts.card_type: facts.is_share for facts in METRICS.values()}
 
 
-def measured_results(results: Sequence[EvalResult] | None) -> str:
+def write_evaluation(model: str | Path, **evaluation) -> None:
     """
-    The card's block between its two marks: one table row per data set, split, direction and post-processing.
+    Enter an evaluation into the card of a model and save the card: in a folder, or on the Hub.
 
-    What others measured is not in it: a card may have results of any task, which stay in its metadata alone.
+    A folder without a card gets one.
+
+    Args:
+        model: folder or repository id.
+        evaluation: the arguments of [`add_evaluation`] except the card.
+
+    Errors are those of [`load_card`] and [`add_evaluation`].
+
+    Example:
+        >>> scores = {"raw": {"text_to_video": {"R1": 0.501}}}
+        >>> write_evaluation("my_model", dataset="msrvtt-1ka", split="test", scores=scores, protocol={"frames": 12})
     """
-    rows: dict[tuple, dict[str, str]] = {}
-    for result in results or ():
-        args = result.metric_args or {}
-        if "post_processing" not in args:  # `add_evaluation` names it in all of ours
-            continue
-        protocol = ", ".join(f"{key} {value}" for key, value in (result.dataset_args or {}).items())
-        where = (
-            result.dataset_name,
-            result.dataset_split,
-            protocol,
-            result.task_name,
-            args["post_processing"],
+    local = Path(model).is_dir()
+    card = load_card(model) or ModelCard.load(write_model_card(model))
+    data = cast(ModelCardData, card.data)
+    if data.model_name is None:
+        data.model_name = Path(model).resolve().name if local else str(model).split("/")[-1]
+    add_evaluation(card, **evaluation)
+    if local:
+        with atomic_file(Path(model) / "README.md") as temporary:
+            card.save(temporary)
+    else:
+        HfApi().upload_file(
+            path_or_fileobj=str(card).encode(),
+            path_in_repo="README.md",
+            repo_id=str(model),
+            commit_message="Add evaluation results",
         )
-        recall = result.metric_type.startswith("recall")
-        name = result.metric_type.replace("recall_at_", "R@").replace("_", " ")
-        rows.setdefault(where, {})[name] = f"{result.metric_value:{'.1f' if recall else 'g'}}"
-    if not rows:
-        return f"{BEGIN}\nNothing has been measured yet.\n{END}"
-    metrics = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = [["data set", "split", "protocol", "direction", "post-processing", *metrics]]
-    table += [["---"] * 5 + ["---:"] * len(metrics)]
-    table += [[*map(str, where), *(row.get(name, "") for name in metrics)] for where, row in rows.items()]
-    return "\n".join([BEGIN, *(f"| {' | '.join(cells)} |" for cells in table), END])
+
+
+def load_card(model: str | Path) -> ModelCard | None:
+    """
+    The card of a folder (`None` if it has none) or of a Hub repository.
+
+    Raises:
+        ValueError: the card's metadata cannot be read.
+        OSError: the repository does not exist or has no card.
+    """
+    readme = Path(model) / "README.md"
+    local = Path(model).is_dir()
+    if local and not readme.exists():
+        return None
+    try:
+        return ModelCard.load(readme if local else str(model))
+    except (ValueError, YAMLError) as error:
+        card = readme if local else f"the card of {model}"
+        raise ValueError(f"{card} has metadata that cannot be read; correct it first: {error}") from error
 
 
 def add_evaluation(
@@ -48,57 +75,69 @@ def add_evaluation(
     split: str,
     scores: Mapping[str, Mapping[str, Mapping[str, float]]],
     protocol: Mapping[str, str | int | float],
-    dataset_name: str | None = None,
+    task: str = "retrieval",
 ) -> None:
     """
-    Enter one evaluation into a card. An earlier one on the same data set and split is replaced.
+    Enter an evaluation into a card. It replaces an earlier one on the same data set and split.
 
     Args:
-        card: changed in place, metadata and table; save or push it afterwards.
-        dataset, split: what it was measured on, e.g. `"msrvtt-1ka"`, `"test"`.
-        scores: post-processing → direction → metric → value, e.g.
-            `{"raw": retrieval_metrics(x), "DSL": retrieval_metrics(dual_softmax(x))}`. Recalls `R<k>` are fractions
-            and are written in percent. Each post-processing gets entries of its own.
+        card: changed in place, metadata and table.
+        dataset, split: what the model was measured on, e.g. `"msrvtt-1ka"`, `"test"`.
+        scores: see `hf_videolang.evaluation.scores`. Shares are written in per cent. Raw and post-processed scores get
+            separate entries.
         protocol: what the numbers depend on, e.g. `{"frames": 12, "ties": "original"}`.
-        dataset_name: for people; defaults to `dataset`.
-
-    Raises:
-        ValueError: a metric that is neither `R<k>` nor `MedianR` nor `MeanR`.
+        task (defaults to `"retrieval"`): of the data set. With the group of scores it is the Hub's type of task, e.g.
+            `text-to-video-retrieval`.
     """
     data = cast(ModelCardData, card.data)
-    name = dataset_name or dataset
-    # The Hub refuses all but identifiers.
+    # The Hub accepts only identifiers as the type of a data set.
     dataset_type = re.sub(r"[^\w.-]+", "-", dataset, flags=re.ASCII).strip("-") or "dataset"
-    kept = [
+    results = [
         result
         for result in data.eval_results or []
-        if (result.dataset_type, result.dataset_name, result.dataset_split) != (dataset_type, name, split)
+        if (result.dataset_type, result.dataset_name, result.dataset_split) != (dataset_type, dataset, split)
     ]
-    for post_processing, directions in scores.items():
-        for direction, metrics in directions.items():
-            for key, value in metrics.items():
-                recall = re.fullmatch(r"R(\d+)", key)
-                if not recall and key not in METRICS:
-                    raise ValueError(f"metric {key!r} has no place in the card; expected R<k>, {', '.join(METRICS)}.")
-                metric_type, metric_name = (f"recall_at_{recall[1]}", f"R@{recall[1]}") if recall else METRICS[key]
-                kept.append(
+    for post_processing, groups in scores.items():
+        for group, metrics in groups.items():
+            for metric, value in metrics.items():
+                facts = METRICS[metric]
+                results.append(
                     EvalResult(
-                        task_type=f"{direction.replace('_', '-')}-retrieval",
-                        task_name=direction.replace("_", " "),
+                        task_type=f"{group}-{task}".replace("_", "-"),
+                        task_name=group.replace("_", " "),
                         dataset_type=dataset_type,
-                        dataset_name=name,
+                        dataset_name=dataset,
                         dataset_split=split,
                         dataset_args=dict(protocol),
-                        metric_type=metric_type,
-                        metric_name=f"{metric_name} ({post_processing})",
+                        metric_type=facts.card_type,
+                        metric_name=f"{facts.title} ({post_processing})",
                         metric_args={"post_processing": post_processing},
-                        metric_value=round(100 * value, 2) if recall else value,
+                        metric_value=round(100 * value, 2) if facts.is_share else value,
                     )
                 )
-    data.eval_results = kept
-    block = measured_results(kept)
+    data.eval_results = results
+    block = f"{BEGIN}\n{_table(results)}\n{END}"
     if BEGIN in card.text:
         before, _, rest = card.text.partition(BEGIN)
         card.text = before + block + (rest.partition(END)[2] if END in rest else rest)
     else:
         card.text = f"{card.text.rstrip()}\n\n## Measured with hf_videolang\n\n{block}\n"
+
+
+def _table(results: Sequence[EvalResult]) -> str:
+    """One row for each data set, split, group and post-processing; only of what this package measured."""
+    rows: dict[tuple, dict[str, str]] = {}
+    for result in results:
+        post_processing = (result.metric_args or {}).get("post_processing")
+        if post_processing is None:  # somebody else's, perhaps of another task
+            continue
+        protocol = ", ".join(f"{key} {value}" for key, value in (result.dataset_args or {}).items())
+        where = (result.dataset_name, result.dataset_split, protocol, result.task_name, post_processing)
+        title = str(result.metric_name).removesuffix(f" ({post_processing})")
+        rounding = ".1f" if IS_SHARE.get(result.metric_type) else "g"
+        rows.setdefault(where, {})[title] = f"{result.metric_value:{rounding}}"
+    titles = list(dict.fromkeys(title for row in rows.values() for title in row))
+    table = [["data set", "split", "protocol", "direction", "post-processing", *titles]]
+    table += [["---"] * 5 + ["---:"] * len(titles)]
+    table += [[*map(str, where), *(row.get(title, "") for title in titles)] for where, row in rows.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)

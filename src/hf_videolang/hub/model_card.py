@@ -1,4 +1,4 @@
-"""The card of a saved model, written from its own config and processor: what the folder says is what the card says."""
+"""The card of a saved model, written from its config, its processor and the family's template `cards/<family>.md`."""
 
 import json
 import os
@@ -9,19 +9,8 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, PreTrainedConfig
 
-from .evaluation_results import measured_results
-
 TEMPLATES = Path(__file__).parent / "cards"
-TAGS = ["hf_videolang", "clip-vip", "video-text-retrieval", "arxiv:2209.06430"]
-SUMMARIES = {
-    "proxy": "CLIP with video proxy tokens: a few extra tokens attend to all frames and carry time, each patch "
-    "attends to its own frame and the proxies.",
-    "mean_pooling": "CLIP over single frames with mean pooling, a comparator in the ablation of CLIP-ViP.",
-    "sequence_transformer": "CLIP over single frames with a transformer over the frames (CLIP4Clip's seqTransf), a "
-    "comparator in the ablation of CLIP-ViP.",
-    "full_attention": "CLIP with full attention over the patches of all frames, a comparator in the ablation of "
-    "CLIP-ViP.",
-}
+BEGIN, END = "<!-- measured results -->", "<!-- end of measured results -->"
 
 
 def build_model_card(
@@ -30,7 +19,6 @@ def build_model_card(
     repo_id: str,
     *,
     title: str | None = None,
-    summary: str | None = None,
     provenance: str = "Not stated.",
     training: str = "Not stated.",
     compute: str | None = None,
@@ -40,44 +28,41 @@ def build_model_card(
 ) -> ModelCard:
     """
     Args:
-        config: of the model.
+        config: of the model. Its `model_type` chooses the template.
         processor: the content of `processor_config.json`, without `max_length` if only a video processor was saved;
             `None` if nothing was.
-        repo_id: repository id, as it stands in the card's snippets.
-        title, summary, provenance, training, compute, reported, licence: Markdown of the sections that config and
-            processor cannot fill. `reported` is for published numbers; measured ones enter through `write_evaluation`.
-        metadata: keys of `ModelCardData`, e.g. `license="mit"`, `base_model="org/clip-vip-b16"`.
+        repo_id: repository id in the card's code snippets.
+        title, provenance, training, compute, reported, licence: Markdown of the sections that config and processor
+            cannot fill. `reported` is for published numbers; measured ones enter through `write_evaluation`.
+        metadata: keys of `ModelCardData`, e.g. `license="mit"`, `base_model="org/clip-vip-b16"`. `tags` are added to
+            the template's.
 
     Raises:
-        ValueError: there is no card for this `model_type`.
+        ValueError: no template exists for this `model_type`.
     """
+    from jinja2 import Template
+
     template = TEMPLATES / f"{config.model_type}.md"
     if not template.exists():
         known = sorted(path.stem for path in TEMPLATES.glob("*.md"))
-        raise ValueError(f"there is no model card for the model type {config.model_type!r}; there are {known}.")
-    data = ModelCardData(
-        language="en",
-        library_name="transformers",
-        pipeline_tag="feature-extraction",
-        tags=TAGS + metadata.pop("tags", []),
-        metrics=["recall"],
-        **metadata,
-    )
-    return ModelCard.from_template(
-        data,
-        template_path=str(template),
+        raise ValueError(f"no model card exists for the model type {config.model_type!r}; expected one of {known}.")
+    text = Template(template.read_text(encoding="utf-8")).render(
         config=config,
         processor=processor,
         repo_id=repo_id,
         title=title or repo_id.split("/")[-1],
-        summary=summary or SUMMARIES[config.vision_config.frame_fusion],
         provenance=provenance,
         training=training,
         compute=compute,
         reported=reported,
-        measured=measured_results(data.eval_results),
+        measured=f"{BEGIN}\nNothing has been measured yet.\n{END}",
         licence=licence,
     )
+    card = ModelCard(text)
+    data = card.data.to_dict()
+    data |= {**metadata, "tags": data["tags"] + metadata.get("tags", [])}
+    card.data = ModelCardData(**data)
+    return card
 
 
 def write_model_card(folder: str | Path, repo_id: str | None = None, **sections: Any) -> Path:
@@ -85,18 +70,16 @@ def write_model_card(folder: str | Path, repo_id: str | None = None, **sections:
     Write `README.md` into a folder that `save_pretrained` filled.
 
     Args:
-        folder: with the model's config, and the processor where there is one.
-        repo_id: the id under which the folder will be pushed; defaults to the folder's name.
+        folder: holds the model's config and, where there is one, the processor.
+        repo_id: repository to which the folder will be pushed; the folder's name by default.
         sections: further arguments of [`build_model_card`].
+
+    Example:
+        >>> write_model_card("my_model", "me/my_model", license="mit", base_model="org/clip-vip-b16")
     """
     folder = Path(folder)
-    card = build_model_card(
-        AutoConfig.from_pretrained(folder),
-        _saved_processor(folder),
-        repo_id or folder.resolve().name,
-        **sections,
-    )
-    card.save(folder / "README.md")
+    config, repo_id = AutoConfig.from_pretrained(folder), repo_id or folder.resolve().name
+    build_model_card(config, _saved_processor(folder), repo_id, **sections).save(folder / "README.md")
     return folder / "README.md"
 
 
@@ -111,11 +94,11 @@ def _saved_processor(folder: Path) -> dict[str, Any] | None:
 
 def write_training_card(trainer, **kwargs: Any) -> Path:
     """
-    The card of a training run, for `Trainer.create_model_card`: [`write_model_card`] with the hyperparameters, the
-    loss history and the versions that `Trainer` knows. The model must have been saved to `output_dir`.
+    The card of a training run, for `Trainer.create_model_card`: hyperparameters, loss history and versions from the
+    `Trainer`, everything else as in [`write_model_card`].
 
     Args:
-        trainer: a `Trainer`.
+        trainer: a `Trainer` whose model has been saved to `output_dir`.
         kwargs: arguments of `Trainer.create_model_card` (`dataset`, `finetuned_from`, `license`, `tags` …).
     """
     from transformers.modelcard import TrainingSummary
@@ -124,7 +107,7 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
     tags = [summary.tags] if isinstance(summary.tags, str) else summary.tags
     dataset_tags = [summary.dataset_tags] if isinstance(summary.dataset_tags, str) else summary.dataset_tags
     start = summary.finetuned_from or trainer.model.name_or_path
-    local = os.path.isdir(start)  # of which a reader can use the name, not the path
+    local = os.path.isdir(start)  # a published card names such a folder, but not its path
     origin = "Trained"
     if start:
         origin = f"Fine-tuned from `{Path(start).resolve().name if local else start}`{' (a local folder)' * local}"
@@ -137,13 +120,13 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
         compute=_compute(trainer),
         license=summary.license,
         base_model=None if local else start or None,
-        datasets=[tag for tag in dataset_tags or [] if tag] or None,  # no tag: records from no Hub data set
-        tags=tags,
+        datasets=[tag for tag in dataset_tags or [] if tag] or None,  # records in memory have no tag
+        tags=tags or [],
     )
 
 
 def _compute(trainer) -> str | None:
-    """Processes, device and time, if it has trained."""
+    """Processes, device and time, if the trainer has trained."""
     runtimes = [line["train_runtime"] for line in trainer.state.log_history if "train_runtime" in line]
     if not runtimes:
         return None

@@ -1,4 +1,4 @@
-"""Which version of a model made a result, so that two results can be told apart later."""
+"""Which version of a model produced a result."""
 
 import hashlib
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-# of an evaluation, which may write into the model's folder
-RESULTS, SIMILARITY = "results.json", "similarity.safetensors"
+RESULTS, SIMILARITY = "results.json", "similarity.safetensors"  # an evaluation may write them into the model's folder
 
 
 def model_version(model: str | Path, config: PreTrainedConfig) -> dict[str, Any]:
     """
-    `{"model": …, "version": …}`: the Hub id and the commit, or the name of the folder and a hash of all that is in it
-    (weights, config, processor, tokenizer) but the card and the results of an evaluation.
-
     Args:
         model: Hub id or folder.
         config: as loaded from there.
+
+    Returns:
+        `{"model": …, "version": …}`: the Hub id and the commit; or the folder's name and a hash of its files (weights,
+        config, processor, tokenizer), except the card and the results of an evaluation.
     """
     folder = Path(model)
     if not folder.is_dir():

@@ -7,24 +7,27 @@ from huggingface_hub import HfApi
 
 def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None) -> str:
     """
-    Upload a model folder in one commit; the repository is created if it does not exist.
+    Upload a model folder in one commit. Creates the repository if it does not exist.
 
     Args:
-        folder: what `save_pretrained` or the converter wrote.
+        folder: what `save_pretrained` or `hf-videolang convert` wrote.
         repo_id: `"ORGANISATION/NAME"`, or `"NAME"` in the user's own namespace.
-        private: for a repository that is created now; `None` follows the organisation's default.
+        private (defaults to `None`): for a new repository; `None` follows the organisation's default.
 
     Returns:
         URL of the commit.
 
     Raises:
         ValueError: the folder holds no model.
+
+    Example:
+        >>> push_folder("clip-vip-b16", "me/clip-vip-b16")
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"{folder} holds no model (expected config.json and *.safetensors); save one there with "
-            "model.save_pretrained(folder) before it is pushed."
+            "model.save_pretrained(folder) first."
         )
     api = HfApi()
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

@@ -1,19 +1,18 @@
 """
-Metrics and post-processings of retrieval scores, each a pure function in its own file.
+Metrics and post-processings of scores: one pure function a file.
 
-A metric `<name>` that also exists for the evaluate library lives in a folder with `<name>.py` in it; load it with
-`evaluate.load(metric_path("<name>"))`.
+`<name>_for_evaluate.py` makes the metric of `<name>.py` usable with the evaluate library:
+
+    evaluate.load(metric_path("retrieval")).compute(predictions=similarity, references=labels)
 """
 
 from pathlib import Path
 
-from .chance import chance_metrics
 from .dual_softmax import dual_softmax
 from .querybank_norm import querybank_norm
 from .retrieval import rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
 
 __all__ = [
-    "chance_metrics",
     "dual_softmax",
     "metric_path",
     "querybank_norm",
@@ -26,16 +25,20 @@ __all__ = [
 
 def metric_path(name: str) -> str:
     """
-    The local folder that `evaluate.load` takes for one of our metrics.
+    The file that `evaluate.load` takes for one of our metrics.
 
     Args:
-        name (`str`): `"retrieval"`.
+        name: `"retrieval"`.
 
     Raises:
-        ValueError: there is no such metric; the message lists those there are.
+        ValueError: there is no such metric. The message lists the metrics.
+
+    Example:
+        >>> metric = evaluate.load(metric_path("retrieval"))
+        >>> metric.compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[0, 1])["text_to_video_R1"]
+        1.0
     """
-    here = Path(__file__).parent
-    if not (here / f"{name}_for_evaluate.py").is_file():
-        known = sorted(file.stem.removesuffix("_for_evaluate") for file in here.glob("*_for_evaluate.py"))
-        raise ValueError(f"there is no evaluate metric {name!r}; known: {', '.join(known)}.")
-    return str(here / f"{name}_for_evaluate.py")
+    files = {file.stem.removesuffix("_for_evaluate"): file for file in Path(__file__).parent.glob("*_for_evaluate.py")}
+    if name not in files:
+        raise ValueError(f"there is no metric {name!r} for evaluate; expected one of {', '.join(sorted(files))}.")
+    return str(files[name])

@@ -8,17 +8,21 @@ from .retrieval import Similarity
 
 def dual_softmax(similarity: Similarity, scale: float = 100.0) -> Tensor:
     """
-    `x * softmax(scale * x over the texts)`: a video is worth little to a text that other texts want more.
+    Re-weight similarities by their softmax over the texts: `x * softmax(scale * x, over texts)`.
 
-    The same result serves both directions, as in the original evaluation (clip_vip §8). It looks at **all** test queries
-    at once, which a running search cannot, so report its metrics apart from the raw ones.
+    A video then counts less for a text if other texts score higher with it. One result serves both directions, as in
+    the original evaluation (clip_vip §8). The softmax needs **all** test queries at once, which a live search does not
+    have, so report these metrics apart from the raw ones.
 
     Args:
         similarity (`[texts, videos]` tensor, array or nested list): cosines.
-        scale (`float`, defaults to 100.0): factor inside the softmax; larger is closer to a one-to-one matching.
+        scale (`float`, defaults to 100.0): factor inside the softmax. A larger one is closer to a one-to-one matching.
 
     Returns:
         `Tensor` `[texts, videos]`, in the precision of the input.
+
+    Example:
+        >>> retrieval_metrics(dual_softmax(similarity))
     """
     scores = torch.as_tensor(similarity)
     return scores * (scale * scores).softmax(dim=0)

@@ -8,30 +8,33 @@ from .retrieval import Similarity
 
 def querybank_norm(similarity: Similarity, querybank_similarity: Similarity, k: int = 1, beta: float = 20.0) -> Tensor:
     """
-    Hold back "hub" videos that too many queries like, judged by a bank of training queries, not by the test queries.
+    Lower the scores of "hub" videos, which are close to many queries. A bank of training queries tells which they are.
 
     The dynamic inverted softmax of Bogolin et al., *Cross Modal Retrieval with Querybank Normalisation* (CVPR 2022).
     With bank queries b, test query q, videos v and similarities s:
 
-    - active videos A: those among the `k` best of at least one bank query;
-    - if the best video of q is in A: `s'(q, v) = exp(beta s(q, v)) / sum over b of exp(beta s(b, v))` for all v,
+    - the active videos A are those among the `k` best of at least one bank query;
+    - if the best video of q is in A, `s'(q, v) = exp(beta s(q, v)) / sum over b of exp(beta s(b, v))` for all v;
       otherwise `s'(q, .) = s(q, .)`.
 
-    Rows end up on different scales, so only the ranks **within a row** mean something: use it for text to video. For
-    video to text pass the transposed matrix and the similarities of a bank of training videos to the texts.
+    Rows end up on different scales, so only ranks **within a row** are meaningful: use it for text to video. For video
+    to text, pass the transposed matrix and the similarities of a bank of training videos to the texts.
 
     Args:
         similarity (`[queries, gallery]` tensor, array or nested list): test texts by test videos.
-        querybank_similarity (`[bank, gallery]`): training texts by the same test videos; the paper takes all training
-            texts, a few thousand do nearly as well.
-        k (`int`, defaults to 1): videos of a bank query that count as hubs; more normalises more queries.
+        querybank_similarity (`[bank, gallery]`): training texts by the same test videos. The paper takes all training
+            texts; a few thousand are nearly as good.
+        k (`int`, defaults to 1): videos of a bank query that count as hubs. A larger k normalises more queries.
         beta (`float`, defaults to 20.0): inverse temperature.
 
     Returns:
         `Tensor` `[queries, gallery]`.
 
     Raises:
-        ValueError: the two matrices disagree about the gallery, the bank is empty, or `k` exceeds the gallery.
+        ValueError: the matrices differ in the size of the gallery, the bank is empty, or `k` exceeds the gallery.
+
+    Example:
+        >>> text_to_video_ranks(querybank_norm(test_texts @ videos.T, training_texts @ videos.T))
     """
     scores = torch.as_tensor(similarity)
     bank = torch.as_tensor(querybank_similarity).to(scores)

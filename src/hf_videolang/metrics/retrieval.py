@@ -1,8 +1,4 @@
-"""
-Recall, median and mean rank of text-video retrieval.
-
-The folder also holds the same metric for the evaluate library: `evaluate.load(metric_path("retrieval"))`.
-"""
+"""Recall, median and mean rank of text-video retrieval."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -22,22 +18,26 @@ def retrieval_metrics(
     recall_at: Sequence[int] = (1, 5, 10),
 ) -> dict[str, dict[str, float]]:
     """
-    Both directions of text-video retrieval, e.g. `{"text_to_video": {"R1": 0.42, ..., "MeanR": 9.1}, ...}`.
+    Score text-to-video and video-to-text retrieval.
 
-    Time and memory are linear in the matrix (two comparisons an entry, one byte an entry); nothing is sorted.
+    Time and memory are linear in the size of the matrix: ranks are counted, not sorted.
 
     Args:
         similarity (`[texts, videos]` tensor, array or nested list): higher is better.
-        labels (sequence of `int`, *optional*): the video (column) of each text (row), so that a video may have several
-            captions or none. Without it text i belongs to video i and the matrix must be square.
+        labels (sequence of `int`, *optional*): the video (column) of each text (row). A video may have several
+            captions or none. Without labels, text i belongs to video i, and the matrix must be square.
         ties (`str`, defaults to `"original"`): see [`text_to_video_ranks`].
         recall_at (sequence of `int`, defaults to `(1, 5, 10)`): the k of R@k.
 
     Returns:
-        For `"text_to_video"` and `"video_to_text"` what [`rank_metrics`] gives.
+        The result of [`rank_metrics`] for `"text_to_video"` and for `"video_to_text"`.
 
     Raises:
-        ValueError: NaN, an empty matrix, labels that do not fit, an unknown `ties`.
+        ValueError: the matrix has NaN or is empty, the labels do not fit it, or `ties` is unknown.
+
+    Example:
+        >>> retrieval_metrics([[0.9, 0.1], [0.6, 0.4]])["text_to_video"]
+        {'R1': 0.5, 'R5': 1.0, 'R10': 1.0, 'MedianR': 1.5, 'MeanR': 1.5}
     """
     return {
         "text_to_video": rank_metrics(text_to_video_ranks(similarity, labels, ties), recall_at),
@@ -49,21 +49,21 @@ def text_to_video_ranks(
     similarity: Similarity, labels: Sequence[int] | None = None, ties: Ties = "original"
 ) -> np.ndarray:
     """
-    Rank, from 1, of each text's video among all videos.
+    The rank of each text's video among all videos; the best rank is 1.
 
-    Videos that score exactly like the right one can be counted in four ways (g better ones, e equal others):
+    Suppose g videos score higher than the right one, and e others score exactly the same. Then the text counts as
 
-    | `ties` | entries of a text |
+    | `ties` | ranks of the text |
     |---|---|
-    | `"original"` | every one of g+1 … g+1+e: the evaluation of the authors, which pools them all. A text with ties weighs more, and there are more entries than texts |
+    | `"original"` | all of g+1 … g+1+e, as in the authors' evaluation. A text with ties has several ranks |
     | `"optimistic"` | g+1 |
-    | `"pessimistic"` | g+1+e: what a constant model deserves |
+    | `"pessimistic"` | g+1+e |
     | `"average"` | g+1+e/2 |
 
-    Arguments and errors as in [`retrieval_metrics`].
+    Arguments and errors are those of [`retrieval_metrics`].
 
     Returns:
-        `np.ndarray` of the entries, in the order of the texts.
+        `np.ndarray` of ranks, in the order of the texts.
     """
     scores, columns = _checked(similarity, labels)
     match = np.take_along_axis(scores, columns[:, None], axis=1)
@@ -76,15 +76,15 @@ def video_to_text_ranks(
     similarity: Similarity, labels: Sequence[int] | None = None, ties: Ties = "original"
 ) -> np.ndarray:
     """
-    Rank, from 1, of each video's best-scored own text among all texts.
+    The rank of each video's best-scored own text among all texts; the best rank is 1.
 
-    With several texts to a video the best of them counts, and ties among them are no ties: only the texts of other
-    videos can stand before it. Videos without a text ask nothing and are left out.
+    If a video has several texts, its best one counts, and only the texts of other videos can tie with it. Videos
+    without a text are left out.
 
-    Arguments, ties and errors as in [`text_to_video_ranks`].
+    Arguments, ties and errors are those of [`text_to_video_ranks`].
 
     Returns:
-        `np.ndarray` of the entries, in the order of the videos that have a text.
+        `np.ndarray` of ranks, in the order of the videos that have a text.
     """
     scores, columns = _checked(similarity, labels)
     own = scores[np.arange(len(columns)), columns]
@@ -99,17 +99,18 @@ def video_to_text_ranks(
 
 def rank_metrics(ranks: np.ndarray, recall_at: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """
-    `R1`, `R5`, … (share of entries with rank ≤ k, 0 to 1), `MedianR` and `MeanR` (ranks from 1) of pooled ranks.
+    Summarise ranks, as the authors' `compute_metrics` does.
 
-    Original: `compute_metrics`.
+    Returns:
+        `R1`, `R5`, … (share of ranks ≤ k, 0 to 1), `MedianR` and `MeanR` (ranks, 1 is the best).
     """
     recalls = {f"R{k}": float(np.mean(ranks <= k)) for k in recall_at}
-    # The original averages ranks from 0 and adds 1, which can differ in the last bit.
+    # The original averages ranks from 0 and then adds 1. Averaging ranks from 1 can differ in the last bit.
     return {**recalls, "MedianR": float(np.median(ranks)), "MeanR": float(np.mean(ranks - 1) + 1)}
 
 
 def _resolve_ties(better: np.ndarray, equal: np.ndarray, ties: Ties) -> np.ndarray:
-    """Ranks from the numbers of strictly better and of equal other candidates of each query."""
+    """Ranks of queries, given how many other candidates score better and how many score the same."""
     match ties:
         case "optimistic":
             return better + 1
@@ -131,12 +132,12 @@ def _checked(similarity: Similarity, labels: Sequence[int] | None) -> tuple[np.n
             similarity = similarity.float()
     scores = np.asarray(similarity)
     if scores.ndim != 2 or 0 in scores.shape:
-        raise ValueError(f"similarity has shape {list(scores.shape)}; expected [texts, videos], neither 0.")
+        raise ValueError(f"similarity has shape {list(scores.shape)}; expected [texts, videos], both at least 1.")
     if np.isnan(scores.max()):
         pairs = np.argwhere(np.isnan(scores))
         raise ValueError(
             f"similarity is NaN for {len(pairs)} pairs, the first text {pairs[0, 0]} with video {pairs[0, 1]}; "
-            "a rank among NaN means nothing. Look for overflow in half precision or a feature of norm 0."
+            "no rank can be counted. Look for overflow in half precision or a feature of norm 0."
         )
     num_texts, num_videos = scores.shape
     if labels is None:
@@ -149,8 +150,8 @@ def _checked(similarity: Similarity, labels: Sequence[int] | None) -> tuple[np.n
     columns = np.asarray(labels)
     if columns.shape != (num_texts,) or columns.dtype.kind not in "iu":
         raise ValueError(
-            f"labels are {list(columns.shape)} of {columns.dtype}; expected one whole number for each of the "
-            f"{num_texts} texts."
+            f"labels are {list(columns.shape)} of {columns.dtype}; expected one integer for each of the {num_texts} "
+            "texts."
         )
     if columns.min() < 0 or columns.max() >= num_videos:
         raise ValueError(

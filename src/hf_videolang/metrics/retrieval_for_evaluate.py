@@ -1,4 +1,4 @@
-"""Text-video retrieval for the evaluate library: `evaluate.load(metric_path("retrieval"))` with a local path."""
+"""Text-video retrieval as a metric of the evaluate library."""
 
 import datasets
 import evaluate
@@ -7,26 +7,23 @@ from hf_videolang.metrics.dual_softmax import dual_softmax as apply_dual_softmax
 from hf_videolang.metrics.retrieval import retrieval_metrics
 
 DESCRIPTION = """
-R@1, R@5, R@10 (shares, 0 to 1), median and mean rank (from 1) of text-video retrieval, in both directions, with the
-tie counting of CLIP-ViP's evaluation or another, raw or after dual softmax.
+Text-video retrieval in both directions: R@1, R@5, R@10 (shares from 0 to 1), median and mean rank (from 1). Scores are
+raw or re-weighted by a dual softmax, and ties are counted by one of four rules.
 """
 
 INPUTS = """
 Args:
-    predictions: one row for each text, its similarity to every video (higher is better).
-    references: for each text the index of its video, the column that should win.
+    predictions: for each text its similarity to every video; higher is better.
+    references: for each text the index of its video.
     ties: "original" (default), "optimistic", "pessimistic" or "average".
-    dual_softmax: True re-weights the scores by their softmax over all texts first; report it as a separate result.
+    dual_softmax: True re-weights the scores by their softmax over all texts. Report the result apart from raw scores.
 
 Returns:
-    text_to_video_R1, ..._R5, ..._R10, ..._MedianR, ..._MeanR and the same with video_to_text_.
+    text_to_video_R1, ..._R5, ..._R10, ..._MedianR, ..._MeanR, and the same with video_to_text_.
 """
 
 CITATION = """
-@inproceedings{xue2023clipvip,
-  title={CLIP-ViP: Adapting Pre-trained Image-Text Model to Video-Language Representation Alignment},
-  author={Xue, Hongwei and Sun, Yuchong and Liu, Bei and Fu, Jianlong and Song, Ruihua and Li, Houqiang and Luo, Jiebo},
-  booktitle={ICLR}, year={2023}}
+@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
 """
 
 

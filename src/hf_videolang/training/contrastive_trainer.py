@@ -13,14 +13,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
-from hf_videolang.evaluation.retrieval import (
-    Scores,
-    encode_pairs,
-    evaluation_loader,
-    flat_metrics,
-    score_similarity,
-)
-from hf_videolang.hub.evaluated_card import write_evaluation
+from hf_videolang.evaluation.retrieval import encode_pairs, evaluation_loader, score_similarity
+from hf_videolang.evaluation.scores import Scores, flat_scores
+from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.hub.model_card import write_training_card
 from hf_videolang.losses import backward_in_chunks, gather_features
 from hf_videolang.training.contrastive_arguments import ContrastiveTrainingArguments
@@ -130,7 +125,7 @@ class ContrastiveTrainer(Trainer):
     def _check_metric_for_best_model(self) -> None:
         """The Trainer would miss it in the first evaluation, which may be hours away."""
         metric = self.args.metric_for_best_model or ""
-        known = list(flat_metrics(score_similarity(torch.eye(2), torch.arange(2))))
+        known = list(flat_scores(score_similarity(torch.eye(2), torch.arange(2))))
         if isinstance(self.eval_dataset, dict):
             known = [f"{name}_{metric}" for name in self.eval_dataset for metric in known]
         if metric.removeprefix("eval_") not in known:
@@ -261,7 +256,7 @@ class ContrastiveTrainer(Trainer):
         embeddings = encode_pairs(model, self._with_progress(dataloader), dataset, self.accelerator)
         similarity, labels = embeddings.similarity, embeddings.labels
         self.last_scores: Scores = score_similarity(similarity, labels)
-        metrics = flat_metrics(self.last_scores, f"{metric_key_prefix}_")
+        metrics = flat_scores(self.last_scores, f"{metric_key_prefix}_")
         return EvalLoopOutput(similarity.numpy(), labels.numpy(), metrics, len(dataset))
 
     def _with_progress(self, dataloader: DataLoader) -> Iterator[Any]:

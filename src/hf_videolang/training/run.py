@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import explain_interrupt, print_error, reader_left
 from hf_videolang.data.protocol import Protocol
-from hf_videolang.evaluation.retrieval import protocol_line, score_table
+from hf_videolang.evaluation.scores import protocol_line, score_table
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.video import VideoDecodingError
 

@@ -1,0 +1,30 @@
+"""What a reader must know about each metric: title, unit, direction. Tables, logs and model cards use this list."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """
+    Attributes:
+        title: as it stands in a model card.
+        card_type: identifier of the metric in the metadata of a model card on the Hub.
+        is_share: the value is a share from 0 to 1, which people read in per cent.
+        higher_is_better: false for ranks.
+    """
+
+    title: str
+    card_type: str
+    is_share: bool = True
+    higher_is_better: bool = True
+
+    def for_people(self, value: float) -> float:
+        """A share in per cent; any other value unchanged."""
+        return 100 * value if self.is_share else value
+
+
+METRICS = {
+    **{f"R{k}": MetricFacts(f"R@{k}", f"recall_at_{k}") for k in (1, 5, 10)},
+    "MedianR": MetricFacts("median rank", "median_rank", is_share=False, higher_is_better=False),
+    "MeanR": MetricFacts("mean rank", "mean_rank", is_share=False, higher_is_better=False),
+}
