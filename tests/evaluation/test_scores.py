@@ -37,6 +37,6 @@ def test_names_in_a_log():
     assert lower == {name for name in flat if "MedianR" in name or "MeanR" in name}
 
 
-def test_the_line_names_data_set_and_settings():
+def test_the_line_names_dataset_and_settings():
     protocol = Protocol("my videos", "retrieval", "test", {"videos": 5, "captions": 10}, {}, "metadata.jsonl")
     assert protocol_line(protocol, {"frames": 4, "ties": "original"}) == f"{protocol}; frames: 4; ties: original"

@@ -40,7 +40,7 @@ def test_raw_and_post_processed_scores_have_separate_rows_and_entries():
     protocol = "frames 12, ties original"
     assert table(card) == [
         [
-            "data set",
+            "dataset",
             "split",
             "protocol",
             "direction",

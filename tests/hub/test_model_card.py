@@ -118,7 +118,7 @@ def test_training_writes_its_settings_into_the_card(tmp_path):
     assert "Compute" not in card.text  # it has not trained
 
 
-def test_records_without_a_hub_data_set_and_a_local_start_are_named_but_not_linked(tmp_path):
+def test_records_without_a_hub_dataset_and_a_local_start_are_named_but_not_linked(tmp_path):
     """`builder_name` of records made in memory is None, and a path is no `base_model`."""
     tiny_model().save_pretrained(tmp_path / "start")
     model = CLIPViPModel.from_pretrained(tmp_path / "start")

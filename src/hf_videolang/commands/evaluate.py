@@ -10,7 +10,7 @@ Prints the protocol, then a table with a column each for raw and post-processed 
 
 With --output-dir, finished batches are kept in `embeddings` and `embeddings_querybank` there until the results are
 written. After a kill, give the same command again: it encodes only the missing batches, on any number of processes,
-and ends with the same numbers. Another model, processor, data set, batch size, precision or kind of device is refused.
+and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device is refused.
 One evaluation at a time may write to an output folder.
 """
 
@@ -38,7 +38,7 @@ from hf_videolang.hub.model_version import RESULTS, SIMILARITY, model_version
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
-EVALUATORS = {"retrieval": RetrievalEvaluator}  # the task of a data set → what scores it
+EVALUATORS = {"retrieval": RetrievalEvaluator}  # the task of a dataset → what scores it
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument(
         "--querybank",
         metavar="SPLIT",
-        help="also QB-Norm, with the captions and videos of this split of the data set as banks, e.g. train",
+        help="also QB-Norm, with the captions and videos of this split of the dataset as banks, e.g. train",
     )
     how.add_argument(
         "--querybank-size",

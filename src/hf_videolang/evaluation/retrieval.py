@@ -38,7 +38,7 @@ class RetrievalEvaluator:
             scores are raw and DSL.
         folder (*optional*): finished batches are kept there, in `embeddings` and `embeddings_querybank`, so that the
             same evaluation continues after a kill. Every process must see it. Without it nothing is kept.
-        provenance (*optional*): for `folder`, what decides the embeddings: version of the model, data set, split.
+        provenance (*optional*): for `folder`, what decides the embeddings: version of the model, dataset, split.
 
     Attributes, after a call:
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
@@ -159,7 +159,7 @@ def sample_querybank(records: Any, scored: Any, size: int = 1000) -> Any:
     Records for the banks of QB-Norm.
 
     Args:
-        records (`datasets.Dataset`): another split of the data set, e.g. the training split.
+        records (`datasets.Dataset`): another split of the dataset, e.g. the training split.
         scored (`datasets.Dataset`): the records that will be scored.
         size (defaults to 1000): videos, evenly spaced over `records`.
 

@@ -1,4 +1,4 @@
-"""A similarity matrix on disk with everything that its scores need: model, data set, settings."""
+"""A similarity matrix on disk with everything that its scores need: model, dataset, settings."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ class SavedSimilarity:
     Attributes:
         model: folder or Hub id.
         version: see `model_version`.
-        protocol: of the data set.
+        protocol: of the dataset.
         settings: what the model saw, see `RetrievalEvaluator`.
         tensors: the arguments of `score_similarity`.
 

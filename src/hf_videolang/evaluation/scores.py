@@ -13,7 +13,7 @@ Scores = dict[str, dict[str, dict[str, float]]]
 
 
 def protocol_line(protocol: "Protocol", settings: Mapping[str, str | int]) -> str:
-    """One line with the data set and the settings. It stands above every table of scores."""
+    """One line with the dataset and the settings. It stands above every table of scores."""
     return "; ".join([str(protocol), *(f"{name}: {value}" for name, value in settings.items())])
 
 

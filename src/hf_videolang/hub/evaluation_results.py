@@ -78,7 +78,7 @@ def add_evaluation(
     task: str = "retrieval",
 ) -> None:
     """
-    Enter an evaluation into a card. It replaces an earlier one on the same data set and split.
+    Enter an evaluation into a card. It replaces an earlier one on the same dataset and split.
 
     Args:
         card: changed in place, metadata and table.
@@ -86,11 +86,11 @@ def add_evaluation(
         scores: see `hf_videolang.evaluation.scores`. Shares are written in per cent. Raw and post-processed scores get
             separate entries.
         protocol: what the numbers depend on, e.g. `{"frames": 12, "ties": "original"}`.
-        task (defaults to `"retrieval"`): of the data set. With the group of scores it is the Hub's type of task, e.g.
+        task (defaults to `"retrieval"`): of the dataset. With the group of scores it is the Hub's type of task, e.g.
             `text-to-video-retrieval`.
     """
     data = cast(ModelCardData, card.data)
-    # The Hub accepts only identifiers as the type of a data set.
+    # The Hub accepts only identifiers as the type of a dataset.
     dataset_type = re.sub(r"[^\w.-]+", "-", dataset, flags=re.ASCII).strip("-") or "dataset"
     results = [
         result
@@ -125,7 +125,7 @@ def add_evaluation(
 
 
 def _table(results: Sequence[EvalResult]) -> str:
-    """One row for each data set, split, group and post-processing; only of what this package measured."""
+    """One row for each dataset, split, group and post-processing; only of what this package measured."""
     rows: dict[tuple, dict[str, str]] = {}
     for result in results:
         post_processing = (result.metric_args or {}).get("post_processing")
@@ -137,7 +137,7 @@ def _table(results: Sequence[EvalResult]) -> str:
         rounding = ".1f" if IS_SHARE.get(result.metric_type) else "g"
         rows.setdefault(where, {})[title] = f"{result.metric_value:{rounding}}"
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
-    table = [["data set", "split", "protocol", "direction", "post-processing", *titles]]
+    table = [["dataset", "split", "protocol", "direction", "post-processing", *titles]]
     table += [["---"] * 5 + ["---:"] * len(titles)]
     table += [[*map(str, where), *(row.get(title, "") for title in titles)] for where, row in rows.items()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
