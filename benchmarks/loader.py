@@ -52,7 +52,7 @@ from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.video import decode_video, probe_video
-from hf_videolang.video.pyav_stream import PyAVStream
+from hf_videolang.video.video_stream import VideoStream
 
 NUM_CLIPS, NUM_KINDS, BATCH, EVERY = 16, 2, 4, 5  # every 5th frame of a clip goes into its folder
 CAPTION = "a man in a red shirt shows how to slice onions in a small kitchen"
@@ -129,9 +129,8 @@ def plan(path: Path, collate: RetrievalCollator) -> tuple:
     if path.is_dir():
         files = sorted(path.iterdir())
         return str(path), [str(files[i]) for i in wanted_indices(collate, path.stem, len(files))]
-    stream = PyAVStream(str(path), path.name)
-    numerator, denominator = stream._base
-    ticks = [round(seconds * denominator / numerator) for seconds in stream.timestamps]
+    stream = VideoStream(str(path), path.name)
+    ticks = stream.whole.ticks.tolist()
     steps = []
     for index in wanted_indices(collate, path.stem, len(ticks)):
         key = max((key for key in stream._keys if key <= index), default=0)

@@ -22,14 +22,18 @@ from video_decoding import environment
 from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.data.tools.prepare import prepare_folder
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
-from hf_videolang.video import decode_video, probe_video, uniform_indices
+from hf_videolang.video import Cut, decode_video, probe_video, uniform_indices
 
 NUM_FRAMES, RECORDS = 12, 1000
 
 
 def model_input(path: Path, processor: CLIPViPVideoProcessor) -> torch.Tensor:
     """Twelve frames and the middle frame, `[13, 3, 224, 224]`."""
-    frames = decode_video(path, lambda total: [*uniform_indices(total, NUM_FRAMES).tolist(), total // 2]).frames
+
+    def select(cut: Cut) -> list[int]:
+        return [*uniform_indices(cut.num_frames, NUM_FRAMES).tolist(), cut.num_frames // 2]
+
+    frames = decode_video(path, select).frames
     options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
     return processor([frames], **options)["pixel_values_videos"][0]
 

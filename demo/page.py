@@ -100,7 +100,7 @@ def loss_curve(history: list[dict], path: Path) -> None:
 
 def film_strip(video: str, path: Path, frames: int = 5, height: int = 96) -> Path:
     """Frames of a video side by side."""
-    pixels = decode_video(video, lambda total: uniform_indices(total, frames)).frames
+    pixels = decode_video(video, lambda cut: uniform_indices(cut.num_frames, frames)).frames
     images = [Image.fromarray(np.asarray(frame.permute(1, 2, 0))) for frame in pixels]
     images = [image.resize((round(image.width * height / image.height), height)) for image in images]
     strip = Image.new("RGB", (sum(image.width + 2 for image in images) - 2, height), "white")

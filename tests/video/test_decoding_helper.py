@@ -1,4 +1,4 @@
-"""The helper process: it comes back from whatever a decoder does, and is not mixed up between its users."""
+"""The helper process: it survives whatever a decoder does, and never mixes up its users."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def video(tmp_path_factory) -> Path:
 
 
 def first_frame(video: Path, number: int = 3) -> np.ndarray:
-    return decode_video(video, [number], backend="pyav").frames[0].permute(1, 2, 0).numpy()
+    return decode_video(video, [number]).frames[0].permute(1, 2, 0).numpy()
 
 
 def assert_decodes(video: Path) -> None:
@@ -39,7 +39,7 @@ def idle_helpers() -> list[int]:
 
 
 def ends(pid: int, seconds: float) -> bool:
-    """Whether a process, which may be nobody's child, is gone in time."""
+    """Whether a process, ours or not, is gone in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         status = Path(f"/proc/{pid}/stat")
@@ -63,15 +63,14 @@ def test_one_helper_serves_one_video_after_the_other(video, tmp_path):
     broken = tmp_path / "text.mp4"
     broken.write_text("no video")
     with pytest.raises(VideoDecodingError, match="Invalid data"):
-        decode_video(broken, [0], backend="pyav")
+        decode_video(broken, [0])
     with pytest.raises(IndexError):
-        decode_video(video, [NUM_FRAMES], backend="pyav")
+        decode_video(video, [NUM_FRAMES])
     assert_decodes(video)
     assert before and idle_helpers() == before
 
 
 def test_it_does_not_load_torch(video):
-    decoding_helper._stop_idle_helpers()  # another test's helper may have decoded with torchcodec
     assert_decodes(video)
     libraries = Path(f"/proc/{idle_helpers()[0]}/maps").read_text()
     assert "avcodec" in libraries and "libtorch" not in libraries
@@ -84,26 +83,26 @@ def test_the_same_error_as_in_this_process(video, tmp_path):
     errors = []
     for timeout in (None, 60.0):
         with pytest.raises(VideoDecodingError) as raised:
-            decode_video(truncated, lambda total: [total - 1], backend="pyav", timeout=timeout)
+            decode_video(truncated, lambda cut: [cut.num_frames - 1], timeout=timeout)
         errors.append((raised.value.path, raised.value.reason, raised.value.timestamp))
     assert errors[0] == errors[1] and errors[0][2] > 0
 
 
 def test_a_decoder_that_hangs_in_c_code_is_stopped(tmp_path, video):
-    """FFmpeg opens a pipe that nobody writes to, and waits in the system call for ever; the interpreter still ends."""
+    """FFmpeg opens a pipe that nobody writes to and waits in a system call for ever. The interpreter still ends."""
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     run = run_script(
         tmp_path,
         f"""
 from hf_videolang.video import VideoDecodingError, decode_video, decoding_helper
-decode_video({str(video)!r}, [0], backend="pyav")
+decode_video({str(video)!r}, [0])
 pid = decoding_helper._idle[0].pid
 try:
-    decoding_helper.HelperStream("pyav", {str(pipe)!r}, "the pipe", 1, limit=0.5)
+    decoding_helper.HelperStream({str(pipe)!r}, "the pipe", 1, limit=0.5)
 except VideoDecodingError as error:
     print(pid, error)
-print(list(decode_video({str(video)!r}, [0], backend="pyav").frames.shape))
+print(list(decode_video({str(video)!r}, [0]).frames.shape))
 """,
     )
     pid, _, message = run.stdout.partition(" ")
@@ -113,8 +112,8 @@ print(list(decode_video({str(video)!r}, [0], backend="pyav").frames.shape))
     assert ends(int(pid), 0.1)
 
 
-def test_a_decoder_that_stops_amid_its_frames(video):
-    stream = HelperStream("pyav", str(video), "a video", 1, limit=0.5)
+def test_a_decoder_that_stops_between_two_frames(video):
+    stream = HelperStream(str(video), "a video", 1, limit=0.5)
     pictures = stream.pictures(range(NUM_FRAMES))
     np.testing.assert_array_equal(next(pictures), picture(0, WIDTH, HEIGHT))
     stream._process.send_signal(signal.SIGSTOP)
@@ -127,7 +126,7 @@ def test_a_decoder_that_stops_amid_its_frames(video):
 
 
 def test_a_decoder_that_crashes(video):
-    stream = HelperStream("pyav", str(video), "a video", 1, limit=60)
+    stream = HelperStream(str(video), "a video", 1, limit=60)
     pictures = stream.pictures(range(NUM_FRAMES))
     next(pictures)
     stream._process.send_signal(signal.SIGSEGV)
@@ -145,15 +144,15 @@ def test_an_idle_helper_that_died_is_replaced(video):
     assert_decodes(video)
 
 
-def test_a_helper_whose_user_lost_interest_is_stopped(video):
-    stream = HelperStream("pyav", str(video), "a video", 1, limit=60)
+def test_a_helper_with_unread_frames_is_stopped(video):
+    stream = HelperStream(str(video), "a video", 1, limit=60)
     next(stream.pictures(range(NUM_FRAMES)))
     stream.close()
     assert stream._process.poll() == -signal.SIGKILL and stream._process.pid not in idle_helpers()
 
 
 def test_helpers_end_with_a_process_that_was_killed(tmp_path, video):
-    """The idle one sees its pipe closed; the one that hangs in FFmpeg is ended by an alarm after the limit."""
+    """The idle helper sees that its pipe was closed; an alarm ends the one that hangs in FFmpeg after the limit."""
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     run = run_script(
@@ -164,11 +163,11 @@ from hf_videolang.video.decoding_helper import HelperStream
 from hf_videolang.video import decoding_helper
 lower_limit = "import decoding.decoding_helper as helper; helper.START_LIMIT = 0.5\\nserve()"
 decoding_helper._BOOTSTRAP = decoding_helper._BOOTSTRAP.replace("serve()", lower_limit)
-streams = [HelperStream("pyav", {str(video)!r}, "a video", 1, 60.0) for _ in range(2)]
+streams = [HelperStream({str(video)!r}, "a video", 1, 60.0) for _ in range(2)]
 for stream in streams:
     print(stream._process.pid, flush=True)
     stream.close()
-arguments = ("pyav", {str(pipe)!r}, "the pipe", 1, 1.0)
+arguments = ({str(pipe)!r}, "the pipe", 1, 1.0)
 threading.Thread(target=HelperStream, args=arguments, daemon=True).start()
 time.sleep(0.5)
 assert len(decoding_helper._idle) == 1
@@ -204,7 +203,7 @@ def test_forked_workers_have_their_own(video):
 
 class Truncated(Frames):
     def __getitem__(self, number: int) -> torch.Tensor:
-        return decode_video(self.video, lambda total: [total - 1], backend="pyav").frames
+        return decode_video(self.video, lambda cut: [cut.num_frames - 1]).frames
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -229,3 +228,58 @@ def test_threads_have_their_own(video):
         for number, frame in zip(numbers, pool.map(lambda i: first_frame(video, i), numbers), strict=True):
             np.testing.assert_array_equal(frame, picture(number, WIDTH, HEIGHT))
     assert 1 <= len(idle_helpers()) <= 5
+
+
+def test_no_pipe_can_be_enlarged(video, monkeypatch):
+    """An ordinary user may hold 64 MiB in enlarged pipes, as many as 64 helpers have."""
+    decoding_helper._stop_idle_helpers()
+    calls = []
+
+    def refuse(*arguments):
+        calls.append(arguments)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+    assert_decodes(video)
+    assert calls
+
+
+def test_no_helper_can_be_started(video, monkeypatch):
+    def refuse(*arguments, **options):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    decoding_helper._stop_idle_helpers()
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with pytest.raises(VideoDecodingError, match="its decoding process cannot be started: .*temporarily unavailable"):
+        decode_video(video, [0])
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_pyav_is_not_installed(video, tmp_path, monkeypatch, timeout):
+    (tmp_path / "av.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "av")
+    decoding_helper._stop_idle_helpers()
+    with pytest.raises(ImportError, match="`pip install av`, which brings FFmpeg"):
+        decode_video(video, [0], timeout=timeout)
+    decoding_helper._stop_idle_helpers()
+
+
+def test_counting_may_take_longer_than_the_limit(tmp_path, monkeypatch):
+    """The frames of this codec are counted by decoding them. The limit is for a few frames, not for all."""
+    path = write_video(tmp_path / "video.mkv", 60, codec="mpeg4", pixel_format="yuv420p")
+    slowly = """
+import time
+from decoding import video_stream
+def decode(self, fast=video_stream.VideoStream._decode):
+    for frame in fast(self):
+        time.sleep(0.05)
+        yield frame
+video_stream.VideoStream._decode, video_stream.FRAMES_A_REPORT = decode, 8
+serve()"""
+    monkeypatch.setattr(decoding_helper, "_BOOTSTRAP", decoding_helper._BOOTSTRAP.replace("\nserve()", slowly))
+    decoding_helper._stop_idle_helpers()
+    stream = HelperStream(str(path), "a video", 1, limit=2.0)
+    assert stream.info.num_frames == 60
+    stream.close()
+    decoding_helper._stop_idle_helpers()

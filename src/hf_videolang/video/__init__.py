@@ -1,15 +1,16 @@
-"""A file becomes frames: probe, sample, decode. The only code that touches a codec."""
+"""A file becomes frames: probe, sample, decode. No other code touches a codec."""
 
-from .decoded_video import DecodedVideo, VideoDecodingError, VideoInfo
-from .sampling import interval_indices, uniform_indices
-from .video_decoding import decode_video, probe_video
+from .decode import check_video, decode_video, probe_video
+from .decoded_video import Cut, DecodedVideo, VideoDecodingError, VideoInfo
+from .sampling import uniform_indices
 
 __all__ = [
+    "Cut",
     "DecodedVideo",
     "VideoDecodingError",
     "VideoInfo",
+    "check_video",
     "decode_video",
-    "interval_indices",
     "probe_video",
     "uniform_indices",
 ]

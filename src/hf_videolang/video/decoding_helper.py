@@ -1,11 +1,10 @@
 """Decoding in a helper process, because only a process can be stopped when a decoder hangs in C code.
 
-A helper starts in 0.15 s and holds 60 MB with PyAV (3 s and 700 MB with torchcodec, which loads torch), and serves one
-video after the other; pictures come over a pipe. A decoder that crashes costs only the helper, and is an error as well.
+A helper starts in 0.15 s, holds 60 MB, and serves one video after the other; pictures come over a pipe. If the decoder
+crashes, only the helper is lost, and the video is reported as undecodable.
 """
 
 import atexit
-import importlib
 import json
 import os
 import signal
@@ -16,15 +15,17 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from fractions import Fraction
 from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
 
-from .decoded_video import VideoDecodingError, VideoInfo
-from .video_stream import VideoStream
+from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
+from .video_stream import VideoStream, import_av
 
 START_LIMIT = 120.0  # seconds for a helper to load its libraries, however small the limit on decoding
+PIPE_SIZE = 1 << 20
 
 # The helper imports the modules beside this one under another name: the package around them would load torch.
 _BOOTSTRAP = """
@@ -39,52 +40,51 @@ serve()
 _idle: list[subprocess.Popen] = []
 
 
-def open_stream(engine: str, path: str, name: str, num_threads: int) -> VideoStream:
-    """The best video stream of a file, decoded in this process with "pyav" or "torchcodec"."""
-    if engine == "pyav":
-        from .pyav_stream import PyAVStream
-
-        return PyAVStream(path, name, num_threads)
-    from .torchcodec_stream import TorchCodecStream
-
-    return TorchCodecStream(path, name, num_threads)
-
-
 class HelperStream:
-    """`open_stream` in a helper process, with the same `name`, `info`, `timestamps`, `pictures` and `close`.
+    """A `VideoStream` in a helper process, with the same `name`, `info`, `whole`, `pictures` and `close`.
 
     Args:
-        engine, path, name, num_threads: as for `open_stream`.
-        limit: seconds that opening the file, and then each wanted frame, may take.
+        path, name, num_threads, count: as for `VideoStream`.
+        limit: seconds that opening the file, and then each wanted frame, may take. While frames are counted, the limit
+            applies to every few of them.
 
     Raises:
-        VideoDecodingError: as `open_stream` does; also after the limit, and when the decoder crashes.
+        VideoDecodingError: as `VideoStream` does; also after the limit, when the decoder crashes, and when the helper
+            cannot be started.
     """
 
-    def __init__(self, engine: str, path: str, name: str, num_threads: int, limit: float):
+    def __init__(self, path: str, name: str, num_threads: int, limit: float, count: bool = False):
         self.name = name
         self._limit = limit
         self._reached: float | None = None
-        self._process = _take_helper()
+        try:
+            self._process = _take_helper()
+        except OSError as error:
+            raise VideoDecodingError(name, f"its decoding process cannot be started: {error}") from error
         self._busy = True  # answers are still to come
         try:
-            self._ask({"open": [engine, path, name, num_threads], "limit": limit})
+            self._ask({"open": [path, name, num_threads, count], "limit": limit})
             self._answer(max(limit, START_LIMIT))  # the libraries are loaded
-            facts, _ = self._answer(limit)
+            answer, ticks = self._answer(limit)
+            while "counting" in answer:
+                answer, ticks = self._answer(limit)
         except BaseException:
             self.close()
             raise
         self._busy = False
-        self.info = VideoInfo(**facts["info"])
-        self.timestamps = np.array(facts["timestamps"], np.float64)
+        self.info = VideoInfo(**answer["info"])
+        times = answer["times"]
+        fractions = {key: times[key] and Fraction(times[key]) for key in ("frame_rate", "time_base")}
+        self.whole = Cut(**{**times, **fractions, "ticks": np.frombuffer(ticks, np.int64)})
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`."""
         self._busy = True
         self._ask({"read": list(numbers)})
+        seconds = self.whole.seconds
         for number in numbers:
             answer, pixels = self._answer(self._limit)
-            self._reached = float(self.timestamps[number])
+            self._reached = None if seconds is None else float(seconds[number])
             yield np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
         self._busy = False
 
@@ -97,7 +97,7 @@ class HelperStream:
             _idle.append(self._process)
 
     def _ask(self, request: dict) -> None:
-        with suppress(BrokenPipeError):  # of a helper that died; the missing answer will tell
+        with suppress(BrokenPipeError):  # the helper died; its missing answer raises the error
             _send(self._process.stdin, request)
 
     def _answer(self, limit: float) -> tuple[dict, memoryview]:
@@ -110,15 +110,17 @@ class HelperStream:
         except EOFError:
             reason = f"the decoder crashed (exit status {self._process.wait()})"
             raise VideoDecodingError(self.name, reason, self._reached) from None
-        if {"undecodable", "missing", "failed"} & answer.keys():
-            self._busy = False  # nothing more comes
-        if "undecodable" in answer:
-            raise VideoDecodingError(self.name, answer["undecodable"], answer["reached"])
-        if "missing" in answer:
-            raise ImportError(answer["missing"])
-        if "failed" in answer:
-            raise RuntimeError(f"the decoding helper failed:\n{answer['failed']}")
-        return answer, content
+        error = answer.get("error")
+        if error is None:
+            return answer, content
+        self._busy = False  # nothing more comes
+        if error == "undecodable":
+            raise VideoDecodingError(self.name, answer["reason"], answer["reached"])
+        if error == "unconfirmed":
+            raise UnconfirmedIndexError
+        if error == "missing":
+            raise ImportError(answer["reason"])
+        raise RuntimeError(f"the decoding helper failed:\n{answer['reason']}")
 
 
 def serve() -> None:
@@ -128,6 +130,11 @@ def serve() -> None:
     os.dup2(2, 1)  # what libraries print must not get among the answers
     stream: VideoStream | None = None
     limit = 0.0
+
+    def report() -> None:
+        _send(answers, {"counting": True})
+        _end_if_orphaned(limit)
+
     while True:
         try:
             request, _ = _receive(requests)
@@ -146,23 +153,26 @@ def serve() -> None:
                 stream.close()
                 stream = None
             if "open" in request:
-                engine, path, name, num_threads = request["open"]
-                importlib.import_module("av" if engine == "pyav" else "torchcodec.decoders")
-                _send(answers, {"loaded": engine})
-                stream = open_stream(engine, path, name, num_threads)
-                _send(answers, {"info": asdict(stream.info), "timestamps": stream.timestamps.tolist()})
+                import_av()
+                _send(answers, {"loaded": True})
+                path, name, num_threads, count = request["open"]
+                stream = VideoStream(path, name, num_threads, count, report)
+                times = {**vars(stream.whole), "ticks": None}
+                _send(answers, {"info": asdict(stream.info), "times": times}, stream.whole.ticks)
         except VideoDecodingError as error:
-            _send(answers, {"undecodable": error.reason, "reached": error.timestamp})
+            _send(answers, {"error": "undecodable", "reason": error.reason, "reached": error.timestamp})
+        except UnconfirmedIndexError:
+            _send(answers, {"error": "unconfirmed"})
         except ImportError as error:
-            _send(answers, {"missing": str(error)})
+            _send(answers, {"error": "missing", "reason": str(error)})
         except Exception:
-            _send(answers, {"failed": traceback.format_exc()})
+            _send(answers, {"error": "failed", "reason": traceback.format_exc()})
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _end_if_orphaned(limit: float) -> None:
-    # Whoever started this helper stops it in time; if it was killed itself, the alarm does so later.
+    # The process that started this helper stops it in time. If that process was killed, the alarm ends this one later.
     signal.setitimer(signal.ITIMER_REAL, limit + START_LIMIT)
 
 
@@ -172,20 +182,24 @@ def _take_helper() -> subprocess.Popen:
             process = _idle.pop()
         except IndexError:  # another thread took the last one
             break
-        # None only for a living one that this process started, and not one that this was forked from
+        # None only for a living helper of this very process, not of the process that it was forked from
         if process.poll() is None:
             return process
     folder = os.path.dirname(os.path.abspath(__file__))
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", _BOOTSTRAP, json.dumps([sys.path, folder])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # a helper must not keep the error stream of a process that has ended open
+        stderr=subprocess.DEVNULL,  # a helper must not hold the error stream of a process that has ended
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,  # Ctrl-C is for the user's process, which then ends this one
-        bufsize=0,  # no buffers: whether an answer has begun to come is asked of the pipe
-        pipesize=1 << 20,
+        start_new_session=True,  # Ctrl-C reaches the user's process, which then ends this one
+        bufsize=0,  # without a buffer, waiting for the pipe is waiting for an answer
     )
+    with suppress(ImportError, AttributeError, OSError):  # faster, but only on Linux, and up to a limit for each user
+        import fcntl
+
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_SIZE)  # type: ignore[union-attr]
+    return process
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -198,7 +212,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 def _send(pipe: Any, message: dict, content: Any = b"") -> None:
     """One message: two lengths, a JSON object, raw bytes."""
-    text = json.dumps(message).encode()
+    text = json.dumps(message, default=str).encode()  # a Fraction as "30000/1001"
     content = memoryview(content).cast("B")
     for part in (struct.pack("<QQ", len(text), len(content)), text, content):
         rest = memoryview(part)

@@ -1,4 +1,4 @@
-"""A folder of pictures that is a video: `<name>_000.jpg`, `<name>_001.jpg`, … (or `.png`)."""
+"""A video as a folder of pictures: `<name>_000.jpg`, `<name>_001.jpg`, … (or `.png`)."""
 
 import os
 import re
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .decoded_video import VideoDecodingError, VideoInfo
+from .decoded_video import Cut, VideoDecodingError, VideoInfo
 
-# Any beginning, the same for all pictures of a folder, and the number of the frame.
+# Any beginning, which all pictures of a folder share, and the number of the frame.
 PICTURE = re.compile(r"(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of the EXIF standard
 
 
 def is_picture_of_a_frame(name: str) -> bool:
-    """Whether a file of this name is a frame of the folder that it lies in."""
+    """Whether a file of this name is a frame of its folder."""
     return PICTURE.fullmatch(name) is not None and not name.startswith(".")
 
 
@@ -25,11 +25,11 @@ def list_pictures(folder: str, name: str | None = None) -> list[str]:
 
     Args:
         folder: its path.
-        name: what errors call it.
+        name: what errors call it; its path by default.
 
     Raises:
-        VideoDecodingError: there are no such pictures, they differ in the beginning of their names, or their numbers
-            are not 0, 1, 2, …
+        VideoDecodingError: the folder has no such pictures, their names begin differently, or their numbers are not
+            0, 1, 2, …
     """
     name = name or folder
     found: dict[int, str] = {}
@@ -60,11 +60,25 @@ def list_pictures(folder: str, name: str | None = None) -> list[str]:
     return [found[number] for number in range(len(found))]
 
 
-class FrameFolderStream:
-    """The frames of a folder, with the face of a `VideoStream`; what was not asked for is not opened.
+def rgb_array(image: Image.Image) -> np.ndarray:
+    """The picture as RGB, `[height, width, 3]`. Grey is repeated, alpha is dropped.
 
-    Pictures are turned upright by their EXIF orientation and become RGB: grey is repeated, alpha is dropped. No frame
-    rate is known, so there are no `timestamps`.
+    It is uint8, the upper eight bits where the picture has 16. Pillow's 32-bit integers and floats keep their type and
+    range.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    grey = np.asarray(image)  # Pillow's conversion would clip it to 0..255
+    if image.mode.startswith("I;16"):
+        grey = (grey >> 8).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+class FrameFolderStream:
+    """The frames of a folder, with the interface of a `VideoStream`. Only wanted pictures are opened.
+
+    Pictures are turned upright by their EXIF orientation and become RGB. Their frame rate is unknown, so that `whole`
+    has no times.
 
     Args:
         path: the folder.
@@ -73,8 +87,6 @@ class FrameFolderStream:
     Raises:
         VideoDecodingError: as `list_pictures` does, or the header of the first picture cannot be read.
     """
-
-    timestamps = None
 
     def __init__(self, path: str, name: str):
         self.name = name
@@ -86,14 +98,15 @@ class FrameFolderStream:
                 width, height = height, width
             codec = str(first.format).lower()
         self.info = VideoInfo(len(self._files), None, None, width, height, 0, codec, 0)
+        self.whole = Cut(len(self._files))
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """As `VideoStream.pictures`; a picture of another size than the first is an error, too."""
+        """As `VideoStream.pictures`; also raises if a picture has another size than the first."""
         for number in numbers:
             with self._open(number) as image:
                 try:
                     ImageOps.exif_transpose(image, in_place=True)
-                    picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+                    picture = rgb_array(image)
                 except Exception as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
                     raise self._broken(number, error) from error
             height, width, _ = picture.shape
@@ -106,7 +119,7 @@ class FrameFolderStream:
             yield picture
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """No file stays open."""
 
     def _open(self, number: int) -> Any:
         try:

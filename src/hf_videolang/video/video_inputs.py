@@ -1,4 +1,4 @@
-"""Whatever a user calls a video (a file, frames in memory, an open decoder) becomes frames `[T, 3, H, W]`."""
+"""Files, frames in memory and open decoders: all that a user may pass as a video becomes frames `[T, 3, H, W]`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,26 +10,27 @@ import torch
 from transformers.image_utils import load_image
 from transformers.video_utils import VideoMetadata
 
-from .decoded_video import VideoDecodingError
-from .video_decoding import decode_video, probe_video
+from .decode import decode_video
+from .decoded_video import Cut, VideoDecodingError
+from .frame_folder import rgb_array
 
 SampleFrames = Callable[[VideoMetadata], Sequence[int]]
 
 EXPECTED_VIDEO = (
-    "a path of a file or of a folder of pictures, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or PyAV decoder, frames as an array or "
-    "tensor [frames, height, width, channels] or [frames, channels, height, width], or a list of frames"
+    "a path of a file or of a folder of pictures, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or "
+    "PyAV decoder, frames as an array or tensor [frames, height, width, channels] or "
+    "[frames, channels, height, width], or a list of frames"
 )
 
 
 def flatten_videos(videos: Any) -> list:
-    """
-    One video, or lists of videos nested to any depth, as a flat list with one entry a video.
+    """One video, or lists of videos nested to any depth, as a flat list with one entry a video.
 
     A list of pictures (PIL images or arrays of up to 3 dimensions) is one video, an array of 5 dimensions a batch.
 
     Raises:
-        ValueError: an empty list, a single picture, an array that holds no video.
-        TypeError: anything that is no video.
+        ValueError: the list is empty, or a picture or an array is no video.
+        TypeError: something else is no video.
     """
     if isinstance(videos, (list, tuple)):
         if not len(videos):
@@ -55,12 +56,11 @@ def flatten_videos(videos: Any) -> list:
 
 
 def images_as_videos(images: Any) -> list[list]:
-    """
-    Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame.
+    """Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame.
 
     Raises:
-        ValueError: an empty list, or a file or URL that cannot be read as a picture; names it.
-        TypeError: anything that is no picture.
+        ValueError: the list is empty, or a file or URL cannot be read as a picture.
+        TypeError: something is no picture.
     """
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         images = list(images)
@@ -85,27 +85,26 @@ def _load_picture(source: str) -> PIL.Image.Image:
         raise ValueError(f"picture {source[:200]!r}: there is no such file.")
     try:
         return load_image(source)
-    except Exception as error:  # no picture, no answer, a refusal: each has its own kind of error
+    except Exception as error:  # a broken picture, a lost connection, a refusal: each has its own kind of error
         raise ValueError(f"picture {source[:200]!r} cannot be read: {error}") from error
 
 
 def holds_frames(video: Any) -> bool:
-    """Whether an entry of `flatten_videos` has its frames in memory, so that nothing is decoded."""
+    """Whether an entry of `flatten_videos` has its frames in memory, so that nothing needs decoding."""
     return isinstance(video, (list, tuple, np.ndarray, torch.Tensor))
 
 
 def select_frames(video: Any, sample: SampleFrames | None, given: Mapping | None) -> tuple[Any, VideoMetadata]:
-    """
-    The sampled frames of a video in memory, still in their own layout, and where they come from.
+    """The sampled frames of a video in memory, still in their own layout, and their metadata.
 
     Args:
         video: array, tensor or list of frames.
-        sample: gives the positions of the frames to keep; `None` keeps all.
-        given: what the user says about the video, fields of `VideoMetadata`. If `frames_indices` says that the
-            frames were themselves sampled, the frame rate is that of the sampled ones.
+        sample: returns the positions of the frames to keep; `None` keeps all.
+        given: the user's own facts about the video, fields of `VideoMetadata`. If they have `frames_indices`, the
+            frames were themselves sampled, and `sample` gets the frame rate of the sampled ones.
 
     Raises:
-        ValueError: a video of 0 frames, or `given` does not fit it.
+        ValueError: the video has 0 frames, or `given` does not fit it.
     """
     if not len(video):
         raise ValueError(f"the video has 0 frames (shape {tuple(video.shape)}); expected at least one.")
@@ -122,25 +121,21 @@ def select_frames(video: Any, sample: SampleFrames | None, given: Mapping | None
     return video, known
 
 
-def read_frames(
-    video: Any, sample: SampleFrames | None, needs_frame_rate: bool = False
-) -> tuple[torch.Tensor, VideoMetadata]:
-    """
-    Decode the sampled frames of a file or an open decoder, and only these.
+def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, VideoMetadata]:
+    """Decode the sampled frames of a file or an open decoder, and only these.
 
     Args:
         video: path (of a file, or of a folder of pictures), URL, bytes, binary file, torchcodec `VideoDecoder`, PyAV
             container, or a dictionary with "path" or "bytes" (those of `datasets`) and perhaps "start" and "end" in
-            seconds, to which it is then cut.
-        sample: gives the positions of the frames to read; `None` reads all.
-        needs_frame_rate: the rule asks for frames per second, so that the file is looked into beforehand.
+            seconds, to which the video is cut.
+        sample: gets number and rate of the frames and returns the positions of those to read; `None` reads all.
 
     Returns:
         uint8 frames, `[T, 3, H, W]`, and the facts about the video.
 
     Raises:
         VideoDecodingError: the video cannot be read.
-        ValueError: a dictionary without a video, an empty path, or a frame rate asked of a folder of pictures.
+        ValueError: a dictionary has no video, or a path is empty.
     """
     if _is_torchcodec(video):
         return _read_torchcodec(video, sample)
@@ -154,16 +149,12 @@ def read_frames(
         source = _source_of_container(video)
     if isinstance(source, str) and not source:
         raise ValueError("the path of the video is an empty string; expected a file or a URL.")
-    if needs_frame_rate and isinstance(source, (str, Path)) and Path(source).is_dir():
-        raise ValueError(
-            f"fps was asked for, but the frame rate of the pictures in {source} is unknown; ask for num_frames."
-        )
-    frames_per_second = probe_video(source).frames_per_second if needs_frame_rate else None
 
-    def select(total_frames: int) -> Sequence[int]:
+    def select(cut: Cut) -> Sequence[int]:
+        rate = None if cut.frame_rate is None else float(cut.frame_rate)
         if sample is None:
-            return range(total_frames)
-        return [int(i) for i in sample(VideoMetadata(total_num_frames=total_frames, fps=frames_per_second))]
+            return range(cut.num_frames)
+        return [int(i) for i in sample(VideoMetadata(total_num_frames=cut.num_frames, fps=rate))]
 
     decoded = decode_video(source, select, start=start, end=end)
     info = decoded.info
@@ -179,15 +170,14 @@ def read_frames(
 
 
 def to_rgb_frames(video: Any, data_format: str | None = None) -> torch.Tensor:
-    """
-    Frames in memory as an RGB tensor `[T, 3, H, W]` of their own type. Grey is repeated, alpha is dropped.
+    """Frames in memory as an RGB tensor `[T, 3, H, W]` of their own type. Grey is repeated, alpha is dropped.
 
     Args:
         video: array or tensor of 4 dimensions, or a list of pictures of one size.
-        data_format: `"channels_first"` or `"channels_last"`; told from the shape when `None`.
+        data_format: `"channels_first"` or `"channels_last"`; `None` finds it from the shape.
 
     Raises:
-        ValueError: frames of different sizes, or a shape in which 1, 3 or 4 channels are not to be found.
+        ValueError: the frames have different sizes, or not exactly one dimension with 1, 3 or 4 channels.
     """
     if isinstance(video, (list, tuple)):
         frames = [_picture_to_tensor(picture, data_format) for picture in video]
@@ -200,7 +190,7 @@ def to_rgb_frames(video: Any, data_format: str | None = None) -> torch.Tensor:
 
 def _picture_to_tensor(picture: Any, data_format: str | None) -> torch.Tensor:
     if isinstance(picture, PIL.Image.Image):
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        return torch.from_numpy(rgb_array(picture).copy()).permute(2, 0, 1)
     tensor = _to_tensor(picture)
     return _to_rgb(tensor, data_format) if tensor.ndim == 3 else tensor.expand(3, -1, -1)
 
@@ -219,7 +209,7 @@ def _to_rgb(frames: torch.Tensor, data_format: str | None) -> torch.Tensor:
         found = "two dimensions that may be" if first else "no dimension of 1, 3 or 4"
         raise ValueError(
             f"frames of shape {tuple(frames.shape)} have {found} channels (input_data_format={data_format}); expected "
-            "[..., height, width, channels] or [..., channels, height, width], told apart where that is needed by "
+            "[..., height, width, channels] or [..., channels, height, width]; if both are possible, say which with "
             "input_data_format='channels_last' or 'channels_first'."
         )
     if last:
@@ -246,7 +236,7 @@ def _read_torchcodec(decoder: Any, sample: SampleFrames | None) -> tuple[torch.T
 
 
 def _source_of_container(container: Any) -> str | bytes:
-    """What a PyAV container was opened on; a fresh decoder reads it, so the container stays where it is."""
+    """The path or bytes that a PyAV container reads. A new decoder gets them, so that the container stays put."""
     if container.file is None:
         return container.name
     file = container.file.file
@@ -263,8 +253,8 @@ def _is_picture(item: Any) -> bool:
 
 
 def _is_torchcodec(video: Any) -> bool:
-    return hasattr(video, "get_frames_at")  # told without importing torchcodec
+    return hasattr(video, "get_frames_at")  # needs no import of torchcodec
 
 
 def _is_pyav(video: Any) -> bool:
-    return hasattr(video, "demux") and hasattr(video, "streams")  # told without importing av
+    return hasattr(video, "demux") and hasattr(video, "streams")  # needs no import of av

@@ -1,154 +1,297 @@
-"""From frame numbers to pictures in one pass: what both back ends share."""
+"""The video stream of a file: its facts, and the pictures of its frames in one pass."""
 
-import re
-from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .decoded_video import VideoDecodingError, VideoInfo
+from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
+from .frame_times import Packet, frame_times, indexed_ticks, shown_ticks
+from .h264 import is_reference
+
+# A packet is one shown picture in MP4 and its relatives, and with these codecs elsewhere. Other packets may be hidden
+# pictures (VP8), fields (interlaced video) or several pictures (MPEG-4): only the decoder can count them.
+PICTURE_A_PACKET = {"h264", "hevc", "vp9", "av1", "gif"}
+FRAMES_A_REPORT = 64
 
 
-class VideoStream(ABC):
-    """The best video stream of a file, indexed from its packets and ready to decode.
+class VideoStream:
+    """The video stream of a file, ready to decode: FFmpeg's best one, never a cover picture.
 
-    A frame's number is its place in presentation order, from the first frame that decodes on. Frames are
-    recognised by their time stamp, which stays right after a seek. In containers without reliable ones (AVI, MPEG
-    program streams, raw streams) they are counted from the start of the file, and nothing is skipped by seeking.
+    A frame's number is its place in the order in which the decoder shows the frames, from the first that decodes on.
 
-    A back end sets `name` and `failures`, reads the packets, calls `_set_index`, and implements the steps below.
+    An index made from the packets gives count and times without decoding. With it the decoder seeks, and leaves out
+    pictures that nobody wants. This shortcut is taken only where codec and container time every picture, and only as
+    long as the decoder confirms it: one picture a packet, in the order of the time stamps, none damaged. Otherwise
+    all frames are decoded once to count them, and then read from the start of the file.
+
+    Args:
+        path: a local file.
+        name: the source as text, for errors.
+        num_threads: threads over the slices of a picture, 0 for one per core. Never over pictures (FFmpeg's frame
+            threads): after an error in a damaged file such a decoder may wait for ever.
+        count: count the frames by decoding them, because the decoder did not confirm the index.
+        report: called now and then while frames are counted.
 
     Attributes:
-        name: the source as text, for errors.
         info: facts about the stream.
-        timestamps: float64 `[num_frames]`, presentation times in seconds.
+        whole: count and times of all frames.
+
+    Raises:
+        VideoDecodingError: the file has no readable video stream.
     """
 
-    name: str
     info: VideoInfo
-    timestamps: np.ndarray
-    failures: tuple[type[Exception], ...]  # what the library raises for files that it cannot read
+    whole: Cut
 
-    _frames: Iterator[tuple[float, Any]] = iter(())
-    _next_number = 0  # of the frame that `_frames` gives next
-    _reached: float | None = None  # seconds of the last decoded frame
-    _counted: bool  # frames are counted, not recognised by their time stamp
-    _numbers: dict[float, int]  # of the time stamps
-    _keys: list[int]  # numbers of the key frames that can be sought
-
-    @abstractmethod
-    def _open(self) -> None:
-        """Open the file, afresh if it was open, with a decoder at its start."""
-
-    @abstractmethod
-    def _decode(self) -> Iterator[tuple[float, Any]]:
-        """Seconds and frame, in presentation order, from the current position to the end of the file."""
-
-    @abstractmethod
-    def _seek(self, seconds: float) -> None:
-        """Go to the last key frame at or before `seconds` and forget what the decoder holds."""
-
-    @abstractmethod
-    def _picture(self, frame: Any) -> np.ndarray:
-        """The frame as upright RGB, uint8 `[height, width, 3]`."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free decoder and file."""
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        num_threads: int = 1,
+        count: bool = False,
+        report: Callable[[], object] = lambda: None,
+    ):
+        self._av = import_av()
+        self.name = name
+        self._path, self._num_threads, self._report = path, num_threads, report
+        self._container: Any = None
+        self._layout: tuple | None = None
+        self._next = 0  # number of the frame that the decoder shows next
+        self._reached: float | None = None  # seconds of the last frame that it showed
+        self._is_damaged = False  # the last frame, or one that it is predicted from
+        self._numbers: dict[int, int] = {}  # the index: number of each frame by its ticks; empty: frames are counted
+        self._keys: list[int] = []  # numbers of the key frames in the index
+        self._wanted: set[int] | None = None  # pictures with other numbers may be left out; None: decode all
+        self._left_out: set[int] = set()
+        self._may_leave_out = False
+        self._failures = (self._av.FFmpegError, OSError, ValueError, RuntimeError)
+        with self._named_failures():
+            try:
+                self._read_facts(count)
+            except BaseException:
+                self.close()
+                raise
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Upright RGB pictures, uint8 `[height, width, 3]`, of ascending, distinct frame numbers.
+        """Upright RGB pictures, uint8 `[height, width, 3]`, of ascending, distinct frame numbers. Call it once.
 
-        One pass: of the frames between, those that others refer to are decoded but not converted, and it seeks only
-        where a key frame lies between the decoder's position and the next wanted frame.
+        Of the other frames, only those are decoded that wanted ones are predicted from, and none is converted. The
+        decoder seeks only where a key frame lies between its position and the next wanted frame.
 
         Raises:
             VideoDecodingError: a wanted frame does not decode; those before it have been handed out.
+            UnconfirmedIndexError: the decoder contradicts the index; open the file again with `count`.
         """
+        if self._may_leave_out:
+            self._wanted = set(numbers)
+        find = self._indexed_frame if self._numbers else self._counted_frame
         with self._named_failures():
             for number in numbers:
-                yield self._picture(self._frame(number))
+                yield self._picture(find(number))
 
-    def _frame(self, number: int) -> Any:
-        keys_before = bisect_right(self._keys, number)
-        if keys_before and self._keys[keys_before - 1] > self._next_number:
-            self._jump(self._keys[keys_before - 1])
-        for seconds, frame in self._frames:
-            found = self._next_number if self._counted else self._number(seconds)
-            self._next_number, self._reached = found + 1, seconds
-            if found == number:
-                return frame
-            if found > number:
-                break
-        total = len(self.timestamps)
-        raise VideoDecodingError(self.name, f"frame {number} of {total} does not decode", self._reached)
+    def close(self) -> None:
+        """Free decoder and file."""
+        self._frames: Iterator[Any] = iter(())  # a suspended decoding loop keeps the container alive
+        if self._container is not None:
+            self._container.close()
 
-    def _jump(self, key: int) -> None:
-        """Continue at a key frame, or at the start of the file if decoding cannot begin there."""
-        self._seek(float(self.timestamps[key]))
-        decoded = self._decode()
-        first = next(decoded, None)
-        if first is not None and self._number(first[0]) <= key:
-            self._frames = chain([first], decoded)
-        else:  # the picture refreshes gradually, and is wrong for an unknown while after such a key frame
-            self._open()
-            self._frames, self._next_number, self._keys = self._decode(), 0, []
+    def _open(self) -> None:
+        """Open the file, afresh if it was open, since not every format can be rewound."""
+        self.close()
+        self._container = self._av.open(self._path, metadata_errors="ignore")
+        cover = self._av.stream.Disposition.attached_pic
+        videos = [stream for stream in self._container.streams.video if not stream.disposition & cover]
+        if not videos:
+            raise VideoDecodingError(self.name, "it has no video stream")
+        best = self._container.streams.best("video")
+        self._stream = best if best in videos else videos[0]
+        if self._stream.codec_context is None:
+            raise VideoDecodingError(self.name, "FFmpeg has no decoder for its video stream")
+        for stream in self._container.streams:
+            if stream is not self._stream:  # damaged sound must not end the pictures
+                stream.discard = self._av.stream.Discard.all
+        self._stream.codec_context.thread_type = "NONE" if self._num_threads == 1 else "SLICE"
+        self._stream.codec_context.thread_count = self._num_threads
+        self._frames = self._decode()
 
-    def _number(self, seconds: float) -> int:
-        number = self._numbers.get(seconds)
-        if number is None:
-            raise VideoDecodingError(self.name, f"no packet belongs to the frame at {seconds} s", self._reached)
-        return number
+    def _decode(self) -> Iterator[Any]:
+        """Frames in the order in which they are shown, from the current position to the end of the file."""
+        decoder = self._stream.codec_context
+        for packet in self._container.demux(self._stream):
+            if not packet.size and packet.dts is not None:
+                continue  # "show the last picture again"; the empty packet that ends the stream has no time
+            if self._wanted is not None:
+                number = self._numbers.get(packet.pts)
+                decoder.skip_frame = "DEFAULT"
+                if number is not None and number not in self._wanted and not is_reference(packet):
+                    decoder.skip_frame = "NONREF"
+                    self._left_out.add(number)
+            yield from packet.decode()
 
-    def _set_index(
-        self, times: Sequence[float], is_key: Sequence[bool], last_duration: float, rate: float | None
-    ) -> Any:
-        """Build the index and decode the first frame, which is returned and which `_frames` gives again.
-
-        Args:
-            times: time stamps of the packets in seconds, ascending.
-            is_key: which of the packets are key frames.
-            last_duration: seconds that the last frame is shown, 0 if unknown.
-            rate: frames per second by which to time the frames of a container that does not, else `None`.
-        """
-        if not len(times):
+    def _read_facts(self, count: bool) -> None:
+        packets = self._read_packets()
+        coded = [packet for packet in packets if packet.size]
+        if not coded:
             raise VideoDecodingError(self.name, "its video stream has no frames")
-        stamps = np.asarray(times, np.float64) if rate is None else np.arange(len(times)) / rate
-        decoded = self._decode()
-        seconds, frame = next(decoded, (0.0, None))
+        self._is_leading = not coded[0].is_key
+        self._open()
+        frame = next(self._frames, None)
         if frame is None:
-            raise VideoDecodingError(self.name, f"none of its {len(stamps)} frames decodes")
-        self._frames = chain([(seconds, frame)], decoded)
+            raise VideoDecodingError(self.name, f"none of its {len(coded)} frames decodes")
+        self._frames = chain([frame], self._frames)
 
-        first = int(np.searchsorted(stamps, seconds))
-        timed = rate is None and bool((np.diff(stamps) > 0).all()) and stamps[first : first + 1] == seconds
-        self._counted = not timed
-        # The frames before the first picture have lost their reference frames; no player shows them.
-        self.timestamps = stamps[first:] if timed else stamps
-        self._keys = np.flatnonzero(is_key[first:]).tolist() if timed else []
-        self._numbers = {stamp: number for number, stamp in enumerate(self.timestamps.tolist())}
-        span = float(self.timestamps[-1] - self.timestamps[0])
-        self._duration = span + (last_duration or span / max(len(self.timestamps) - 1, 1))
-        return frame
+        codec, is_progressive = self._stream.codec_context.codec.canonical_name, not frame.interlaced_frame
+        is_indexable = "mp4" in self._container.format.name or (codec in PICTURE_A_PACKET and is_progressive)
+        index = indexed_ticks(coded) if is_indexable else []
+        # No player shows the frames before the first that decodes: what they are predicted from is not in the file.
+        index = index[index.index(frame.pts) :] if frame.pts in index else []
+        if index and not count:
+            self._numbers = {tick: number for number, tick in enumerate(index)}
+            self._keys = sorted(self._numbers[p.pts] for p in coded if p.is_key and p.pts in self._numbers)
+            # If every picture is shown in the order of the file, B pictures are absent, or their order was lost.
+            self._may_leave_out = codec == "h264" and is_progressive and coded != sorted(coded)
+        else:
+            index = self._count(index, coded)
+            self._reached = None
+            self._open()
+        stream = self._stream
+        self.whole = frame_times(index, packets, stream.time_base, stream.average_rate, stream.duration)
+        self._ticks: Any = self.whole.ticks
+        self._seconds: Any = self.whole.seconds
+        self.info = self._info(frame, codec)
 
-    def _facts(self, frame: Any, codec: str, stream_index: int) -> VideoInfo:
-        """Facts from the index and the first frame, which both libraries describe with the same three words."""
+    def _read_packets(self) -> list[Packet]:
+        self._open()
+        self._is_timed = self._container.format.name != "avi"  # in AVI, FFmpeg guesses when a picture is shown
+        return [
+            Packet(self._stamp(packet), packet.dts, packet.duration or 0, packet.is_keyframe, packet.size)
+            for packet in self._container.demux(self._stream)
+            if not packet.is_discard  # outside the file's edit list
+        ]
+
+    def _stamp(self, packet_or_frame: Any) -> int | None:
+        return packet_or_frame.pts if self._is_timed else None
+
+    def _count(self, index: list[int], coded: list[Packet]) -> list[int]:
+        """Ascending ticks of all frames that the decoder shows; of those in `index`, if it proves right."""
+        shown: list[int | None] = []
+        is_complete = True
+        try:
+            for frame in self._frames:
+                shown.append(self._stamp(frame))
+                self._reached = frame.time
+                if len(shown) % FRAMES_A_REPORT == 0:
+                    self._report()
+        except self._failures:
+            is_complete = False
+        if shown == index[: len(shown)]:  # right as far as the frames decode
+            return index
+        if len(shown) < len(index):
+            raise VideoDecodingError(self.name, f"only {len(shown)} of its {len(index)} frames decode", self._reached)
+        if not is_complete:  # the packets behind the damage promise frames, so that who asks for them gets an error
+            shown += [None] * max(1, len(coded) - len(shown))
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        return shown_ticks(shown, coded, 1 / (rate * self._stream.time_base))
+
+    def _info(self, frame: Any, codec: str) -> VideoInfo:
         rotation = round(frame.rotation / 90) % 4 * 90
         sideways = rotation in (90, 270)
+        if self._stream.duration is not None:
+            declared = float(self._stream.duration * self._stream.time_base)
+        else:  # Matroska states one duration for all streams
+            declared = self._container.duration and self._container.duration / self._av.time_base
         return VideoInfo(
-            num_frames=len(self.timestamps),
-            frames_per_second=len(self.timestamps) / self._duration if len(self.timestamps) > 1 else None,
-            duration=self._duration,
+            num_frames=self.whole.num_frames,
+            frames_per_second=None if self.whole.frame_rate is None else float(self.whole.frame_rate),
+            duration=self.whole.duration,
             width=frame.height if sideways else frame.width,
             height=frame.width if sideways else frame.height,
             rotation=rotation,
             codec=codec,
-            stream_index=stream_index,
+            stream_index=self._stream.index,
+            declared_duration=declared,
         )
+
+    def _indexed_frame(self, number: int) -> Any:
+        """The frame of that number, if all that is shown up to it is what the index says."""
+        keys_before = bisect_right(self._keys, number)
+        try:
+            if keys_before and self._keys[keys_before - 1] > self._next:
+                self._jump(self._keys[keys_before - 1])
+            for frame in self._frames:
+                found = self._numbers.get(frame.pts, -1)
+                is_next = found >= self._next and self._left_out.issuperset(range(self._next, found))
+                if not is_next or frame.is_corrupt:
+                    break
+                self._next = found + 1
+                if found == number:
+                    return frame
+        except self._failures as error:
+            raise UnconfirmedIndexError from error
+        raise UnconfirmedIndexError
+
+    def _jump(self, key: int) -> None:
+        """Continue at a key frame, or at the start of the file if decoding cannot begin there."""
+        self._container.seek(int(self._ticks[key]), stream=self._stream)
+        self._frames, self._next = self._decode(), key
+        for frame in self._frames:
+            found = self._numbers.get(frame.pts, -1)
+            if found == key:
+                self._frames = chain([frame], self._frames)
+                return
+            if not 0 <= found < key:  # pictures that follow an open group's key frame in the file are shown before it
+                break
+        self._open()  # the format cannot seek so well, or the picture refreshes gradually
+        self._keys, self._next = [], 0
+
+    def _counted_frame(self, number: int) -> Any:
+        """The frame of that number, read on from the last one."""
+        while self._next <= number:
+            frame = next(self._frames, None)
+            if frame is None:
+                reason = f"frame {number} of {self.whole.num_frames} does not decode"
+                raise VideoDecodingError(self.name, reason, self._reached)
+            # All frames from a damaged one to the next key frame are predicted from damage. Only at the start of a
+            # recording that begins inside a group, damage is normal.
+            self._is_leading = self._is_leading and frame.is_corrupt
+            goes_on = self._is_damaged and not frame.key_frame
+            self._is_damaged = not self._is_leading and (frame.is_corrupt or goes_on)
+            if not self._is_damaged:
+                self._reached = float(self._seconds[self._next])
+            self._next += 1
+        if self._is_damaged:
+            raise VideoDecodingError(self.name, f"frame {number} of {self.whole.num_frames} is damaged", self._reached)
+        return frame
+
+    def _picture(self, frame: Any) -> np.ndarray:
+        layout = (frame.width, frame.height, frame.format.name)
+        if layout != self._layout:
+            self._graph, self._layout = self._rgb_graph(frame), layout
+        self._graph.vpush(frame)
+        picture = np.rot90(self._graph.vpull().to_ndarray(), self.info.rotation // 90)
+        height, width, _ = picture.shape
+        if (width, height) != (self.info.width, self.info.height):
+            reason = f"its picture changes from {self.info.width}x{self.info.height} to {width}x{height}"
+            raise VideoDecodingError(self.name, reason, self._reached)
+        return picture
+
+    def _rgb_graph(self, frame: Any) -> Any:
+        """FFmpeg's own conversion to RGB.
+
+        `VideoFrame.to_ndarray` takes colour samples to lie elsewhere, which shows in 10-bit, interlaced and odd-sized
+        pictures.
+        """
+        graph = self._av.filter.Graph()
+        graph.threads = 1
+        size = {"width": frame.width, "height": frame.height}
+        source = graph.add_buffer(**size, format=frame.format, time_base=frame.time_base)
+        graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
+        return graph
 
     @contextmanager
     def _named_failures(self) -> Iterator[None]:
@@ -156,7 +299,15 @@ class VideoStream(ABC):
             yield
         except VideoDecodingError:
             raise
-        except self.failures as error:
-            # torchcodec begins with its own line of C++, PyAV with FFmpeg's error number
-            reason = getattr(error, "strerror", None) or re.sub(r"^\w+, \S+\.cpp:\d+, ", "", str(error))
+        except self._failures as error:
+            reason = getattr(error, "strerror", None) or str(error)
             raise VideoDecodingError(self.name, reason, self._reached) from error
+
+
+def import_av() -> Any:
+    """PyAV, or an error with the remedy."""
+    try:  # transformers asks for packages that remote code imports outside of `try`, even in functions
+        import av
+    except ImportError as error:
+        raise ImportError("decoding video needs `pip install av`, which brings FFmpeg.") from error
+    return av

@@ -43,7 +43,7 @@ def test_steps_are_segments_of_a_video(folder):
         "test is the official validation"
     )
     for row, frames in zip(dataset, (range(10, 30), range(30, 40))):
-        decoded = decode_video(row["video"]["path"], range, start=row["start"], end=row["end"])
+        decoded = decode_video(row["video"]["path"], start=row["start"], end=row["end"])
         assert decoded.indices == [*frames]
         np.testing.assert_array_equal(decoded.frames[0].permute(1, 2, 0), picture(frames[0]))
 

@@ -75,7 +75,7 @@ def test_a_batch_has_frames_middle_frame_and_texts(shards):
     for row, number in enumerate(numbers(collator, batch)):
         assert texts(collator, batch)[row] == f"somebodysays{number}"
         assert texts(collator, batch, "caption_input_ids")[row] == f"apictureof{number}"
-        frames = decode_video(videos / f"train{number:04d}.mp4", range).frames
+        frames = decode_video(videos / f"train{number:04d}.mp4").frames
         assert len(frames) == 10
         middle = processor(images=[frames[5]])["pixel_values_videos"]  # int(10 / 2)
         assert torch.equal(batch["pixel_values_frames"][row], middle[0])

@@ -13,7 +13,7 @@ from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.data.tools.check import _in_processes, check_data
 from tests.data.tools.crashing import dies_or_not
 from tests.parity.cases import SHARED
-from tests.video.making import write_frames
+from tests.video.making import write_frames, write_video
 
 
 def run(*arguments):
@@ -151,6 +151,14 @@ def test_all_frames_or_three(folder):
     path.write_bytes(content)
     assert problems(folder) == {}  # frames 0, 45 and 89
     assert problems(folder, decode_all=True) == {"undecodable_video": ["2"]}
+
+
+def test_half_a_download(folder):
+    """Half of a Matroska file is a shorter video without an error; only its header tells the duration."""
+    whole = write_video(folder / "2.mkv", 60, codec="libx264", pixel_format="yuv420p").read_bytes()
+    (folder / "2.mkv").write_bytes(whole[: len(whole) // 2])
+    (folder / "2.mkv").rename(folder / "2.mp4")
+    assert problems(folder) == {"undecodable_video": ["2"]}
 
 
 def test_segments_are_decoded(folder):

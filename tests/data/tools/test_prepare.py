@@ -88,13 +88,13 @@ def test_a_folder_at_six_frames_a_second(videos, tmp_path, capsys):
         "late.mp4": ([0, 4, 8, 12, 16, 20], [1.5 + i / 25 for i in (0, 4, 8, 12, 16, 20)]),
     }
     for name, (pictures, seconds) in expected.items():
-        video = decode_video(tmp_path / "out" / name, range)
+        video = decode_video(tmp_path / "out" / name)
         assert which_pictures(video.frames.numpy()) == pictures
         assert video.timestamps == pytest.approx(seconds, abs=1e-5)
     for name, end, last in (("fast.mp4", 2.0, 11 / 6), ("sub/slow.mp4", 2.0, 7 / 4)):
-        ending = decode_video(tmp_path / "out" / name, range, start=end - 0.01, end=end)
+        ending = decode_video(tmp_path / "out" / name, start=end - 0.01, end=end)
         assert ending.timestamps == pytest.approx([last], abs=1e-5)  # the last frame is visible to the end
-    turned = decode_video(tmp_path / "out" / "turned.mp4", range)
+    turned = decode_video(tmp_path / "out" / "turned.mp4")
     assert (turned.info.rotation, turned.info.width, turned.info.height) == (0, 48, 64)
     assert which_pictures(np.rot90(turned.frames.numpy(), -1, (2, 3))) == [0, 2, 4, 6, 8, 10]
     dataset, _ = load_dataset(str(tmp_path / "out"))

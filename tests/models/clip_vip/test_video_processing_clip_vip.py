@@ -20,7 +20,7 @@ from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.models.clip_vip import video_processing_clip_vip
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
 from hf_videolang.models.shared import separable_resize as resizing
-from hf_videolang.video import video_inputs
+from hf_videolang.video import Cut, video_inputs
 from hf_videolang.video.decoded_video import VideoDecodingError
 
 SIZE, TOTAL, RATE = 16, 20, 10
@@ -285,7 +285,7 @@ def test_only_the_sampled_frames_are_decoded(processor, video, monkeypatch):
     asked = []
 
     def recording(source, select, **kwargs):
-        asked.append(list(select(TOTAL)))
+        asked.append(list(select(Cut(TOTAL))))
         return decode_video(source, select, **kwargs)
 
     decode_video = video_inputs.decode_video

@@ -18,7 +18,7 @@ from hf_videolang.data.records import TASK_COLUMNS, Record, name_some
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
 from hf_videolang.data.video_files import EXPECTED_VIDEO
 from hf_videolang.data.video_folder import MissingMetadataError
-from hf_videolang.video import VideoDecodingError, decode_video, probe_video
+from hf_videolang.video import Cut, VideoDecodingError, check_video, decode_video
 from hf_videolang.video.frame_folder import is_picture_of_a_frame, list_pictures
 
 PROBLEMS = {
@@ -35,7 +35,6 @@ PROBLEMS = {
     "wrong_count": "the split has another size than the published one",
 }
 SHOWN = 10  # problems of a kind that the text report lists
-FRAMES_AT_ONCE = 64
 
 Found = list[tuple[str | None, Record]]  # each record with its split; a bare folder has no splits
 
@@ -215,14 +214,18 @@ def decoding_error(task: tuple[Path, list[tuple]], decode_all: bool) -> tuple[in
     number = 0
     try:
         for number, (start, end) in enumerate(segments):  # noqa: B007
-            decode_video(path, lambda total: sorted({0, total // 2, total - 1}), start=start, end=end)
+            info = decode_video(path, _first_middle_last, start=start, end=end).info
         if decode_all:
-            num_frames = probe_video(path).num_frames
-            for first in range(0, num_frames, FRAMES_AT_ONCE):
-                decode_video(path, range(first, min(first + FRAMES_AT_ONCE, num_frames)))
+            info = check_video(path)
+        if info.is_truncated:
+            return 0, f"it declares {info.declared_duration:.1f} s, but its pictures end after {info.duration:.1f} s"
     except Exception as error:  # the check goes on, whatever error a strange file causes
         return number, str(error) if isinstance(error, VideoDecodingError) else f"{type(error).__name__}: {error}"
     return None
+
+
+def _first_middle_last(cut: Cut) -> list[int]:
+    return sorted({0, cut.num_frames // 2, cut.num_frames - 1})
 
 
 def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iterator[tuple]:

@@ -2,7 +2,6 @@
 
 import io
 import math
-from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.video.decoding_helper import HelperStream
+from hf_videolang.video.decode import Stream, with_stream
 
 ENCODER = "libx264"
 # x264's default quality; a key frame at least every 24 frames (g), so that a frame in the middle is reached quickly.
@@ -19,7 +18,6 @@ ENCODER = "libx264"
 OPTIONS = {"crf": "23", "preset": "medium", "g": "24", "x264-params": "cpu-independent=1", "flags": "+frame_duration"}
 CLOCK = 90_000  # ticks a second in the new file; 1/24, 1/25, 1/30 and 1001/30000 s are whole numbers of ticks
 ROUNDING = 1e-3  # seconds by which containers round time stamps (Matroska rounds to milliseconds)
-TIMEOUT = 60.0  # seconds to open the file, and then for each frame
 
 
 def reencode_video(
@@ -43,16 +41,18 @@ def reencode_video(
     """
     import av
 
-    file = io.BytesIO()  # FFmpeg does not report every failed write to a disk; Python does
-    with closing(HelperStream("pyav", str(source), source.name, 1, TIMEOUT)) as stream:
-        times, end = stream.timestamps, stream.timestamps[0] + (stream.info.duration or 0.0)
+    def encode(stream: Stream) -> io.BytesIO:
+        times, width, height = stream.whole.seconds, stream.info.width, stream.info.height
+        assert times is not None and stream.whole.duration is not None  # only folders of pictures have no times
+        end = times[0] + stream.whole.duration
         chosen = choose_frames(times, end, frames_per_second)
-        scale = min(1.0, (shortest_edge or math.inf) / min(stream.info.width, stream.info.height))
-        width, height = (max(2, round(side * scale / 2) * 2) for side in (stream.info.width, stream.info.height))
+        scale = min(1.0, (shortest_edge or math.inf) / min(width, height))
+        width, height = (max(2, round(side * scale / 2) * 2) for side in (width, height))
         # The end gives the last frame its length, or a segment at the end would have no frame.
         ticks = np.rint((np.append(times[chosen], end) - min(times[0], 0)) * CLOCK).astype(np.int64)
         steps = np.arange(len(ticks))
-        ticks = np.maximum.accumulate(ticks - steps) + steps  # damaged files have equal time stamps
+        ticks = np.maximum.accumulate(ticks - steps) + steps  # a finer clock's ticks may round to the same tick
+        file = io.BytesIO()  # FFmpeg does not report every failed write to a disk; Python does
         with av.open(file, "w", format="mp4") as container:
             video: Any = container.add_stream(ENCODER, options=OPTIONS)
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -64,9 +64,12 @@ def reencode_video(
                 frame.pts, frame.duration, frame.time_base = tick, length, Fraction(1, CLOCK)
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
+        return file
+
+    content = with_stream(encode, source).getbuffer()
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:
-        temporary.write_bytes(file.getbuffer())
+        temporary.write_bytes(content)
 
 
 def choose_frames(timestamps: ArrayLike, end: float, frames_per_second: float | None) -> list[int]:

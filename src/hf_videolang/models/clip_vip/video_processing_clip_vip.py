@@ -147,8 +147,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         """Decode the sampled frames of a file or decoder: uint8 `[frames, 3, height, width]` and `VideoMetadata`."""
         if isinstance(video_url_or_urls, list):
             return list(zip(*[self.fetch_videos(video, sample_indices_fn) for video in video_url_or_urls]))
-        needs_frame_rate = getattr(sample_indices_fn, "keywords", {}).get("fps") is not None
-        return read_frames(video_url_or_urls, sample_indices_fn, needs_frame_rate)
+        return read_frames(video_url_or_urls, sample_indices_fn)
 
     def read_clip(self, video: Any, seed: int | None = None) -> torch.Tensor:
         """

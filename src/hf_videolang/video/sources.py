@@ -1,13 +1,15 @@
-"""A path, URL, bytes or open file becomes a local file (or folder), which is all that the decoders need to know."""
+"""A path, URL, bytes or open file becomes a local file or folder, which is all that the decoder needs to know."""
 
 import http.client
 import os
 import shutil
+import string
 import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from .decoded_video import VideoDecodingError
 
@@ -16,20 +18,21 @@ from .decoded_video import VideoDecodingError
 def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
     """Absolute path of the video, which may be a folder of pictures, and its name for errors.
 
-    What is no file yet becomes a temporary one that lives as long as the context.
+    Bytes and downloads are written to a temporary file, which lives as long as the context.
 
     Args:
-        source: path (str or Path), http(s) URL, bytes, or an open binary file, which is read from its start.
-        timeout: seconds without a byte after which a download is given up (None: 60).
+        source: path (str or Path), http(s) URL, any other URL that fsspec knows (`zip://a.mp4::videos.zip`, `hf://…`,
+            `s3://…`), bytes, or an open binary file, which is read from its start.
+        timeout: seconds without a byte after which an http(s) download is given up (None: 60).
 
     Raises:
-        VideoDecodingError: no such file, or the download failed.
+        VideoDecodingError: there is no such file, or the download failed.
         TypeError: anything else than a source.
     """
     is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
     if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):
         raise TypeError(f"{type(source).__name__} is no video source; pass a path, URL, bytes or a binary file.")
-    is_url = isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+    is_url = isinstance(source, str) and "://" in source
     if not (is_bytes or is_file or is_url):
         # Made absolute, so that FFmpeg cannot take a name like "concat:a|b" for one of its protocols.
         path = os.path.abspath(source)
@@ -41,20 +44,14 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "video")
         if is_url:
-            _download(source, path, timeout)
+            is_web = source.lower().startswith(("http://", "https://")) and "::" not in source
+            _download(source, path, timeout) if is_web else _fetch(source, path)
             yield path, source
             return
         content = source if is_bytes else _read_from_start(source)
         with open(path, "wb") as file:
             file.write(content)
         yield path, str(getattr(source, "name", f"<{len(content)} bytes>"))
-
-
-def lacks_presentation_times(path: str) -> bool:
-    """Whether the container is AVI or an MPEG program stream, which do not time every frame."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    return (head[:4] == b"RIFF" and head[8:] == b"AVI ") or head[:4] == b"\x00\x00\x01\xba"
 
 
 def _read_from_start(file: Any) -> bytes:
@@ -67,7 +64,10 @@ def _read_from_start(file: Any) -> bytes:
 
 
 def _download(url: str, path: str, timeout: float | None) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "hf_videolang"})
+    parts = urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    ascii_url = quote(parts._replace(netloc=host).geturl(), safe=string.punctuation)
+    request = urllib.request.Request(ascii_url, headers={"User-Agent": "hf_videolang"})
     try:
         with urllib.request.urlopen(request, timeout=timeout or 60) as response, open(path, "wb") as file:
             shutil.copyfileobj(response, file)
@@ -76,3 +76,16 @@ def _download(url: str, path: str, timeout: float | None) -> None:
         raise VideoDecodingError(url, f"the download failed: {error}") from error
     if expected is not None and got != int(expected):
         raise VideoDecodingError(url, f"the download broke off after {got} of {expected} bytes")
+
+
+def _fetch(url: str, path: str) -> None:
+    """Through fsspec, with the credentials and settings that its file systems have."""
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as remote, open(path, "wb") as file:
+            shutil.copyfileobj(remote, file)
+    except ImportError:  # it names the package to install
+        raise
+    except Exception as error:  # each file system has its own kinds
+        raise VideoDecodingError(url, f"it cannot be fetched: {error}") from error
