@@ -1,4 +1,4 @@
-"""run_retrieval under fsdp2.yaml without a GPU: Accelerate shards on GPUs only, so this file presents the CPU as one."""
+"""run_retrieval under fsdp2.yaml without a GPU. Accelerate shards on GPUs only, so the CPU pretends to be one."""
 
 from accelerate import PartialState
 from accelerate.state import AcceleratorState

@@ -1,4 +1,4 @@
-"""VideoTrainer with a plain model that returns its loss: optimiser, schedule, resumption, counts, evaluation, checks."""
+"""VideoTrainer with a plain model that returns its loss: optimisation, resumption, counts, evaluation, checks."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The arguments of every training run: which model (`ModelArguments`), and how to train it (`VideoTrainingArguments`)."""
+"""The arguments of every training run: the model (`ModelArguments`), and how to train (`VideoTrainingArguments`)."""
 
 import logging
 from dataclasses import dataclass, field
@@ -46,9 +46,9 @@ class VideoTrainingArguments(TrainingArguments):
     - `greater_is_better` follows the metric: of ranks the lowest is the best.
 
     Args:
-        on_broken_video (`str`, defaults to `"raise"`): what to do with a training video that does not decode: `"raise"`
-            the error, `"replace"` the video by another one, or `"skip"` it (one process only). Each case is a warning,
-            and the log counts them as `broken_videos`. Evaluation always raises.
+        on_broken_video (`str`, defaults to `"raise"`): what to do with a training video that does not decode:
+            `"raise"` the error, `"replace"` the video by another one, or `"skip"` it (one process only). Each case is
+            a warning, and the log counts them as `broken_videos`. Evaluation always raises.
         optim (`str`): one of the Trainer's names, or `"decay_last_adamw"` for the AdamW of the original scripts
             ([`~hf_videolang.training.optimization.DecayLastAdamW`]).
         lr_multipliers (`dict[str, float]`, *optional*): part of a parameter's name -> factor on its learning rate, see
@@ -71,7 +71,7 @@ class VideoTrainingArguments(TrainingArguments):
         TrainingArguments.__dataclass_fields__["optim"].default,
         f"one of the Trainer's names, or {DECAY_LAST_ADAMW}: the AdamW of the original scripts",
     )
-    lr_multipliers: dict | str | None = field(
+    lr_multipliers: dict | None = field(
         default=None,
         metadata={"help": """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""},
     )

@@ -1,4 +1,4 @@
-"""Training with a loss over all pairs of a batch, however many processes share it and however little memory there is."""
+"""Training with a loss over all pairs of a batch, on any number of processes and with little memory."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ class ContrastiveTrainer(VideoTrainer):
     def __init__(self, *arguments, **kwargs):
         super().__init__(*arguments, **kwargs)
         if self.logit_scale is not None and self.args.max_logit_scale is not None:
-            self.add_callback(_ClampLogitScale(self))
+            self.add_callback(_ClampLogitScale())
 
     @property
     def logit_scale(self) -> Tensor | None:
@@ -94,9 +94,6 @@ class ContrastiveTrainer(VideoTrainer):
 
 
 class _ClampLogitScale(TrainerCallback):
-    def __init__(self, trainer: ContrastiveTrainer):
-        self.trainer = trainer
-
     @torch.no_grad()
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        self.trainer.logit_scale.clamp_(0, args.max_logit_scale)
+    def on_optimizer_step(self, args, state, control, model=None, **kwargs):
+        model.logit_scale.clamp_(0, args.max_logit_scale)

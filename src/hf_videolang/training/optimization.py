@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-# Only norms of this name escape decay. CLIP calls its norms layer_norm1, pre_layrnorm, …, so their gains are decayed.
+# Only norms of this name escape decay. CLIP calls its norms layer_norm1, pre_layrnorm, …: their gains are decayed.
 NO_DECAY = ("bias", "LayerNorm.weight")
 LOWEST_LEARNING_RATE = 1e-8
 

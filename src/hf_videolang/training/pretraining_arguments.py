@@ -33,8 +33,8 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
     """
     [`ContrastiveTrainingArguments`] for pre-training on sources of clips with several texts and frames.
 
-    An epoch has as many batches as one pass over each source takes, together. A source whose share of the steps differs
-    from its share of the clips is seen more or less often than once.
+    An epoch has as many batches as one pass over each source takes, together. A source whose share of the steps
+    differs from its share of the clips is seen more or less often than once.
 
     Args:
         loss (`str`, defaults to `"vsc_fc"`): a variant of [`~hf_videolang.losses.omnisource_loss`], or

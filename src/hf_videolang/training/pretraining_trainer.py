@@ -25,8 +25,8 @@ LOSSES: dict[str, Callable[..., Tensor]] = {**OMNISOURCE_LOSSES, "contrastive": 
 
 class PretrainingTrainer(ContrastiveTrainer):
     """
-    A [`ContrastiveTrainer`] on sources of clips. The loss of `args.loss` says which of video, subtitle, middle frame and
-    caption it compares.
+    A [`ContrastiveTrainer`] on sources of clips. The loss of `args.loss` says which of video, subtitle, middle frame
+    and caption it compares.
 
     The order of the clips follows from seed and step ([`PretrainingOrder`]). So a resumed run repeats an unbroken one
     without reading the clips before it, and N processes train on the clips of one process with the N-fold batch.
@@ -164,9 +164,9 @@ class DataOrder(TrainerCallback, ExportableState):
         ]
         if differing:
             raise ValueError(
-                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): a resumed run would see "
-                "some clips twice and others never. Restore what differs, or start a new run with this checkpoint as "
-                "model."
+                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): a resumed run would "
+                "see some clips twice and others never. Restore what differs, or start a new run with this checkpoint "
+                "as model."
             )
 
 

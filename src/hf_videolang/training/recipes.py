@@ -14,8 +14,6 @@ from transformers import HfArgumentParser, TrainingArguments
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 REMEDY = " `--help` lists the keys; every field of transformers.TrainingArguments is one, too."
-
-
 EPILOG = """
 Every field of transformers.TrainingArguments is an option and a key of a recipe, too: --learning_rate,
 --num_train_epochs, --per_device_train_batch_size, --bf16, --seed, --save_total_limit, --report_to and so on.
@@ -112,9 +110,10 @@ def find_recipe(name: str, beside: Path = Path()) -> Path:
     for path in (beside / name, RECIPES / name, RECIPES / f"{name}.yaml"):
         if path.is_file():
             return path
+    shipped = shipped_recipes()
     raise RecipeError(
-        f"there is no recipe {name!r}{_close_matches(name, shipped_recipes())} Give the path of a YAML file, or one of "
-        f"{', '.join(shipped_recipes())}."
+        f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file, or one of "
+        f"{', '.join(shipped)}."
     )
 
 
@@ -156,7 +155,7 @@ class _Parser(HfArgumentParser):
         shown = {field.name for field in fields if field.metadata and id(field) not in inherited}
         for action in self._actions:
             if action.dest in self.keys:
-                del action.option_strings[1:]  # messages and help show --data_dir; --data-dir works, too
+                action.option_strings = action.option_strings[:1]  # what messages show; --data-dir works, too
                 if action.type in (str, dict):
                     action.type = _text_or_mapping
                 if action.dest not in shown or action.option_strings[0].startswith("--no_"):

@@ -1,4 +1,4 @@
-"""The keys of a retrieval recipe: model and data (`RetrievalArguments`), and how to train (`RetrievalTrainingArguments`)."""
+"""The keys of a retrieval recipe: model and data (`RetrievalArguments`), and how to train."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -41,7 +41,7 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
     """
 
     loss: str = option("contrastive", "contrastive, dual_softmax, hard_negative or ranking")
-    loss_options: dict | str | None = field(
+    loss_options: dict | None = field(
         default=None, metadata={"help": """further arguments of the loss, e.g. '{"num_negatives": 5}'"""}
     )
     metric_for_best_model: str | None = option("text_to_video_R1", "the score that chooses the best checkpoint")

@@ -52,12 +52,12 @@ class RetrievalTrainer(ContrastiveTrainer):
     """
     A [`ContrastiveTrainer`] on records of videos and captions, with the loss of `args.loss`.
 
-    The number of updates is the original's (clip_vip §4). Captions and frames follow from seed, epoch and video alone,
-    so a resumed run repeats an unbroken one. Evaluation scores every text against every video, in both directions, raw
-    and after DSL; the log shows `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
+    The number of updates is the original's (clip_vip §4). Captions and frames follow from seed, epoch and video
+    alone, so a resumed run repeats an unbroken one. Evaluation scores every text against every video, in both
+    directions, raw and after DSL; the log shows `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
 
     Args:
-        model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`, and has a `logit_scale` if the loss uses one.
+        model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`; has a `logit_scale` if the loss uses one.
         args (`RetrievalTrainingArguments`): how to train.
         processor: the model's processor; it makes the batches and is saved with each checkpoint.
         train_dataset (`datasets.Dataset`, *optional*): records, see `load_dataset`.

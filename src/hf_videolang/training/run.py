@@ -29,13 +29,13 @@ def run_command(
     Run `train(*set_up(argv))`, and print one line instead of a traceback for what a user can mend.
 
     Args:
-        set_up: everything that a user's input can be wrong for; raises `ValueError`, `OSError` or `ImportError` for it.
+        set_up: everything that a user's input can be wrong for. It raises `ValueError`, `OSError` or `ImportError`.
         train: the work.
         argv: words of the command line after the program's name; default: those of this process.
 
     Returns:
-        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a clip is broken or the disk is full; 141 if
-        the reader of `--help`, such as `head`, ends first.
+        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a clip is broken or the disk is full; 141
+        if the reader of `--help`, such as `head`, ends first.
     """
     explain_interrupt("stopped by Ctrl-C; --resume_from_checkpoint true continues from the last complete checkpoint.")
     try:

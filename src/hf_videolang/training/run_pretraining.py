@@ -6,7 +6,8 @@ One GPU, or the CPU of a laptop, on tar or Parquet shards (`hf-videolang data sh
 
 Many GPUs (hf_videolang/recipes/accelerate has cpu, single_gpu, multi_gpu, fsdp2 and multi_node):
     accelerate launch --config_file multi_node.yaml -m hf_videolang.training.run_pretraining \\
-        clip_vip/pretraining_b32.yaml --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
+        clip_vip/pretraining_b32.yaml \\
+        --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
 
 Continue after a kill, from the last complete checkpoint and at the very clip (same sources, same global batch):
     ... the same command with --resume_from_checkpoint true

@@ -28,8 +28,8 @@ class VideoTrainer(Trainer):
     """
     A Trainer for any model that returns `loss`: original optimisation, counts of broken videos, exact resumption.
 
-    The schedules cosine, linear and inverse_sqrt are the original's (clip_vip §4), and so is the choice of what weight
-    decay leaves out: biases, `LayerNorm.weight`, and parameters without dimensions.
+    The schedules cosine, linear and inverse_sqrt are the original's (clip_vip §4). Weight decay leaves out what the
+    original leaves out: biases, `LayerNorm.weight`, and parameters without dimensions.
 
     A batch may hold counts, entries named `num_<things>` such as `num_broken_videos`. The model does not get them; the
     log shows their sums over all processes since its last line as `<things>`, if there are any.
@@ -97,11 +97,8 @@ class VideoTrainer(Trainer):
         self.evaluator = evaluator
         self.evaluations: list[dict[str, Any]] = []
         self.counts: dict[str, Tensor] = {}
-        if (
-            evaluator
-            and self.eval_dataset is not None
-            and (args.load_best_model_at_end or args.save_strategy == "best")
-        ):
+        chooses = args.load_best_model_at_end or args.save_strategy == "best"
+        if evaluator is not None and self.eval_dataset is not None and chooses:
             self._check_metric_for_best_model()
         self.add_callback(_ExactResumption(self))
         if self.is_fsdp_enabled:
@@ -117,8 +114,8 @@ class VideoTrainer(Trainer):
 
     def _configure_fsdp(self, plugin: Any) -> None:
         if plugin.transformer_cls_names_to_wrap is None:
-            # The model's blocks. Accelerate would take `_no_split_modules`, which also names embeddings (it shards the
-            # input embedding once more, by itself) and modules that this model may lack.
+            # The model's blocks. Accelerate would take `_no_split_modules`. They may hold the input embedding, which it
+            # shards by itself as well, and name modules that this model lacks.
             blocks = (module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer))
             plugin.transformer_cls_names_to_wrap = sorted({type(block).__name__ for block in blocks})
         if plugin.mixed_precision_policy is not None:
@@ -201,7 +198,7 @@ class VideoTrainer(Trainer):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         records = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(records, dict):
-            metrics = {}
+            metrics: dict[str, float] = {}
             for name, part in records.items():
                 metrics |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
             return metrics
