@@ -1,9 +1,16 @@
 """RetrievalTrainer in one process: loss, optimiser, clamp, evaluation, policies."""
 
 import math
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from torch._dynamo.utils import counters
 
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator
@@ -13,6 +20,7 @@ from hf_videolang.losses import contrastive_loss
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer, choose_loss
+from tests.common.tiny.clip_vip import tiny_model
 
 QUIET = {"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
 ORIGINAL = {
@@ -146,6 +154,30 @@ def test_activations_can_be_recomputed(tiny_run, tmp_path):
         grown.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
     for name, tensor in grown[0].items():
         torch.testing.assert_close(grown[1][name], tensor, atol=1e-7, rtol=0, msg=name)
+
+
+@pytest.mark.skipif(
+    not (shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").is_file()),
+    reason="torch.compile for the CPU needs a C++ compiler (g++ or $CXX) and Python.h",
+)
+def test_compiled_by_inductor(tiny_run, tmp_path):
+    """With one block a tower, because the compiler takes most of the time."""
+    grown = []
+    with mock.patch.dict(os.environ):  # TrainingArguments set variables for Accelerate
+        for compiled in (False, True):
+            model = tiny_model(num_hidden_layers=1)
+            del model.text_model.encoder.layers[1:]
+            counters.clear()
+            options = {"max_steps": 2, "per_device_train_batch_size": 5, "torch_compile": compiled}
+            trainer = make_trainer(tiny_run, tmp_path, model=model, learning_rate=1e-3, **options)
+            trainer.train()
+            assert bool(counters["inductor"]) is compiled and not counters["graph_break"]
+            grown.append((losses(trainer), model.state_dict()))
+            AcceleratorState._reset_state()
+    (expected, weights), (got, compiled_weights) = grown
+    assert got == pytest.approx(expected, abs=1e-4)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(compiled_weights[name], tensor, atol=1e-5, rtol=0, msg=name)
 
 
 def test_bfloat16(tiny_run, tmp_path):

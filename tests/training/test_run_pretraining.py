@@ -16,7 +16,7 @@ from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.run_pretraining import main
 from tests.data.shards.making_shards import SHARD_LENGTHS, write_clip_shards
 from tests.training.tiny_pretraining import words
-from tests.training.tiny_run import kill, run, start, wait_for_checkpoint
+from tests.training.tiny_run import kill, run, run_ranks, start, wait_for_checkpoint
 
 MODULE = "hf_videolang.training.run_pretraining"
 SAVING = ("--save_steps", "4")  # 4 and 8 lie within an epoch of three updates
@@ -81,7 +81,7 @@ def test_two_processes_equal_one_with_the_joint_batch(tiny_pretraining, unbroken
     """
     half = ("--per_device_train_batch_size", "4", "--dataloader_num_workers", "1")
     resumed = words(tiny_pretraining, tmp_path, *half, "--resume_from_checkpoint", unbroken / "checkpoint-4")
-    run(MODULE, *resumed, processes=2)
+    run_ranks(MODULE, *resumed)
     assert_close_runs(tmp_path, unbroken)
 
 

@@ -19,7 +19,7 @@ from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.run_retrieval import main
 from hf_videolang.training.trainer import VideoTrainer
 from tests.common.hub_stand_in import HubStandIn
-from tests.training.tiny_run import free_port, kill, run, start, wait_for_checkpoint
+from tests.training.tiny_run import free_port, kill, run, run_ranks, start, start_ranks, wait_for_checkpoint
 
 MODULE = "hf_videolang.training.run_retrieval"
 RESUMED = ("--resume_from_checkpoint", "true")
@@ -77,24 +77,38 @@ def test_resumed_between_two_log_lines(tiny_run, tmp_path):
 CACHED = ("--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "3")
 
 
-def test_two_killed_processes_go_on_as_one_with_the_joint_batch(tiny_run, unbroken, tmp_path):
-    """From the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; then pushed."""
-    output, push = tmp_path / "out", ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")
-    command = words(tiny_run, output, *CACHED, *push, "--dataloader_num_workers", "1")
+@pytest.fixture(scope="module")
+def two_processes(tiny_run, unbroken, tmp_path_factory):
+    """On from the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; then pushed."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    start_from = ("--resume_from_checkpoint", unbroken / "checkpoint-3")
+    push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")
     with HubStandIn() as hub:
-        options = {"processes": 2, "variables": hub.environment(tmp_path / "home")}
-        process = start(MODULE, *command, "--resume_from_checkpoint", unbroken / "checkpoint-3", **options)
-        wait_for_checkpoint(output, process, 2)
-        kill(process)
-        assert last_complete_checkpoint(output, 2).name in ("checkpoint-6", "checkpoint-9")
-        run(MODULE, *command, *RESUMED, **options)
-        pushed = hub.files("org/tiny")
-    assert logged(output, "loss") == pytest.approx(logged(unbroken, "loss"), abs=2e-4)
-    assert_equal_weights(output, unbroken)
-    assert pushed["model.safetensors"] == (output / "model.safetensors").read_bytes()
+        hub_variables = hub.environment(folder / "home")
+        command = words(tiny_run, folder / "out", *CACHED, *start_from, *push)
+        run(MODULE, *command, processes=2, variables=hub_variables)
+        return folder / "out", hub.files("org/tiny")
+
+
+def test_two_processes_go_on_as_one_with_the_joint_batch(unbroken, two_processes):
+    folder, pushed = two_processes
+    assert logged(folder, "loss") == pytest.approx(logged(unbroken, "loss"), abs=2e-4)
+    assert_equal_weights(folder, unbroken)
+    assert pushed["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     files = {"config.json", "processor_config.json", "tokenizer.json", "README.md", "eval_results.json"}
     assert files <= set(pushed)
     assert not any(name.startswith("checkpoint") for name in pushed)
+
+
+def test_two_killed_processes_go_on_to_the_same_bits(tiny_run, unbroken, two_processes, tmp_path):
+    command = words(tiny_run, tmp_path, *CACHED, "--dataloader_num_workers", "1")
+    processes = start_ranks(MODULE, *command, "--resume_from_checkpoint", unbroken / "checkpoint-3")
+    wait_for_checkpoint(tmp_path, processes[0], 2)
+    for process in processes:
+        kill(process)
+    assert last_complete_checkpoint(tmp_path, 2).name in ("checkpoint-6", "checkpoint-9")
+    run_ranks(MODULE, *command, *RESUMED)
+    assert_same_bits(tmp_path, two_processes[0])
 
 
 # Bytes that a file may have: too few for the weights; enough for the weights, but not for the optimiser.
