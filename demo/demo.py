@@ -1,11 +1,11 @@
 """
-The main job from end to end, with nothing to download: real video files, a tiny CLIP-ViP with random weights, the real
-training and evaluation commands, the saved folder loaded again by AutoModel, three queries, and a page to look at.
+The main job from end to end, with nothing to download: real video files, a tiny model with random weights, the real
+training and evaluation commands, the saved folder loaded by AutoModel, three queries, and a page to look at.
 
-    make demo                # videos of moving coloured shapes, written on the spot
-    make demo DATA=my_clips  # your own folder of clips with metadata.jsonl (or captions.jsonl)
+    make demo                # writes videos of moving coloured shapes
+    make demo DATA=my_clips  # your own folder of clips with metadata.jsonl
 
-Everything lands in demo_output/; open demo_output/index.html.
+Everything goes to demo_output/; open demo_output/index.html.
 """
 
 import argparse
@@ -29,65 +29,57 @@ from hf_videolang.training.recipes import RECIPES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROCESSES = 2
-RECIPE = {  # what differs from clip_vip/my_videos.yaml: a tiny model that has learnt nothing yet
+RECIPE = {
+    "extends": "clip_vip/my_videos.yaml",
+    # A tiny model that has learnt nothing yet needs larger steps.
     "learning_rate": 1.0e-3,
     "weight_decay": 0.01,
     "warmup_steps": 0.1,
+    "num_frames": None,  # as the model's processor
+    "max_length": None,
     "per_device_eval_batch_size": 32,
     "eval_steps": 75,
     "save_steps": 75,
     "dataloader_num_workers": 1,
     "dataloader_persistent_workers": True,
     "report_to": "none",
-    "test": False,
-    "num_frames": None,  # as the model's processor says
-    "max_length": None,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with your own clips and their captions")
-    parser.add_argument("--captions", type=Path, help="their captions, if they do not lie in that folder")
-    parser.add_argument(
-        "--output", type=Path, default=REPOSITORY / "demo_output", help="made anew; default: demo_output"
-    )
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "demo_output", help="default: demo_output")
     arguments = parser.parse_args()
     started, output = time.perf_counter(), arguments.output.absolute()
     if output.exists() and not (output / "initial" / "config.json").is_file():
-        sys.exit(f"{output} exists and is not what an earlier demo left; choose another --output.")
+        sys.exit(f"{output} exists and no demo wrote it; choose another --output.")
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
 
     say("1. Data")
     if arguments.data:
-        data, epochs = own_clips(arguments.data, arguments.captions, output / "data"), 30
+        data, epochs = own_clips(arguments.data.absolute(), output / "data"), 30
     else:
-        data, epochs = (
-            write_moving_shapes(output / "data", num_train=480, num_test=48, seed=7, num_frames=16),
-            50,
-        )
+        data, epochs = write_moving_shapes(output / "data", num_train=480, num_test=48, seed=7, num_frames=16), 50
     dataset = find_dataset(str(data))
     split = "test" if "test" in dataset.splits else "validation"
     (train, _), (test, _) = dataset.load("train"), dataset.load(split)
     print(f"{len(train)} videos to train on, {len(test)} ({split}) to test on, in {data}")
     print(f"for example {test[0]['video_id']}: {test[0]['captions'][0]!r}")
 
-    say("2. A tiny CLIP-ViP with random weights")
+    say("2. A tiny model with random weights")
     make_model([caption for row in train for caption in row["captions"]], output / "initial")
 
     say("3. Before: retrieval on the test videos")
     before = evaluate(output / "initial", data, split, output / "before")
 
     say(f"4. Fine-tuning on {PROCESSES} processes")
-    recipe = yaml.safe_load((RECIPES / "clip_vip/my_videos.yaml").read_text()) | RECIPE
-    recipe |= {"num_train_epochs": epochs, "per_device_train_batch_size": min(24, len(train) // PROCESSES)}
-    recipe |= {"model": str(output / "initial"), "data_dir": str(data), "output_dir": str(output / "model")}
-    (output / "recipe.yaml").write_text(yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}))
-    run(
-        *("-m", "accelerate.commands.launch", "--config_file", RECIPES / "accelerate" / "cpu.yaml"),
-        *("--num_processes", PROCESSES, "-m", "hf_videolang.training.run_retrieval", output / "recipe.yaml"),
-    )
+    folders = {"model": str(output / "initial"), "data_dir": str(data), "output_dir": str(output / "model")}
+    size = {"num_train_epochs": epochs, "per_device_train_batch_size": min(24, len(train) // PROCESSES)}
+    (output / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | folders | size, sort_keys=False))
+    launch = ["accelerate.commands.launch", "--config_file", RECIPES / "accelerate" / "cpu.yaml"]
+    run(*launch, "--num_processes", PROCESSES, "-m", "hf_videolang.training.run_retrieval", output / "recipe.yaml")
 
     say("5. After: the same test videos, never trained on")
     after = evaluate(output / "model", data, split, output / "after")
@@ -103,10 +95,9 @@ def main() -> None:
     history = json.loads((output / "model" / "trainer_state.json").read_text())["log_history"]
     captions = {row["video"]["path"]: row["captions"] for row in test}
     page = write_page(output, history, before, after, answers, captions)
-    chance = 100 / len(test)
     print(
-        f"\nText-to-video R@1 on {len(test)} test videos: {recall(before):.1f} % before, "
-        f"{recall(after):.1f} % after; chance {chance:.1f} %. {time.perf_counter() - started:.0f} s in all."
+        f"\nText-to-video R@1 on {len(test)} test videos: {recall(before):.1f} % before, {recall(after):.1f} % after; "
+        f"chance {100 / len(test):.1f} %. {time.perf_counter() - started:.0f} s in all."
     )
     print(f"The page: {page}")
 
@@ -115,48 +106,39 @@ def say(title: str) -> None:
     print(f"\n\033[1m{title}\033[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
 
 
-def run(*command) -> None:
-    """Run a command of this interpreter; show what it is, and stop the demo if it fails."""
-    command = [str(part) for part in command]
-    print("$ python " + " ".join(part.replace(f"{REPOSITORY}/", "") for part in command), flush=True)
+def run(*words) -> None:
+    """Print and run `python -m WORDS`, and stop the demo if it fails."""
+    command = ["-m", *map(str, words)]
+    print("$ python " + " ".join(word.replace(f"{REPOSITORY}/", "") for word in command), flush=True)
     if code := subprocess.run([sys.executable, *command], check=False, cwd=REPOSITORY).returncode:
         sys.exit(f"The command above failed with exit code {code}.")
 
 
-def own_clips(folder: Path, captions: Path | None, output: Path) -> Path:
+def own_clips(folder: Path, output: Path) -> Path:
     """
-    A folder that `load_dataset` reads: `folder` itself if it has metadata, else one with the captions that
-    lie in `captions.jsonl` in it or in `annotations/` beside it (lines with `file` or `file_name`, and `captions`).
+    A folder that `find_dataset` reads: `folder` itself if it has metadata, else `output`, which gets metadata from
+    `captions.jsonl` in `folder` or in `annotations/` next to it (lines with `file`, `captions` and perhaps `split`).
     """
-    if not folder.is_dir():
-        sys.exit(f"{folder} is no folder; give one with video files and metadata.jsonl.")
-    if captions is None and any(folder.rglob("metadata.*")):
-        return folder.resolve()
-    candidates = (
-        [captions] if captions else [folder / "captions.jsonl", folder.parent / "annotations" / "captions.jsonl"]
-    )
-    captions = next((file for file in candidates if file.is_file()), None)
+    if any(folder.rglob("metadata.*")):
+        return folder
+    places = (folder / "captions.jsonl", folder.parent / "annotations" / "captions.jsonl")
+    captions = next((file for file in places if file.is_file()), None)
     if captions is None:
         sys.exit(
-            f"{folder} has no metadata.jsonl and no captions.jsonl, so nothing says what its videos show. Write "
-            'metadata.jsonl with lines like {"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}.'
+            f"{folder} has no metadata.jsonl, so nothing says what its videos show. Write one with lines like "
+            '{"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}.'
         )
     output.mkdir()
     with (output / "metadata.jsonl").open("w") as metadata:
         for row in map(json.loads, captions.read_text().splitlines()):
-            name = Path(row.get("file_name") or row["file"]).name
-            row = {
-                "file_name": str((folder / name).resolve()),
-                "video_id": row.get("video_id", name),
-                "captions": row["captions"],
-                "split": row.get("split", "train"),
-            }
+            name = Path(row["file"]).name
+            row = {"file_name": str(folder / name), "captions": row["captions"], "split": row.get("split", "train")}
             metadata.write(json.dumps(row) + "\n")
     return output
 
 
 def make_model(captions: list[str], folder: Path) -> None:
-    """Save a CLIP-ViP of about half a million random weights, with a tokenizer made of the captions' words."""
+    """Save a CLIP-ViP of about half a million random weights, with a tokenizer that it learns from the captions."""
     tokenizer = make_tokenizer(captions)
     size = len(tokenizer)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -170,7 +152,7 @@ def make_model(captions: list[str], folder: Path) -> None:
     torch.manual_seed(0)
     model = CLIPViPModel(config)
     embeddings = model.vision_model.embeddings
-    with torch.no_grad():  # start with places and times that differ, as a trained CLIP has them
+    with torch.no_grad():  # places and times differ from the start, as in a trained CLIP
         embeddings.temporal_embedding.normal_(std=0.6)
         embeddings.position_embedding.weight.normal_(std=0.6)
     model.save_pretrained(folder)
@@ -180,7 +162,7 @@ def make_model(captions: list[str], folder: Path) -> None:
 
 
 def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """CLIP's byte-pair encoding, learnt from the captions; the end token has the largest id, as the model needs."""
+    """CLIP's byte-pair encoding, learnt from the captions. The end token has the largest id, as the model needs."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -200,21 +182,9 @@ def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
 
 
 def evaluate(model: Path, data: Path, split: str, output: Path) -> dict:
-    """Scores of the split by the evaluation command, which prints the protocol and the table."""
-    run(
-        *(
-            "-m",
-            "hf_videolang.cli",
-            "evaluate",
-            "--model",
-            model,
-            "--dataset",
-            "videofolder",
-            "--data-dir",
-            data,
-        ),
-        *("--split", split, "--output-dir", output),
-    )
+    """Scores of the split by the evaluation command, which prints protocol and table."""
+    given = ["--model", model, "--dataset", data, "--split", split, "--output-dir", output]
+    run("hf_videolang.cli", "evaluate", *given)
     return json.loads((output / "results.json").read_text())["scores"]
 
 

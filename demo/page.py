@@ -1,21 +1,22 @@
-"""The page that the demo leaves: result, loss curve, table, queries with film strips."""
+"""The page of the demo: result, loss curve, tables, and queries with film strips."""
 
 from html import escape
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from transformers import AutoProcessor
 
 from hf_videolang.evaluation.scores import score_table
-from hf_videolang.video import decode_video
-from hf_videolang.video.sampling import uniform_indices
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 .numbers { display: flex; gap: 1rem; } .numbers div { background: #f2f4f7; border-radius: 8px; padding: 1rem 1.5rem; }
 .numbers b { display: block; font-size: 2rem; } pre { background: #f2f4f7; padding: 1rem; overflow-x: auto; }
-.answer { display: flex; align-items: center; gap: 1rem; margin: .4rem 0; } .answer img { border-radius: 4px; height: 80px; }
+.answer { display: flex; align-items: center; gap: 1rem; margin: .4rem 0; }
+.answer img { border-radius: 4px; height: 80px; }
 .right { color: #0a7d33; } small { color: #666; }
 """
 
@@ -35,12 +36,13 @@ def write_page(
         output: folder of the demo.
         history: `log_history` of the Trainer.
         before, after: scores of the test split, as `hf-videolang evaluate` saves them.
-        answers: query -> (video path, probability), best first.
-        captions: test video path -> its captions.
+        answers: query -> paths of videos with their probabilities, the best first.
+        captions: path of a test video -> its captions.
     """
     pictures = output / "pictures"
     pictures.mkdir()
     loss_curve(history, pictures / "loss.svg")
+    read_clip = AutoProcessor.from_pretrained(output / "model").video_processor.read_clip  # the frames the model sees
     numbers = [
         ("before training", 100 * before["raw"]["text_to_video"]["R1"]),
         ("after training", 100 * after["raw"]["text_to_video"]["R1"]),
@@ -56,7 +58,7 @@ def write_page(
     for query, found in answers.items():
         parts.append(f"<p>“{escape(query)}”</p>")
         for path, probability in found:
-            strip = film_strip(path, pictures / f"{Path(path).stem}.png")
+            strip = film_strip(read_clip({"path": path}), pictures / f"{Path(path).stem}.png")
             right = query in captions[path]
             parts.append(
                 f"<div class='answer'><img src='pictures/{escape(strip.name)}' alt=''><span"
@@ -67,8 +69,8 @@ def write_page(
         "<h2>Training</h2><img src='pictures/loss.svg' alt='loss and validation R@1 over updates'>",
         f"<h2>Scores on the test videos, before</h2><pre>{escape(score_table(before))}</pre>",
         f"<h2>… and after</h2><pre>{escape(score_table(after))}</pre>",
-        "<p><small>Recalls in per cent. Made by <code>make demo</code>; the commands that it ran stand in its output, "
-        "the recipe in <code>recipe.yaml</code>.</small></p>",
+        "<p><small>Recalls in per cent. <code>make demo</code> made this page and printed its commands; the recipe is "
+        "in <code>recipe.yaml</code>.</small></p>",
     ]
     page = output / "index.html"
     page.write_text("\n".join(parts), encoding="utf-8")
@@ -98,10 +100,9 @@ def loss_curve(history: list[dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def film_strip(video: str, path: Path, frames: int = 5, height: int = 96) -> Path:
-    """Frames of a video side by side."""
-    pixels = decode_video(video, lambda cut: uniform_indices(cut.num_frames, frames)).frames
-    images = [Image.fromarray(np.asarray(frame.permute(1, 2, 0))) for frame in pixels]
+def film_strip(frames: torch.Tensor, path: Path, height: int = 96) -> Path:
+    """The frames of a clip (uint8 `[frames, 3, height, width]`) side by side."""
+    images = [Image.fromarray(np.asarray(frame.permute(1, 2, 0))) for frame in frames]
     images = [image.resize((round(image.width * height / image.height), height)) for image in images]
     strip = Image.new("RGB", (sum(image.width + 2 for image in images) - 2, height), "white")
     left = 0

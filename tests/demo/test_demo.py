@@ -1,4 +1,4 @@
-"""The demo on a small folder of clips with captions beside it: every step with the real commands."""
+"""The demo on a small folder of clips with captions next to it: every step with the real commands."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ def test_a_folder_without_captions_is_named(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_a_folder_that_is_no_output_is_left_alone(tmp_path):
+def test_a_folder_of_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     result = run("--output", tmp_path)
     assert result.returncode == 1 and "choose another --output" in result.stderr

@@ -29,7 +29,7 @@ def main(scratch: Path) -> None:
     arguments = TrainingArguments(str(scratch / "trained"), hub_model_id="tester/trained", **options)
     Trainer(model, arguments, processing_class=processor).push_to_hub()
 
-    options |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    options |= {"learning_rate": 1e-6}
     arguments = RetrievalTrainingArguments(str(scratch / "tuned"), hub_model_id="tester/tuned", **options)
     RetrievalTrainer(model, arguments, processor).push_to_hub()
 

@@ -2,12 +2,18 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from tests.training.tiny_pretraining import write_tiny_pretraining
 from tests.training.tiny_run import write_tiny_run
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     return write_tiny_run(tmp_path_factory.mktemp("tiny_run"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pretraining(tmp_path_factory):
+    return write_tiny_pretraining(tmp_path_factory.mktemp("tiny_pretraining"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""run_retrieval under fsdp2.yaml without a GPU: Accelerate shards on GPUs only, so the CPU is passed off as one."""
+"""run_retrieval under fsdp2.yaml without a GPU. Accelerate shards on GPUs only, so the CPU pretends to be one."""
 
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
@@ -17,7 +17,7 @@ def initialise_as_gpu(self, cpu=False, **kwargs):
 PartialState.__init__ = initialise_as_gpu  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    from hf_videolang.training.run import end_process
+    from hf_videolang.training.processes import end_process
     from hf_videolang.training.run_retrieval import main
 
     status = main()

@@ -1,13 +1,13 @@
-"""run_retrieval that dies in the middle of writing: `checkpoint` (the sixth update's) or `final` (the chosen model)."""
+"""run_retrieval that dies while it writes: `checkpoint` (of the sixth update) or `final` (the finished model)."""
 
 import os
 import signal
 import sys
 
-from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.training.run_retrieval import main
+from hf_videolang.training.trainer import VideoTrainer
 
-save_rng_state, save_model = ContrastiveTrainer._save_rng_state, ContrastiveTrainer.save_model
+save_rng_state, save_model = VideoTrainer._save_rng_state, VideoTrainer.save_model
 
 
 def die() -> None:
@@ -30,7 +30,7 @@ def die_in_final_save(self, output_dir=None, _internal_call=False):
 
 if __name__ == "__main__":
     if sys.argv.pop(1) == "checkpoint":
-        ContrastiveTrainer._save_rng_state = die_in_checkpoint
+        VideoTrainer._save_rng_state = die_in_checkpoint
     else:
-        ContrastiveTrainer.save_model = die_in_final_save
+        VideoTrainer.save_model = die_in_final_save
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a kill may leave behind is passed over; what is whole is found."""
+"""Incomplete checkpoints are skipped, complete ones are found."""
 
 import shutil
 
@@ -54,10 +54,10 @@ def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
 
     named = tmp_path / "checkpoint-6"
     args = TrainingArguments(str(tmp_path), resume_from_checkpoint=str(named), use_cpu=True)
-    with pytest.raises(FileNotFoundError, match="checkpoint-6, which is no checkpoint that was written to"):
+    with pytest.raises(FileNotFoundError, match="checkpoint-6, which is no complete checkpoint"):
         choose_checkpoint(args)
     (named / name).write_bytes(data)
-    assert choose_checkpoint(args) == str(named)  # of two processes, for one: named, it may be
+    assert choose_checkpoint(args) == str(named)  # a named checkpoint may be of another number of processes
 
 
 def test_one_process_has_not_saved_its_state(tmp_path):

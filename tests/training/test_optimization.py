@@ -1,4 +1,4 @@
-"""Parameter groups of the real model, AdamW against a scalar twin, schedules, and all of it inside Trainer."""
+"""Parameter groups of the real model, AdamW against a scalar twin, and schedules by hand."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import Trainer, TrainingArguments
 
 from hf_videolang.training.optimization import (
     DecayLastAdamW,
@@ -20,7 +19,7 @@ from tests.common.tiny.clip_vip import tiny_model
 def test_groups_of_the_model():
     model = tiny_model()
     model.visual_projection.requires_grad_(False)
-    groups = parameter_groups(model.named_parameters(), 1e-6, 0.2, lr_multiplier=10, lr_multiplier_name="logit_scale")
+    groups = parameter_groups(model.named_parameters(), 1e-6, 0.2, {"logit_scale": 10})
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [
         (1e-6, 0.2),
         (1e-6, 0.0),
@@ -42,12 +41,13 @@ def test_groups_of_the_model():
         assert name in decayed
 
 
-def test_multiplier_needs_a_name():
-    parameters = nn.Linear(2, 2).named_parameters()
-    assert [group["lr"] for group in parameter_groups(parameters, 1e-3, 0.1, lr_multiplier=10)] == [
-        1e-3,
-        1e-3,
-    ]
+def test_all_but_some_names_are_multiplied():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "head": nn.Linear(2, 1), "LayerNorm": nn.LayerNorm(2)})
+    groups = parameter_groups(model.named_parameters(), 1e-3, 0.1, {"encoder": 1, "": 10})
+    found = [(group["lr"], group["weight_decay"], len(group["params"])) for group in groups]
+    assert found == [(1e-3, 0.1, 1), (1e-3, 0.0, 1), (1e-2, 0.1, 1), (1e-2, 0.0, 3)]  # LayerNorm.weight has no decay
+    with pytest.raises(ValueError, match="lr_multipliers has 'logit_skale'; expected part of the name"):
+        parameter_groups(model.named_parameters(), 1e-3, 0.1, {"logit_skale": 10})
 
 
 def test_adamw_follows_the_formula():
@@ -79,7 +79,7 @@ def test_adamw_follows_the_formula():
     assert abs(reference.item() - number.item()) > 1e-3, "the order of decay and step must show"
 
 
-def test_closure_and_bad_arguments():
+def test_closure():
     number = nn.Parameter(torch.tensor(1.0))
     optimizer = DecayLastAdamW([number], lr=0.1)
 
@@ -91,8 +91,6 @@ def test_closure_and_bad_arguments():
 
     assert optimizer.step(closure).item() == 1.0
     assert number.item() < 1.0
-    with pytest.raises(ValueError, match=r"lr=-1.*above 0"):
-        DecayLastAdamW([number], lr=-1)
 
 
 def test_state_continues_in_either_adamw(tmp_path):
@@ -145,72 +143,11 @@ def test_schedules_by_hand():
     assert rates("linear", [1, 2, 6, 10, 11], warmup=0.2) == pytest.approx([1.0, 2.0, 1.0, 1e-8, 1e-8])
     assert rates("cosine", [5, 10, 11], warmup=10) == pytest.approx([1.0, 2.0, 1e-8]), "warm-up to the end"
     assert rates("linear", [5, 10, 11], warmup=10) == pytest.approx([1.0, 1e-8, 1e-8])
-    assert rates("inverse_square_root", [2, 4, 16], warmup=4) == pytest.approx([1.0, 2.0, 1.0])
-    assert rates("constant", [0, 5, 99]) == [2.0, 2.0, 2.0]
-    assert rates("multi_step", [1, 3, 4, 8, 9], milestones=[4, 8]) == [2.0, 2.0, 1.0, 0.5, 0.5]
-    with pytest.raises(ValueError, match="'cosin'; expected one of cosine"):
-        rates("cosin", [1])
+    assert rates("inverse_sqrt", [2, 4, 16], warmup=4) == pytest.approx([1.0, 2.0, 1.0])
+    assert rates("constant", [0, 5, 99], warmup=0.2) == [2.0, 2.0, 2.0]
 
 
-def test_scheduler_refuses_what_would_not_train():
+def test_inverse_sqrt_needs_a_warm_up():
     optimizer = DecayLastAdamW([nn.Parameter(torch.zeros(1))])
-    with pytest.raises(ValueError, match=r"warmup is 0.01 of 50 steps"):
-        learning_rate_scheduler(optimizer, 50, 0.01, "inverse_square_root")
-
-
-class LeastSquares(nn.Module):
-    accepts_loss_kwargs = False
-
-    def __init__(self):
-        super().__init__()
-        self.line = nn.Linear(3, 1)
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, x, labels):
-        return {"loss": (self.line(x) * self.logit_scale - labels).square().mean()}
-
-
-def trainer(folder, used: list[list[float]]) -> Trainer:
-    """Of eight steps; notes in `used` the rates that each update runs with."""
-    torch.manual_seed(0)
-    model = LeastSquares()
-    optimizer = DecayLastAdamW(
-        parameter_groups(model.named_parameters(), 0.02, 0.1, lr_multiplier=10, lr_multiplier_name="logit_scale"),
-        lr=0.02,
-    )
-    optimizer.register_step_pre_hook(
-        lambda optimizer, *_: used.append([group["lr"] for group in optimizer.param_groups])
-    )
-    arguments = TrainingArguments(
-        folder,
-        max_steps=8,
-        save_steps=3,
-        per_device_train_batch_size=2,
-        use_cpu=True,
-        report_to=[],
-        disable_tqdm=True,
-    )
-    generator = torch.Generator().manual_seed(1)
-    data = [{"x": row, "labels": row.sum()[None]} for row in torch.randn(16, 3, generator=generator)]
-    return Trainer(
-        model,
-        arguments,
-        train_dataset=data,
-        optimizers=(optimizer, learning_rate_scheduler(optimizer, 8, warmup=0.25)),
-    )
-
-
-def test_trainer_uses_the_original_rates_and_resumes(tmp_path):
-    used: list[list[float]] = []
-    full = trainer(tmp_path, used)
-    full.train()
-    expected = [learning_rate_at(step, 0.02, 8, warmup=0.25) for step in range(1, 9)]
-    assert [rates[0] for rates in used] == pytest.approx(expected)
-    assert [rates[-1] for rates in used] == pytest.approx([10 * rate for rate in expected])
-
-    resumed_rates: list[list[float]] = []
-    resumed = trainer(tmp_path, resumed_rates)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    assert resumed_rates == used[3:]
-    for ours, reference in zip(resumed.model.parameters(), full.model.parameters(), strict=True):
-        assert torch.equal(ours, reference)
+    with pytest.raises(ValueError, match=r"at least one update of warm-up; 0.01 of 50 updates"):
+        learning_rate_scheduler(optimizer, 50, 0.01, "inverse_sqrt")

@@ -1,24 +1,24 @@
-"""Recipe and command line: precedence, types, and errors that say what to do."""
+"""Recipe and command line: which wins, types, recipes that extend, and errors that say what to do."""
 
 from dataclasses import dataclass, field
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import DistributedType
 
-from hf_videolang.training.recipes import RecipeError, parse_recipe
+from hf_videolang.training.arguments import VideoTrainingArguments
+from hf_videolang.training.recipes import RECIPES, RecipeError, parse_recipe
+from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Toy:
-    _required = ("model",)
-    _help_only = ("model", "learning_rate")
-
-    model: str | None = field(default=None, metadata={"help": "where to start"})
+    model: str = field(metadata={"help": "where to start"})
     learning_rate: float = 1.0
     num_frames: int | None = None
     shuffle: bool = True
     names: list[str] | None = None
-    loss_options: dict | str | None = None
-    hidden_detail: int = 0
+    options: dict | str | None = field(default=None, metadata={"help": "further settings"})
     eval_strategy: str = "steps"
 
 
@@ -30,67 +30,107 @@ def parse(*words, recipe=None, tmp_path=None):
 
 
 def test_command_line_wins_over_recipe_over_default(tmp_path):
-    recipe = "model: clip\nlearning_rate: 1e-6\nnum-frames: 12\nshuffle: no\nnames: [a, b]\nloss_options: {k: 5}\n"
+    recipe = "model: clip\nlearning_rate: 1e-6\nnum-frames: 12\nshuffle: no\nnames: [a, b]\noptions: {k: 5}\n"
     toy, given = parse("--num_frames", "32", "--shuffle", recipe=recipe, tmp_path=tmp_path)
-    assert toy == Toy("clip", 1e-6, 32, True, ["a", "b"], '{"k": 5}', 0)
-    assert given == {
+    expected = {
         "model": "clip",
-        "learning_rate": 1e-6,  # YAML reads 1e-6 as a word
+        "learning_rate": 1e-6,  # YAML reads 1e-6 as text
         "num_frames": 32,
         "shuffle": True,
         "names": ["a", "b"],
-        "loss_options": '{"k": 5}',
+        "options": {"k": 5},
     }
-    assert parse("--model=m", "--no_shuffle", "--learning-rate=-2")[0] == Toy("m", -2.0, shuffle=False)
+    assert toy == Toy(**expected) and given == expected
+    words = ("--model=m", "--no_shuffle", "--learning-rate=-2", "--options", '{"k": [1, 2]}')
+    toy, given = parse(*words)
+    assert toy == Toy(model="m", learning_rate=-2.0, shuffle=False, options={"k": [1, 2]})
+    assert given == {"model": "m", "learning_rate": -2.0, "shuffle": False, "options": {"k": [1, 2]}}
+
+
+def test_a_recipe_extends_another(tmp_path):
+    (tmp_path / "common.yaml").write_text("model: common\nnum_frames: 12\nlearning_rate: 0.5\nshuffle: false\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "middle.yaml").write_text("extends: ../common.yaml\nnum_frames: 6\n")
+    recipe = "extends: folder/middle.yaml\nmodel: own\nlearning_rate:\n"
+    toy, given = parse(recipe=recipe, tmp_path=tmp_path)
+    assert toy == Toy(model="own", num_frames=6, shuffle=False)  # learning_rate is the default again
+    assert given == {"model": "own", "num_frames": 6, "shuffle": False}
+
+
+def test_a_recipe_of_the_package_is_extended_by_name(tmp_path):
+    (tmp_path / "own.yaml").write_text("extends: clip_vip/msrvtt_b16.yaml\nseed: 7\n")
+    types = (RetrievalArguments, RetrievalTrainingArguments)
+    words = ["--data_dir", "videos", "--output_dir", str(tmp_path)]
+    *_, given = parse_recipe(types, [str(tmp_path / "own.yaml"), *words])
+    assert given == parse_recipe(types, ["clip_vip/msrvtt_b16", *words])[-1] | {"seed": 7}
 
 
 def test_a_strategy_may_be_no_without_quotes(tmp_path):
     assert parse(recipe="model: m\neval_strategy: no\n", tmp_path=tmp_path)[0].eval_strategy == "no"
 
 
-def test_empty_value_keeps_the_default(tmp_path):
-    assert parse(recipe="model: m\nlearning_rate:\n", tmp_path=tmp_path)[0].learning_rate == 1.0
-
-
 @pytest.mark.parametrize(
-    ("recipe", "words", "told"),
+    ("recipe", "words", "expected"),
     [
         (
             "model: m\nlearnin_rate: 1\n",
             (),
             ["toy.yaml", "'learnin_rate'", "did you mean learning_rate", "--help"],
         ),
-        ("model: m\n", ("--num_frame", "3"), ["--num_frame;", "did you mean --num_frames"]),
+        ("model: m\n", ("--num_frame", "3"), ["--num_frame is unknown;", "did you mean --num_frames"]),
         ("model: m\n", ("12",), ["'12'", "no option"]),
-        ("model: m\nnum_frames: twelve\n", (), ["toy.yaml", "--num_frames", "invalid int value: 'twelve'"]),
-        ("model: m\nnum_frames: [1, 2]\n", (), ["toy.yaml", "2"]),
-        (
-            "model: m\n",
-            ("--learning_rate",),
-            ["the command line", "--learning_rate", "expected one argument"],
-        ),
+        ("model: m\nnum_frames: twelve\n", (), ["--num_frames", "invalid int value: 'twelve'"]),
+        ("model: m\nnum_frames: 1.5\n", (), ["--num_frames", "invalid int value: '1.5'"]),
+        ("model: m\nnum_frames: [1, 2]\n", (), ["num_frames takes one value, not [1, 2]"]),
+        ("model: m\n", ("--learning_rate",), ["--learning_rate", "expected one argument"]),
         ("model: m\n", ("--shuffle", "maybe"), ["got maybe", "insensitive). `--help`"]),
-        ("num_frames: 3\n", (), ["model is missing", "where to start", "`model: …`", "--model"]),
-        ("- a\n- b\n", (), ["toy.yaml holds list"]),
-        ("", (), ["toy.yaml holds nothing; expected lines"]),
+        ("model: m\n", ("--options", '{"k": '), ['--options: {"k":  is not JSON']),
+        ("num_frames: 3\n", (), ["required: --model"]),
+        ("- a\n- b\n", (), ["toy.yaml holds no keys"]),
+        ("", (), ["toy.yaml holds no keys; expected lines"]),
         ("a: [\n", (), ["toy.yaml is not YAML"]),
+        ("extends: finetuning.yaml\n", (), ["no recipe 'finetuning.yaml'", "clip_vip/finetuning.yaml"]),
         (None, ("absent.yaml",), ["no recipe 'absent.yaml'", "clip_vip/my_videos.yaml"]),
         (None, ("clip_vip/msrvtt_b61",), ["did you mean", "clip_vip/msrvtt_b16.yaml"]),
     ],
 )
-def test_errors_name_the_key_and_the_remedy(recipe, words, told, tmp_path):
+def test_errors_name_the_key_and_the_remedy(recipe, words, expected, tmp_path):
     with pytest.raises(RecipeError) as error:
         parse(*words, recipe=recipe, tmp_path=tmp_path)
-    for part in told:
+    for part in expected:
         assert part in str(error.value)
     assert "?." not in str(error.value)
 
 
-def test_help_shows_what_recipes_set(capsys):
+def test_a_choice_of_a_recipe_is_checked(tmp_path):
+    (tmp_path / "toy.yaml").write_text("on_broken_video: skipp\n")
+    with pytest.raises(RecipeError, match="on_broken_video is 'skipp'; expected one of raise, replace, skip"):
+        parse_recipe((VideoTrainingArguments,), [str(tmp_path / "toy.yaml")])
+
+
+def test_help_shows_our_options_with_the_values_of_the_recipe(tmp_path, capsys):
+    (tmp_path / "own.yaml").write_text("model: my_model\non_broken_video: replace\n")
+    types = (RetrievalArguments, RetrievalTrainingArguments)
     with pytest.raises(SystemExit):
-        parse("--help")
-    page = capsys.readouterr().out
-    assert (
-        "RECIPE.yaml" in page and "--model" in page and "where to start" in page and "clip_vip/my_videos.yaml" in page
-    )
-    assert "hidden_detail" not in page and "show this page\n" in page
+        parse_recipe(types, [str(tmp_path / "own.yaml"), "--help"], program="toy")
+    page = " ".join(capsys.readouterr().out.split())
+    assert page.startswith("usage: toy RECIPE.yaml") and page.index("--model MODEL") < page.index("--output_dir")
+    assert "(default: my_model)" in page and "does not decode (default: replace)" in page
+    assert "clip_vip/my_videos.yaml" in page and "--logging_steps" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [
+        ("cpu", DistributedType.MULTI_GPU, 2),
+        ("single_gpu", DistributedType.NO, 1),
+        ("multi_gpu", DistributedType.MULTI_GPU, 8),
+        ("fsdp2", DistributedType.FSDP, 8),
+        ("multi_node", DistributedType.MULTI_GPU, 16),
+    ],
+)
+def test_accelerate_reads_its_configurations(name, kind, processes):
+    config = load_config_from_file(str(RECIPES / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type == kind and config.num_processes == processes
+    if name == "fsdp2":
+        assert config.fsdp_config["fsdp_version"] == 2

@@ -1,5 +1,6 @@
 """How a command ends."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,11 +9,14 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from hf_videolang.training.run import end_process, run_command
+from hf_videolang.data.pretraining.omnisource import MissingTextError
+from hf_videolang.training import processes
+from hf_videolang.training.run import run_command
+from hf_videolang.video import VideoDecodingError
 
 ENDING = """
-import atexit
-from hf_videolang.training.run import end_process
+import atexit, runpy, sys
+end_process = runpy.run_path(sys.argv[1])["end_process"]  # without the seconds of importing torch
 class Thing:
     def __del__(self):
         print("torn down")
@@ -23,30 +27,49 @@ end_process(3)
 
 
 def test_one_of_several_processes_ends_before_the_interpreter_is_torn_down(monkeypatch):
-    ended = subprocess.run(
-        [sys.executable, "-c", ENDING],
-        env=os.environ | {"WORLD_SIZE": "2"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", ENDING, processes.__file__]
+    ended = subprocess.run(command, env=os.environ | {"WORLD_SIZE": "2"}, stdout=subprocess.PIPE, text=True)
     assert (ended.returncode, ended.stdout) == (3, "registered\n")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(SystemExit) as exit:
-        end_process(2)
+        processes.end_process(2)
     assert exit.value.code == 2
 
 
-def test_what_is_not_installed_is_one_line(capsys):
-    def set_up(argv):
-        raise ImportError("decoding needs PyAV: pip install av")
+def raising(error):
+    def work(*arguments):
+        raise error
 
-    assert run_command(set_up, print, None) == 2
-    assert capsys.readouterr().err == "error: decoding needs PyAV: pip install av\n"
+    return work
 
 
-def test_a_file_that_cannot_be_read_is_no_full_disk(tmp_path, capsys):
+@pytest.mark.parametrize("error", [ImportError("pip install av"), ValueError("wrong"), FileNotFoundError("absent")])
+def test_wrong_input_is_one_line(error, capsys):
+    assert run_command(raising(error), print, None) == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (VideoDecodingError("a.mp4", "no video"), "on_broken_video: replace"),
+        (MissingTextError("clip7 has no caption"), "clip7 has no caption"),
+        (OSError(errno.ENOSPC, "No space left on device"), "save_total_limit"),
+    ],
+)
+def test_what_a_user_can_mend_on_the_way_is_one_line_of_every_process(error, message, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert run_command(lambda argv: (), raising(error), None) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("[rank 3] error: ") and message in line
+
+
+def test_an_error_of_the_program_keeps_its_traceback(tmp_path, capsys):
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_command(lambda argv: (), raising(RuntimeError("shapes differ")), None)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"half of a file")
-    with pytest.raises(SafetensorError):
+    with pytest.raises(SafetensorError):  # a damaged file is no full disk
         run_command(lambda argv: (file,), load_file, None)
-    assert "cannot write" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""

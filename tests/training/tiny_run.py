@@ -1,4 +1,4 @@
-"""What the tests of training and evaluation share: a tiny model folder, real videos, and the real commands."""
+"""A tiny model folder, real videos and the real commands, for the tests of training and evaluation."""
 
 import os
 import signal
@@ -20,11 +20,14 @@ RECIPE = """
 dataset: videofolder
 per_device_train_batch_size: 8
 per_device_eval_batch_size: 3
+optim: decay_last_adamw
 learning_rate: 1.0e-4
+lr_scheduler_type: cosine
+warmup_steps: 0.01
+weight_decay: 0.2
+adam_beta2: 0.98
+adam_epsilon: 1.0e-6
 num_train_epochs: 4
-eval_strategy: "no"
-eval_on_start: false
-load_best_model_at_end: false
 select_on: none
 test: false
 save_steps: 3
@@ -35,7 +38,7 @@ disable_tqdm: true
 
 
 def write_tiny_run(folder: Path) -> Path:
-    """`folder/model`, `folder/videos` (24 to train and validate, 5 to test; two captions each) and `folder/recipe.yaml`."""
+    """Write `model`, `videos` (24 to train and validate, 5 to test; two captions each) and `recipe.yaml`."""
     tiny_model().save_pretrained(folder / "model")
     tiny_processor(60).save_pretrained(folder / "model")
     write_moving_shapes(folder / "videos", num_train=24, num_test=5, num_frames=8)
@@ -47,7 +50,7 @@ def write_tiny_run(folder: Path) -> Path:
     return folder
 
 
-# One thread a process: sums in one order, hence equal bits in a test and its subprocesses.
+# With one thread a process, a test and its subprocesses add in the same order and get the same bits.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
@@ -66,8 +69,9 @@ def start(
     variables: dict | None = None,
 ) -> subprocess.Popen:
     """
-    `python -m WORDS`, with several processes `accelerate launch --config_file CONFIG.yaml LAUNCHER -m WORDS`; with
-    further environment variables, else without the Hub.
+    Start `python -m WORDS`, or for several processes `accelerate launch --config_file CONFIG.yaml LAUNCHER -m WORDS`.
+
+    `variables` are further environment variables; by default the Hub is off.
     """
     command = [sys.executable, "-m"]
     if processes > 1:
@@ -85,15 +89,29 @@ def start(
 
 
 def run(*words, **options) -> str:
-    """As `start`, to the end; the output, after a check that all went well."""
+    """Run a command like `start`, check that it succeeds, and return its output."""
     process = start(*words, **options)
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     return output
 
 
+def start_ranks(*words, processes: int = 2) -> list[subprocess.Popen]:
+    """The processes of a launch with the variables that a launcher sets, but without the seconds that it takes."""
+    group = OFFLINE | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    return [start(*words, variables=group | rank) for rank in ranks]
+
+
+def run_ranks(*words, processes: int = 2) -> None:
+    """Run a command like `start_ranks`, and check that every process succeeds."""
+    for process in start_ranks(*words, processes=processes):
+        output = process.communicate(timeout=240)[0]
+        assert process.returncode == 0, output
+
+
 def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
-    """The first complete checkpoint of a run that is going on."""
+    """Wait for the first complete checkpoint of a running command."""
     deadline = time.monotonic() + 120
     while True:
         assert process.poll() is None, process.communicate()[0]
@@ -105,7 +123,7 @@ def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
 
 
 def kill(process) -> None:
-    """kill -9 of the launcher and its workers, which torchrun puts into sessions of their own."""
+    """kill -9 the launcher and its workers, which torchrun puts into their own sessions."""
     for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
         victim.kill()
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"

@@ -1,1 +1,1 @@
-"""Fine-tuning: recipes, `RetrievalTrainer`, and thin `run_<task>` modules that are launched with `accelerate launch -m`."""
+"""Training: trainers, their arguments, recipes, and the commands `run_<task>` for `accelerate launch -m`."""

@@ -1,4 +1,4 @@
-"""Which checkpoint a killed run can go on from."""
+"""Which checkpoint a killed run can resume from."""
 
 from pathlib import Path
 from zipfile import is_zipfile
@@ -11,12 +11,12 @@ from hf_videolang.training.recipes import RecipeError
 
 def choose_checkpoint(args: TrainingArguments) -> str | None:
     """
-    What a command resumes from: nothing, the folder that `resume_from_checkpoint` names, or for "true" the last
-    complete checkpoint.
+    The checkpoint that a command resumes from: none, the folder that `resume_from_checkpoint` names, or for "true" the
+    last complete checkpoint.
 
     Raises:
-        RecipeError: not resumed, and the output folder holds checkpoints of an earlier run.
-        FileNotFoundError: "true", and there is no complete checkpoint; or the named folder is none.
+        RecipeError: a new run, but the output folder holds checkpoints of an earlier one.
+        FileNotFoundError: "true", but there is no complete checkpoint; or the named folder is not one.
     """
     output_dir, named = str(args.output_dir), args.resume_from_checkpoint or "false"
     if named.lower() == "true":
@@ -24,21 +24,21 @@ def choose_checkpoint(args: TrainingArguments) -> str | None:
     if named.lower() != "false":
         if not _is_complete(Path(named)):
             raise FileNotFoundError(
-                f"resume_from_checkpoint is {named}, which is no checkpoint that was written to the end; name the folder "
-                "of one (checkpoint-…), or say true for the last complete one in output_dir."
+                f"resume_from_checkpoint is {named}, which is no complete checkpoint; name the folder of one "
+                "(checkpoint-…), or say true for the last complete one in output_dir."
             )
         return named
     if found := find_checkpoints(output_dir):
         raise RecipeError(
-            f"{output_dir} holds {found[-1].name} of an earlier run; go on with "
-            "--resume_from_checkpoint true, or take another output_dir."
+            f"{output_dir} holds {found[-1].name} of an earlier run; continue with --resume_from_checkpoint true, or "
+            "choose another output_dir."
         )
     return None
 
 
 def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> Path:
     """
-    The newest checkpoint of a run that was written to the end; one that a kill cut short is passed over.
+    The newest complete checkpoint of a run. Checkpoints that a kill cut short are skipped.
 
     Args:
         output_dir: of the run.
@@ -53,7 +53,7 @@ def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> 
             return checkpoint
     there = f"none of {', '.join(path.name for path in found)} is" if found else "there is none"
     raise FileNotFoundError(
-        f"no complete checkpoint of {num_processes} process(es) in {output_dir}: {there}. Start anew without "
+        f"no complete checkpoint of {num_processes} process(es) in {output_dir}: {there}. Start a new run without "
         "resume_from_checkpoint, or name the folder of a checkpoint."
     )
 
@@ -65,7 +65,7 @@ def find_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def _is_complete(checkpoint: Path, num_processes: int | None = None) -> bool:
-    # The Trainer writes trainer_state.json last; a kill may have cut it short, and a copy any other file.
+    # The Trainer writes trainer_state.json last. A kill may cut it short, and an interrupted copy any other file.
     try:
         TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         for file in checkpoint.glob("*.safetensors"):

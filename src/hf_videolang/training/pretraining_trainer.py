@@ -1,4 +1,4 @@
-"""Post-pretraining of CLIP-ViP: omnisource cross-modal learning over videos, subtitles, frames and captions."""
+"""Pre-training on clips: videos, their subtitles, their middle frames and the captions of those frames."""
 
 import inspect
 import math
@@ -15,6 +15,7 @@ from transformers.trainer_callback import ExportableState
 from hf_videolang.data.pretraining.omnisource import PretrainingCollator
 from hf_videolang.data.pretraining.order import PretrainingOrder
 from hf_videolang.data.pretraining.sources import PretrainingSource
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.losses import OMNISOURCE_LOSSES, contrastive_loss
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.training.pretraining_arguments import PretrainingTrainingArguments
@@ -24,22 +25,27 @@ LOSSES: dict[str, Callable[..., Tensor]] = {**OMNISOURCE_LOSSES, "contrastive": 
 
 class PretrainingTrainer(ContrastiveTrainer):
     """
-    [`ContrastiveTrainer`] on sources of clips, with the loss of `args.loss` over what it compares of video, subtitle,
-    middle frame and caption.
+    A [`ContrastiveTrainer`] on sources of clips. The loss of `args.loss` says which of video, subtitle, middle frame
+    and caption it compares.
 
-    The order of the clips follows from seed and step ([`PretrainingOrder`]), so that a resumed run repeats an unbroken
-    one without reading what lies behind it, and N processes train on what one process with the N-fold batch does.
+    The order of the clips follows from seed and step ([`PretrainingOrder`]). So a resumed run repeats an unbroken one
+    without reading the clips before it, and N processes train on the clips of one process with the N-fold batch.
 
     Args:
-        model (`PreTrainedModel`): moved to the device.
+        model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`, and has a `logit_scale`.
         args (`PretrainingTrainingArguments`): how to train.
-        processor: of the model; it makes the batches and is saved with each checkpoint.
-        sources: where the clips come from.
+        processor: the model's processor; it makes the batches and is saved with each checkpoint.
+        sources: where the clips come from, see `open_sources`.
         eval_dataset (*optional*): name -> records of a retrieval set.
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: there is no such loss, a source has fewer clips than a global batch, or no column of that name.
+        ValueError: unknown loss, a source with fewer clips than a global batch or without a needed column, and the
+            errors of [`VideoTrainer`].
+
+    Example:
+        >>> args = PretrainingTrainingArguments("runs/first", learning_rate=5e-6, on_broken_video="replace")
+        >>> PretrainingTrainer(model, args, processor, open_sources("my_shards")).train()
     """
 
     args: PretrainingTrainingArguments
@@ -56,7 +62,7 @@ class PretrainingTrainer(ContrastiveTrainer):
         if args.loss not in LOSSES:
             raise ValueError(f"loss is {args.loss!r}; expected one of {', '.join(LOSSES)}.")
         self.loss_function = LOSSES[args.loss]
-        # Its arguments say what is encoded: (video, subtitle, frame, caption) or fewer.
+        # The arguments of the loss name what is encoded: (video, subtitle, frame, caption) or fewer.
         self.features = [name for name in inspect.signature(self.loss_function).parameters if name != "logit_scale"]
         order = PretrainingOrder(
             {source.name: source.lengths for source in sources},
@@ -80,14 +86,16 @@ class PretrainingTrainer(ContrastiveTrainer):
             batch = order.batch_size * args.gradient_accumulation_steps
             args.max_steps = math.ceil(args.num_train_epochs * sum(order.num_clips.values()) / batch)
         steps = range(order.steps_per_epoch)
-        super().__init__(model, args, processor, steps, eval_dataset, collator, **kwargs)
-        self.num_missing_texts = torch.zeros_like(self.num_broken_videos)
+        evaluator = RetrievalEvaluator(
+            processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
+        )
+        super().__init__(model, args, processor, steps, eval_dataset, collator, evaluator, **kwargs)
         self.data_order = DataOrder(describe_order(order, sources, args.gradient_accumulation_steps))
         self.add_callback(self.data_order)
         self.add_callback(_StopAtStep())
 
     def get_train_dataloader(self) -> DataLoader:
-        """The steps of an epoch. Each process makes its own slots of a batch, so Accelerate has nothing to share out."""
+        """The steps of an epoch. Each process makes its own slots of a batch, so Accelerate distributes nothing."""
         args = self.args
         return DataLoader(
             self.train_dataset,
@@ -106,7 +114,7 @@ class PretrainingTrainer(ContrastiveTrainer):
             for name in ("input_ids", "attention_mask"):
                 inputs[name] = torch.cat([inputs[name], inputs.pop(f"caption_{name}")])
         outputs = model(**inputs)
-        # Copied, since the frames' pass through a CUDA graph (torch.compile's reduce-overhead) may write over them.
+        # Copied, because the frames' pass through a CUDA graph (torch.compile's reduce-overhead) may overwrite them.
         features["video"], text = outputs.video_embeds.clone(), outputs.text_embeds.clone()
         features["subtitle"] = features["text"] = text
         if "caption" in self.features:
@@ -116,24 +124,13 @@ class PretrainingTrainer(ContrastiveTrainer):
         return tuple(features[name] for name in self.features)
 
     def loss_on_features(self, *features: Tensor) -> Tensor:
-        return self.loss_function(*features, self.model.logit_scale)
-
-    def _without_count(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        inputs = super()._without_count(inputs)
-        self.num_missing_texts += inputs.pop("num_missing_texts").sum().to(self.num_missing_texts.device)
-        return inputs
-
-    def log(self, logs, start_time=None):
-        if self.args.on_missing_text != "raise" and ("loss" in logs or "train_loss" in logs):
-            logs["missing_texts"] = int(self.accelerator.reduce(self.num_missing_texts))
-            self.num_missing_texts.zero_()
-        super().log(logs, start_time)
+        return self.loss_function(*features, self.logit_scale)
 
 
 def describe_order(
     order: PretrainingOrder, sources: Sequence[PretrainingSource], gradient_accumulation_steps: int
 ) -> dict[str, Any]:
-    """What a run must have in common with the checkpoint that it goes on from."""
+    """What a run must have in common with the checkpoint that it resumes from."""
     return {
         "seed": order.seed,
         "global batch": order.batch_size,
@@ -143,7 +140,7 @@ def describe_order(
 
 
 class DataOrder(TrainerCallback, ExportableState):
-    """Keeps in each checkpoint (trainer_state.json) what the order of the clips depends on."""
+    """Writes into each checkpoint (trainer_state.json) what the order of the clips depends on."""
 
     def __init__(self, order: dict[str, Any]):
         self.order = order
@@ -153,8 +150,10 @@ class DataOrder(TrainerCallback, ExportableState):
 
     def check(self, checkpoint: str) -> None:
         """
+        Compare the order of this run with the order of a checkpoint.
+
         Raises:
-            ValueError: from this checkpoint the clips would go on in another order, some twice and some never.
+            ValueError: they differ, so a resumed run would see some clips twice and others never.
         """
         saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
         before = saved.get("DataOrder", {"args": {"order": {}}})["args"]["order"]
@@ -165,13 +164,13 @@ class DataOrder(TrainerCallback, ExportableState):
         ]
         if differing:
             raise ValueError(
-                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): going on, some would "
-                "come twice and some never. Restore what differs, or start a new run with this checkpoint as model."
+                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): a resumed run would "
+                "see some clips twice and others never. Restore what differs, or start a new run with this checkpoint "
+                "as model."
             )
 
 
 class _StopAtStep(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if args.stop_at_step is not None and state.global_step >= args.stop_at_step:
-            # It is called after the one that logs before each checkpoint.
             control.should_log = control.should_save = control.should_training_stop = True

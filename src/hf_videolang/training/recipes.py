@@ -1,202 +1,196 @@
-"""A recipe (YAML) and `--key value` options become typed dataclasses, with one set of checks for both."""
+"""A recipe (YAML) sets the defaults of `--key value` options, which become typed dataclasses."""
 
 import argparse
 import dataclasses
 import difflib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+REMEDY = " `--help` lists the keys; every field of transformers.TrainingArguments is one, too."
+EPILOG = """
+Every field of transformers.TrainingArguments is an option and a key of a recipe, too: --learning_rate,
+--num_train_epochs, --per_device_train_batch_size, --bf16, --seed, --save_total_limit, --report_to and so on.
+
+Recipes of the package:
+  {recipes}
+They lie in {folder}; its folder accelerate has configurations for `accelerate launch`.
+"""
 
 
 class RecipeError(ValueError):
-    """A recipe or command line that cannot be understood; the message says where, what was expected and what to do."""
+    """A recipe or command line that cannot be used; the message names the place, the expectation and the remedy."""
 
 
 def parse_recipe(
-    dataclass_types: Sequence[Any],
-    argv: Sequence[str] | None = None,
-    description: str = "",
-    program: str = "",
+    dataclass_types: Sequence[Any], argv: Sequence[str] | None = None, description: str = "", program: str = ""
 ) -> tuple:
     """
-    Parse `RECIPE.yaml [--key value …]`. What the command line says wins over the recipe.
+    Parse `RECIPE.yaml [--key value …]`. The command line wins over the recipe.
 
-    Values of a recipe go through the same conversion as options, so that a number written as a word is found here and
-    not in the middle of training.
+    A recipe may extend another one: `extends: finetuning.yaml` names a file beside it or a recipe of the package, and
+    its own values win. A key without a value stands for the default.
 
     Args:
-        dataclass_types: dataclasses whose fields are the keys of recipe and command line. A dataclass may list in
-            `_required` the fields that must be given, and in `_help_only` those that `--help` shows.
-        argv: words of the command line after the program's name; those of this process when `None`.
+        dataclass_types: dataclasses whose fields are the keys of recipe and command line. A field without a default
+            must be given.
+        argv: words of the command line after the program's name; default: those of this process.
         description: shown by `--help`.
         program: how the command is typed, e.g. `"python -m hf_videolang.training.run_retrieval"`.
 
     Returns:
-        One instance of each dataclass, in order, and the given values (recipe and options together) as a dictionary.
+        One instance of each dataclass, in order, and a dictionary of the values of recipe and command line together.
 
     Raises:
         RecipeError: unreadable recipe, unknown or missing key, or a value of the wrong type.
+
+    Example:
+        >>> arguments, training_args, given = parse_recipe((RetrievalArguments, RetrievalTrainingArguments))
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(
-        list(dataclass_types),
-        prog=program,
-        description=description,
-        formatter_class=_HelpFormatter,
-        allow_abbrev=False,
-        add_help=False,
-    )
-    parser.usage = f"{program} RECIPE.yaml [--key value ...]"
-    parser.add_argument("-h", "--help", action="store_true", default=argparse.SUPPRESS, help="show this page")
-    if "-h" in words or "--help" in words:
-        parser.print_page()
-        raise SystemExit(0)
-    recipe: dict[str, Any] = {}
-    source = "no recipe"
-    if words and not words[0].startswith("-"):
-        path = find_recipe(words.pop(0))
-        recipe, source = _read_recipe(path), str(path)
-    known = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
-    for key in recipe:
-        if key not in known:
-            raise RecipeError(f"{source} has the unknown key {key!r}{_close_matches(key, known)}{_REMEDY}")
-    parser.source = source
-    from_recipe, rest = parser.parse_known_args(_as_words(recipe))
-    if rest:
-        raise RecipeError(
-            f"{source} gives a list to a key that takes one value: {' '.join(rest)} is too much.{_REMEDY}"
-        )
-    given = {key: getattr(from_recipe, key) for key in recipe}
-    parser.source = "the command line"
-    parsed, rest = parser.parse_known_args(words, argparse.Namespace(**vars(from_recipe)))
+    parser = _Parser(dataclass_types, description, program)
+    recipe = read_recipe(words.pop(0), parser.keys) if words and not words[0].startswith("-") else {}
+    parser.set_recipe(recipe)
+    parsed, rest = parser.parse_known_args(words)
     if rest:
         name = rest[0].split("=")[0]
-        close = _close_matches(name.lstrip("-").replace("-", "_"), known, "--") if name.startswith("-") else "."
-        what = f"the option {name}" if name.startswith("-") else f"{name!r}, which belongs to no option"
-        raise RecipeError(f"the command line has {what}; it is unknown{close}{_REMEDY}")
-    given |= {key: getattr(parsed, key) for key in sorted(known) if _is_given(key, words)}
-    _check_required(dataclass_types, given, source)
-    return *parser.build(parsed), given
+        if not name.startswith("-"):
+            raise RecipeError(f"{name!r} on the command line belongs to no option.{REMEDY}")
+        close = _close_matches(name.lstrip("-").replace("-", "_"), parser.keys, "--")
+        raise RecipeError(f"the option {name} is unknown{close}{REMEDY}")
+    values = vars(parsed)
+    objects = [
+        cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
+        for cls in dataclass_types
+    ]
+    given = {key: value for key, value in values.items() if key in recipe or value != parser.defaults[key]}
+    return *objects, given
 
 
-_REMEDY = " `--help` lists the keys; every field of transformers.TrainingArguments is one, too."
-
-
-def find_recipe(name: str) -> Path:
+def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[str, Any]:
     """
-    The recipe at this path, or the one of this name that comes with the package.
+    The values of a recipe and of those that it extends.
+
+    Args:
+        name: path of a file, or name of a recipe of the package.
+        known: keys that a recipe may have.
+        beside: folder of the recipe that extends this one.
 
     Raises:
-        RecipeError: there is neither; the message lists the package's recipes.
+        RecipeError: no such file, no YAML mapping, or an unknown key.
     """
-    for path in (Path(name), RECIPES / name, RECIPES / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    shipped = sorted(
-        str(path.relative_to(RECIPES)) for path in RECIPES.glob("*/*.yaml") if path.parent.name != "accelerate"
-    )
-    raise RecipeError(
-        f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file or one of "
-        f"{', '.join(shipped)}."
-    )
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
+    path = find_recipe(name, beside)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise RecipeError(
-            f"{path} holds {'nothing' if content is None else type(content).__name__}; expected lines such as `learning_rate: 1.0e-6`."
-        )
-    return {key.replace("-", "_"): value for key, value in content.items()}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no keys; expected lines such as `learning_rate: 1.0e-6`.")
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    extended = values.pop("extends", None)
+    for key in values.keys() - set(known):
+        raise RecipeError(f"{path} has the unknown key {key!r}{_close_matches(key, known)}{REMEDY}")
+    values = (read_recipe(extended, known, path.parent) if extended else {}) | values
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _as_words(recipe: Mapping[str, Any]) -> list[str]:
-    """A recipe as the command line that says the same; keys without a value keep their default."""
-    words = []
-    for key, value in recipe.items():
-        if value is False and key.endswith("_strategy"):
-            value = "no"  # which YAML takes for false
-        if isinstance(value, list):
-            words += [f"--{key}", *map(str, value)]
-        elif value is not None:
-            words.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
-    return words
+def find_recipe(name: str, beside: Path = Path()) -> Path:
+    """
+    The recipe at this path, or the recipe of the package with this name.
+
+    Raises:
+        RecipeError: there is neither; the message lists the package's recipes.
+    """
+    for path in (beside / name, RECIPES / name, RECIPES / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    shipped = shipped_recipes()
+    raise RecipeError(
+        f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file, or one of "
+        f"{', '.join(shipped)}."
+    )
 
 
-def _is_given(key: str, words: Sequence[str]) -> bool:
-    names = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words if word.startswith("--")}
-    return bool(names & {key, f"no_{key}"})
+def shipped_recipes() -> list[str]:
+    """Names of the package's recipes."""
+    names = {path.relative_to(RECIPES).as_posix() for path in RECIPES.glob("*/*.yaml")}
+    return sorted(name for name in names if not name.startswith("accelerate/"))
 
 
-def _close_matches(key: str, known, prefix: str = "") -> str:
+def _close_matches(key: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(key, sorted(known), n=3)
     return f"; did you mean {' or '.join(prefix + name for name in close)}?" if close else "."
 
 
-def _check_required(dataclass_types: Sequence[Any], given: Mapping[str, Any], source: str) -> None:
-    for cls in dataclass_types:
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for key in getattr(cls, "_required", ()):
-            if given.get(key) in (None, ""):
-                raise RecipeError(
-                    f"{key} is missing ({source}): {fields[key].metadata['help']}. Add the line `{key}: …` to the "
-                    f"recipe or pass --{key} on the command line."
-                )
-
-
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
+    def _get_help_string(self, action):
+        if action.required:
+            return f"{action.help} (required)"
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 class _Parser(HfArgumentParser):
-    """Errors as exceptions, and a page of help that shows what a recipe sets before the hundred other options."""
+    """Takes defaults from a recipe, raises errors, and shows in its help only what our classes declare."""
 
-    source = "the command line"
+    def __init__(self, dataclass_types: Sequence[Any], description: str, program: str):
+        super().__init__(
+            list(dataclass_types),
+            prog=program,
+            usage=f"{program} RECIPE.yaml [--key value ...]",
+            description=description,
+            epilog=EPILOG.format(recipes="\n  ".join(shipped_recipes()), folder=RECIPES),
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+        self.keys = {field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init}
+        self.defaults = {key: self.get_default(key) for key in self.keys}
+        inherited = {id(field) for field in dataclasses.fields(TrainingArguments)}
+        fields = [field for cls in dataclass_types for field in dataclasses.fields(cls)]
+        shown = {field.name for field in fields if field.metadata and id(field) not in inherited}
+        for action in self._actions:
+            if action.dest in self.keys:
+                action.option_strings = action.option_strings[:1]  # what messages show; --data-dir works, too
+                if action.type in (str, dict):
+                    action.type = _text_or_mapping
+                if action.dest not in shown or action.option_strings[0].startswith("--no_"):
+                    action.help = argparse.SUPPRESS
+
+    def set_recipe(self, recipe: dict[str, Any]) -> None:
+        """Make the values of a recipe the defaults."""
+        for action in self._actions:
+            if action.dest in recipe:
+                action.default, action.required = self._default(action, recipe[action.dest]), False
+
+    def _default(self, action: argparse.Action, value: Any) -> Any:
+        """A value of YAML as a default: text, which argparse converts to the option's type, or a list or mapping."""
+        if isinstance(value, list | dict):
+            if action.nargs != "+" and action.type is not _text_or_mapping:
+                self.error(f"{action.dest} takes one value, not {value}")
+            return value
+        if value is False and action.dest.endswith("_strategy"):
+            value = "no"  # YAML reads no as false
+        if action.choices and value not in action.choices:
+            self.error(f"{action.dest} is {value!r}; expected one of {', '.join(map(str, action.choices))}")
+        return [value] if action.nargs == "+" else str(value)
 
     def error(self, message: str) -> NoReturn:
-        raise RecipeError(f"{self.source}: {message.rstrip('.')}.{_REMEDY}")
+        raise RecipeError(f"{message.rstrip('.')}.{REMEDY}")
 
-    def build(self, parsed: argparse.Namespace) -> tuple:
-        values = vars(parsed)
-        try:
-            return tuple(
-                cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
-                for cls in self.dataclass_types
-            )
-        except json.JSONDecodeError as error:  # of an option that takes a dictionary; transformers does not name it
-            key = next((key for key, value in values.items() if value == error.doc), "an option")
-            raise RecipeError(f"{key} is {error.doc!r}, which is no JSON: {error}.") from error
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), flush=True)  # flushed, so that a closed pipe raises here
 
-    def print_page(self) -> None:
-        hidden = {
-            field.name
-            for cls in self.dataclass_types
-            for field in dataclasses.fields(cls)
-            if field.name not in getattr(cls, "_help_only", [field.name])
-        }
-        for action in self._actions:
-            if action.dest in hidden or "--no_" in action.option_strings[0]:
-                action.help = argparse.SUPPRESS
-            else:
-                action.option_strings = action.option_strings[:1]
-                choices = ",".join(map(str, action.choices or ()))
-                action.metavar = action.metavar or (f"{{{choices}}}" if choices else "VALUE")
-        self.print_help()
-        print(
-            f"\n{len(hidden)} more: every field of transformers.TrainingArguments is an option and a key of a recipe."
-        )
-        names = ", ".join(sorted(str(path.relative_to(RECIPES)) for path in RECIPES.glob("*/*.yaml")))
-        print(
-            f"Recipes of the package: {names}\nThey lie in {RECIPES}, accelerate's configurations in accelerate/ beside them.",
-            flush=True,  # a closed pipe would otherwise only show when Python ends
-        )
+
+def _text_or_mapping(text: str) -> Any:
+    """The value of an option such as `--sources`: text, or a mapping as JSON."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON: {error}") from error

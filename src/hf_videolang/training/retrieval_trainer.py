@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.losses import (
     contrastive_loss,
     dual_softmax_loss,
@@ -49,20 +50,28 @@ def choose_loss(name: str, options: Any = None) -> tuple[Callable[..., Tensor], 
 
 class RetrievalTrainer(ContrastiveTrainer):
     """
-    [`ContrastiveTrainer`] on records of videos and captions, with the loss of `args.loss`.
+    A [`ContrastiveTrainer`] on records of videos and captions, with the loss of `args.loss`.
 
-    The number of updates is the original's (clip_vip §4). Captions and frames are drawn from seed, epoch and video alone,
-    so that a resumed run repeats an unbroken one.
+    The number of updates is the original's (clip_vip §4). Captions and frames follow from seed, epoch and video
+    alone, so a resumed run repeats an unbroken one. Evaluation scores every text against every video, in both
+    directions, raw and after DSL; the log shows `eval_text_to_video_R1`, `eval_text_to_video_R1_DSL` and so on.
 
     Args:
-        model (`PreTrainedModel`): moved to the device.
+        model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`; has a `logit_scale` if the loss uses one.
         args (`RetrievalTrainingArguments`): how to train.
-        processor: of the model; it makes the batches and is saved with each checkpoint.
-        train_dataset, eval_dataset (`datasets.Dataset`): records, see `load_dataset`.
+        processor: the model's processor; it makes the batches and is saved with each checkpoint.
+        train_dataset (`datasets.Dataset`, *optional*): records, see `load_dataset`.
+        eval_dataset (`datasets.Dataset` or a dictionary of them, *optional*): records that are scored.
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: the loss or its options do not exist, "skip" with several processes, or too few videos for a batch.
+        ValueError: unknown loss, options that do not fit it, or fewer videos than one global batch; and the errors of
+            [`VideoTrainer`].
+
+    Example:
+        >>> records, _ = load_dataset("videofolder", "my_folder", "train")
+        >>> args = RetrievalTrainingArguments("runs/first", learning_rate=1e-6, per_device_train_batch_size=16)
+        >>> RetrievalTrainer(model, args, processor, records).train()
     """
 
     args: RetrievalTrainingArguments
@@ -77,16 +86,12 @@ class RetrievalTrainer(ContrastiveTrainer):
         **kwargs,
     ):
         self.loss_function, self.loss_is_scaled = choose_loss(args.loss, args.loss_options)
-        if not self.loss_is_scaled:
-            model.logit_scale.requires_grad_(False)  # DDP waits for the gradient of every other parameter
+        if not self.loss_is_scaled and hasattr(model, "logit_scale"):
+            model.logit_scale.requires_grad_(False)  # DDP would wait for its gradient
         collator = None
         if train_dataset is not None:
             collator = RetrievalCollator(
-                processor,
-                train_dataset,
-                training=True,
-                on_broken_video=args.on_broken_video,
-                seed=args.seed,
+                processor, train_dataset, training=True, on_broken_video=args.on_broken_video, seed=args.seed
             )
             batch = args.train_batch_size * args.world_size
             if args.dataloader_drop_last and len(train_dataset) < batch:
@@ -97,11 +102,14 @@ class RetrievalTrainer(ContrastiveTrainer):
             if args.max_steps <= 0:
                 batch *= args.gradient_accumulation_steps
                 args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / batch)
-        super().__init__(model, args, processor, train_dataset, eval_dataset, collator, **kwargs)
+        evaluator = RetrievalEvaluator(
+            processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
+        )
+        super().__init__(model, args, processor, train_dataset, eval_dataset, collator, evaluator, **kwargs)
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         outputs = model(**inputs)
         return outputs.video_embeds, outputs.text_embeds
 
     def loss_on_features(self, *features: Tensor) -> Tensor:
-        return self.loss_function(*features, *([self.model.logit_scale] if self.loss_is_scaled else []))
+        return self.loss_function(*features, *([self.logit_scale] if self.loss_is_scaled else []))

@@ -1,24 +1,22 @@
-"""What the commands `run_<task>` share: errors a user can act on, the finished folder, the end of all processes."""
+"""What the commands `run_<task>` share: errors that a user can act on, and the finished folder."""
 
-import atexit
 import errno
-import gc
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import torch.distributed as dist
 import yaml
 from safetensors import SafetensorError
+from torch import nn
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import explain_interrupt, print_error, reader_left
+from hf_videolang.data.pretraining.omnisource import MissingTextError
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.scores import protocol_line, score_table
-from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
+from hf_videolang.training.processes import leave_process_group
+from hf_videolang.training.trainer import VideoTrainer
 from hf_videolang.video import VideoDecodingError
 
 Data = Mapping[str, tuple[Any, Protocol]]  # split -> records and facts
@@ -28,46 +26,42 @@ def run_command(
     set_up: Callable[[list[str] | None], tuple], train: Callable[..., None], argv: list[str] | None
 ) -> int:
     """
-    `train(*set_up(argv))`, with one line on standard error for what a user can mend.
+    Run `train(*set_up(argv))`, and print one line instead of a traceback for what a user can mend.
 
     Args:
-        set_up: everything that a user's input can be wrong for; raises `ValueError`, `OSError` or `ImportError` for it.
+        set_up: everything that a user's input can be wrong for. It raises `ValueError`, `OSError` or `ImportError`.
         train: the work.
-        argv: words of the command line after the program's name; those of this process when `None`.
+        argv: words of the command line after the program's name; default: those of this process.
 
     Returns:
-        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a video turned out to be broken or the
-        disk full on the way; 141 if the reader of `--help` left first, as `head` does.
+        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a clip is broken or the disk is full; 141
+        if the reader of `--help`, such as `head`, ends first.
     """
-    explain_interrupt(
-        "stopped by Ctrl-C; --resume_from_checkpoint true goes on from the last checkpoint that was written to the end."
-    )
+    explain_interrupt("stopped by Ctrl-C; --resume_from_checkpoint true continues from the last complete checkpoint.")
     try:
         run = set_up(argv)
-    except BrokenPipeError:  # of the page of help
+    except BrokenPipeError:
         return reader_left()
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        # As a RuntimeError the Trainer tells of a tracker of report_to that is not installed.
-        if isinstance(error, RuntimeError) and "to be installed" not in str(error):
-            raise
+    except (ValueError, OSError, ImportError) as error:
         print_error(str(error))
         return 2
     try:
         train(*run)
-    except VideoDecodingError as error:  # known to this process alone
-        print(
-            f"error: {error}; `on_broken_video: replace` trains on another one in its place, from a split that is "
-            "evaluated take it out; `hf-videolang data check` lists every such video.",
-            file=sys.stderr,
+    except VideoDecodingError as error:
+        print_error(
+            f"{error}; on_broken_video: replace trains on another video in its place. Remove it from a split that is "
+            "evaluated. `hf-videolang data check` lists every broken video."
         )
+        return 1
+    except MissingTextError as error:
+        print_error(str(error))
         return 1
     except (OSError, SafetensorError, RuntimeError) as error:
         if not _disk_is_full(error):
             raise
-        print(
-            f"error: cannot write to the output folder: {error}; make room (save_total_limit keeps fewer checkpoints) "
-            "and go on with --resume_from_checkpoint true, from the last checkpoint that was written to the end.",
-            file=sys.stderr,
+        print_error(
+            f"cannot write to the output folder: {error}; make room (save_total_limit keeps fewer checkpoints), then "
+            "continue with --resume_from_checkpoint true from the last complete checkpoint."
         )
         return 1
     del run
@@ -76,39 +70,33 @@ def run_command(
 
 
 def _disk_is_full(error: Exception) -> bool:
-    """The disk, the user's share of it, or the size a file may have; safetensors and torch.save tell it in words."""
+    """Whether the disk, the user's quota or the allowed size of a file is used up."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    told = "while serializing" if isinstance(error, SafetensorError) else "inline_container"
-    return told in str(error)
+    # safetensors and torch.save say it only in words.
+    return ("while serializing" if isinstance(error, SafetensorError) else "inline_container") in str(error)
 
 
-def leave_process_group() -> None:
-    """Leave the group of all processes, together, after its models are freed."""
-    if dist.is_available() and dist.is_initialized():
-        gc.collect()  # models in DDP or FSDP hold the group, in cycles of references
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-def end_process(status: int) -> NoReturn:
+def freeze_parts(model: nn.Module, names: Sequence[str] | None) -> None:
     """
-    `sys.exit(status)`; for one of several processes, without the teardown of the interpreter.
+    Leave parts of a model untrained.
 
-    Threads of the group may still live then (torch's caches about sharded tensors hold the group to the end), and one
-    of them that wakes up in the teardown aborts it, once in some hundred runs. So what is registered with `atexit` is
-    done, and the process ends on the spot.
+    Args:
+        names: modules or parameters of the model, e.g. `["text_model", "text_projection"]`.
+
+    Raises:
+        ValueError: the model has no such part; the message lists its parts.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    parts = dict(model.named_modules()) | dict(model.named_parameters())
+    for name in names or ():
+        if name not in parts:
+            top = [*dict(model.named_children()), *dict(model.named_parameters(recurse=False))]
+            raise ValueError(f"freeze has {name!r}; expected parts of the model: {', '.join(top)}.")
+        parts[name].requires_grad_(False)
 
 
 def evaluate_and_finish(
-    trainer: ContrastiveTrainer,
+    trainer: VideoTrainer,
     data: Data,
     splits: Sequence[str],
     selected_on: str,
@@ -116,33 +104,26 @@ def evaluate_and_finish(
     given: Mapping[str, Any],
 ) -> None:
     """
-    After training: evaluate `splits`, print the tables, and leave the output folder complete.
+    After training: evaluate `splits`, print the tables, and complete the output folder.
 
-    Writes eval_results.json (scores, what chose the checkpoint), recipe.yaml (`given`) and the card, beside the model
-    that the Trainer has saved; pushes the folder if `push_to_hub` says so.
+    Writes eval_results.json (scores, and what chose the checkpoint), recipe.yaml (`given`) and the card next to the
+    model that the Trainer has saved; pushes the folder if `push_to_hub` is set.
 
     Args:
         trainer: after `train()`, `save_model()` and `save_state()`.
         data: records and facts of at least `splits`.
         splits: keys of `data` whose results are reported; perhaps none.
-        selected_on: the split that chooses the checkpoint, or "none"; without `load_best_model_at_end`, or if no
-            checkpoint of an evaluation is there, none did.
+        selected_on: the split that chooses the checkpoint, or "none". It counts as "none", too, without
+            `load_best_model_at_end` or if the best checkpoint is gone.
         trained_on: name of the training data, for the card.
-        given: the values that recipe and command line gave.
+        given: the values of recipe and command line.
     """
     args, state = trainer.args, trainer.state
     chosen = bool(args.load_best_model_at_end and state.best_model_checkpoint)
-    selected_on = selected_on if chosen else "none"
     for split in splits:
         dataset, protocol = data[split]
         trainer.evaluate(dataset, metric_key_prefix=f"final_{split}")
-        settings = {
-            **trainer.processing_class.input_protocol(),
-            "ties": "original",
-            "selected on": selected_on,
-        }
-        if trainer.accelerator.mixed_precision != "no":
-            settings["precision"] = trainer.accelerator.mixed_precision
+        settings = trainer.evaluator.settings | {"selected on": selected_on if chosen else "none"}
         facts = protocol.facts | settings
         evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": facts}
         trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
@@ -150,19 +131,18 @@ def evaluate_and_finish(
             print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
     if trainer.is_world_process_zero():
         results = {
-            "selected_on": selected_on,
+            "selected_on": selected_on if chosen else "none",
             "selected_by": args.metric_for_best_model if chosen else None,
             "best": state.best_metric if chosen else None,
             "step": (state.best_global_step if chosen else None) or state.global_step,
             "broken_videos": sum(line.get("broken_videos", 0) for line in state.log_history),
             "evaluations": trainer.evaluations,
         }
-        output_dir = Path(str(args.output_dir))
         for name, text in {
             "eval_results.json": json.dumps(results, indent=2),
             "recipe.yaml": yaml.safe_dump(dict(given), sort_keys=False),
         }.items():
-            with atomic_file(output_dir / name) as file:
+            with atomic_file(Path(str(args.output_dir)) / name) as file:
                 file.write_text(text, encoding="utf-8")
     trainer.create_model_card(dataset=trained_on)
     if args.push_to_hub:

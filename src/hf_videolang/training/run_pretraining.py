@@ -1,49 +1,45 @@
 """
-Post-pretrain a two-tower model on clips with subtitles and captions of their middle frames (CLIP-ViP, OCL).
+Pre-train a two-tower model on clips with subtitles and with captions of their middle frames.
 
-One GPU, or the CPU of a laptop, on tar or Parquet shards (hf-videolang data shard), or a video folder:
+One GPU, or the CPU of a laptop, on tar or Parquet shards (`hf-videolang data shard`) or a video folder:
     python -m hf_videolang.training.run_pretraining RECIPE.yaml --model clip-vip-start-b32 --sources my_shards
 
-Many GPUs (YAMLs for cpu, single_gpu, multi_gpu, fsdp2 and multi_node: hf_videolang/recipes/accelerate):
+Many GPUs (hf_videolang/recipes/accelerate has cpu, single_gpu, multi_gpu, fsdp2 and multi_node):
     accelerate launch --config_file multi_node.yaml -m hf_videolang.training.run_pretraining \\
-        clip_vip/pretraining_b32.yaml --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
+        clip_vip/pretraining_b32.yaml \\
+        --sources '{"hdvila": {"data": "/data/hdvila", "captions": "/data/hdvila_captions"}}'
 
-Go on after a kill, from the last complete checkpoint and at the very clip (same sources, same global batch):
+Continue after a kill, from the last complete checkpoint and at the very clip (same sources, same global batch):
     ... the same command with --resume_from_checkpoint true
 
-RECIPE.yaml is a file of yours or one that comes with the package. What the command line says wins over the recipe.
-The output folder gets the last model with processor, code and card (AutoModel loads it), eval_results.json,
+RECIPE.yaml is your own file or one of the package. The command line wins over the recipe.
+The output folder gets the last model with its processor, code and card (AutoModel loads it), eval_results.json,
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hf_videolang.data.load_dataset import BENCHMARKS, load_dataset
-from hf_videolang.data.pretraining.omnisource import MissingTextError
 from hf_videolang.data.pretraining.sources import open_sources
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
 from hf_videolang.training.pretraining_trainer import PretrainingTrainer
+from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import parse_recipe
-from hf_videolang.training.run import Data, end_process, evaluate_and_finish, run_command
+from hf_videolang.training.run import Data, evaluate_and_finish, freeze_parts, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return run_command(set_up, train_and_evaluate, argv)
-    except MissingTextError as error:  # known to this process alone
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(set_up, train_and_evaluate, argv)
 
 
 def set_up(
     argv: list[str] | None,
 ) -> tuple[PretrainingArguments, PretrainingTrainer, Data, str | None, dict[str, Any]]:
-    """Everything that input of the user can be wrong for, before the first update."""
+    """Everything that a user's input can be wrong for, before the first update."""
     arguments, training_args, given = parse_recipe(
         (PretrainingArguments, PretrainingTrainingArguments),
         argv,
@@ -54,8 +50,7 @@ def set_up(
 
     # ---- Model ----
     model, processor = load_model_and_processor(arguments.model, arguments.num_frames, arguments.max_length)
-    model.text_model.requires_grad_(not arguments.freeze_text_model)
-    model.text_projection.requires_grad_(not arguments.freeze_text_projection)
+    freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
     sources = open_sources(arguments.sources)
@@ -86,7 +81,7 @@ def train_and_evaluate(
 
     # ---- Evaluation ----
     sources = arguments.sources
-    trained_on = Path(sources).name if isinstance(sources, str) else ", ".join(sources or ())
+    trained_on = Path(sources).name if isinstance(sources, str) else ", ".join(sources)
     metric = (trainer.args.metric_for_best_model or "").removeprefix("eval_")
     selected_on = next((name for name in data if metric.startswith(f"{name}_")), "none")
     evaluate_and_finish(trainer, data, list(data), selected_on, trained_on, given)
@@ -97,7 +92,7 @@ def load_evaluation_sets(settings: Any) -> Data:
     The retrieval sets of a recipe by their names.
 
     Raises:
-        ValueError: no mapping, an unknown key, data set or split.
+        ValueError: not a mapping, or an unknown key, dataset or split.
         FileNotFoundError: no such folder.
     """
     sets = settings or {}
@@ -107,8 +102,11 @@ def load_evaluation_sets(settings: Any) -> Data:
     for name, given in sets.items():
         if isinstance(given, str):
             given = {"dataset": name if name in BENCHMARKS else "videofolder", "data_dir": given}
-        known = {"dataset", "data_dir", "split"}
-        if not isinstance(given, Mapping) or "dataset" not in given or not set(given) <= known:
+        if (
+            not isinstance(given, Mapping)
+            or "dataset" not in given
+            or not set(given) <= {"dataset", "data_dir", "split"}
+        ):
             raise ValueError(_expected(given))
         data[name] = load_dataset(given["dataset"], given.get("data_dir"), given.get("split", "test"))
     return data

@@ -4,15 +4,15 @@ Fine-tune a two-tower model for text-video retrieval.
 One GPU, or the CPU of a laptop:
     python -m hf_videolang.training.run_retrieval RECIPE.yaml --model clip-vip-b32 --data_dir my_folder
 
-All GPUs of a machine (YAMLs for cpu, single_gpu, multi_gpu, fsdp2 and multi_node: hf_videolang/recipes/accelerate):
+All GPUs of a machine (hf_videolang/recipes/accelerate has cpu, single_gpu, multi_gpu, fsdp2 and multi_node):
     accelerate launch --config_file multi_gpu.yaml -m hf_videolang.training.run_retrieval \\
         clip_vip/msrvtt_b16.yaml --model clip-vip-b16 --data_dir /data/msrvtt --output_dir runs/msrvtt
 
-Go on after a kill, from the last complete checkpoint:
+Continue after a kill, from the last complete checkpoint:
     ... the same command with --resume_from_checkpoint true
 
-RECIPE.yaml is a file of yours or one that comes with the package. What the command line says wins over the recipe.
-The output folder gets the chosen model with processor, code and card (AutoModel loads it), eval_results.json,
+RECIPE.yaml is your own file or one of the package. The command line wins over the recipe.
+The output folder gets the chosen model with its processor, code and card (AutoModel loads it), eval_results.json,
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
@@ -22,10 +22,11 @@ from typing import Any
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
+from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import RecipeError, parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
-from hf_videolang.training.run import Data, end_process, evaluate_and_finish, run_command
+from hf_videolang.training.run import Data, evaluate_and_finish, freeze_parts, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 def set_up(
     argv: list[str] | None,
 ) -> tuple[RetrievalArguments, RetrievalTrainer, Data, str | None, dict[str, Any]]:
-    """Everything that input of the user can be wrong for, before the first update."""
+    """Everything that a user's input can be wrong for, before the first update."""
     arguments, training_args, given = parse_recipe(
         (RetrievalArguments, RetrievalTrainingArguments),
         argv,
@@ -47,15 +48,14 @@ def set_up(
 
     # ---- Model ----
     model, processor = load_model_and_processor(arguments.model, arguments.num_frames, arguments.max_length)
-    model.text_model.requires_grad_(not arguments.freeze_text_model)
-    model.text_projection.requires_grad_(not arguments.freeze_text_projection)
+    freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
     notes = []
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if arguments.test and "test" not in dataset.splits:
         arguments.test = False
-        notes = ["note: the data set has no test split; the chosen checkpoint is not evaluated on one."]
+        notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
     splits = {arguments.train_split, *reported_splits(arguments)}
     data = {split: dataset.load(split) for split in sorted(splits)}
     trainer = RetrievalTrainer(
@@ -90,11 +90,11 @@ def train_and_evaluate(
 def choose_selection(
     arguments: RetrievalArguments, training_args: RetrievalTrainingArguments, given: Mapping[str, Any]
 ) -> None:
-    """Validation chooses the checkpoint; "test" does what the authors did, "none" keeps the last one."""
+    """Make the options that choose a checkpoint agree with `select_on`."""
     if arguments.select_on in arguments.train_split.split("+"):
         raise RecipeError(
-            f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: a checkpoint cannot be "
-            "chosen by videos that it was trained on. Set select_on to none, or to test as the authors did."
+            f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: videos that a model was "
+            "trained on cannot choose its checkpoint. Set select_on to none, or to test as the authors did."
         )
     if arguments.select_on == "test" and "metric_for_best_model" not in given:
         training_args.metric_for_best_model = "text_to_video_R1_DSL"

@@ -15,7 +15,7 @@ from hf_videolang.training.optimization import (
 )
 from tests.parity.cases import Case
 
-SCHEDULE_NAMES = {"invsqrt": "inverse_square_root"}
+SCHEDULE_NAMES = {"invsqrt": "inverse_sqrt"}
 
 
 def check_optimizer_schedule(case: Case, tmp_path: Path) -> None:
@@ -28,14 +28,13 @@ def check_optimizer_schedule(case: Case, tmp_path: Path) -> None:
 def check_groups(case: Case) -> None:
     expected = case.meta["param_groups"]
     names = [name.removeprefix("clipmodel.") for group in expected for name in group["parameters"]]
-    parameters = {name: Parameter(torch.zeros(1)) for name in names}
+    parameters = {name: Parameter(torch.zeros(() if name == "logit_scale" else 1)) for name in names}
     name_of = {parameter: name for name, parameter in parameters.items()}
     groups = parameter_groups(
         parameters.items(),
         learning_rate=expected[2]["lr"],
         weight_decay=expected[2]["weight_decay"],
-        lr_multiplier=case.meta["lr_mul"],
-        lr_multiplier_name=case.meta["lr_mul_prefix"],
+        lr_multipliers={case.meta["lr_mul_prefix"]: case.meta["lr_mul"]},
     )
     found = DecayLastAdamW(groups, lr=expected[2]["lr"]).param_groups
     # The original has the multiplied groups first, and empty ones.

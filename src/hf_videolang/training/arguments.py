@@ -1,0 +1,100 @@
+"""The arguments of every training run: the model (`ModelArguments`), and how to train (`VideoTrainingArguments`)."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import TrainingArguments
+
+from hf_videolang.evaluation.scores import higher_is_better
+
+logger = logging.getLogger(__name__)
+
+DECAY_LAST_ADAMW = "decay_last_adamw"
+
+
+def option(default: Any, help: str) -> Any:
+    """A field that recipes and the command line set, with its line in `--help`."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(kw_only=True)
+class ModelArguments:
+    """The model of a run. The tasks add their data; each field's meaning stands in its help text."""
+
+    _argument_group_name = "model and data"
+
+    model: str = field(
+        metadata={"help": "model folder or Hub id to start from; `hf-videolang convert` makes a folder"}
+    )
+    num_frames: int | None = option(None, "frames of a clip, saved with the model; default: as the model's processor")
+    max_length: int | None = option(None, "tokens of a text, saved with the model; default: as the model's processor")
+    freeze: list[str] | None = field(
+        default=None, metadata={"help": "names of the model's parts that are not trained, e.g. text_model"}
+    )
+
+
+@dataclass
+class VideoTrainingArguments(TrainingArguments):
+    """
+    `transformers.TrainingArguments` with what training on videos adds. Defaults are the Trainer's; these differ:
+
+    - `remove_unused_columns` is `False`: the collator decodes the records and needs their columns.
+    - `use_cpu` is set on a machine without a GPU, so that several processes find each other and bf16 is allowed.
+    - A process uses one GPU. The Trainer would use all that it sees (`nn.DataParallel`), with a larger batch.
+    - `greater_is_better` follows the metric: of ranks the lowest is the best.
+
+    Args:
+        on_broken_video (`str`, defaults to `"raise"`): what to do with a training video that does not decode:
+            `"raise"` the error, `"replace"` the video by another one, or `"skip"` it (one process only). Each case is
+            a warning, and the log counts them as `broken_videos`. Evaluation always raises.
+        optim (`str`): one of the Trainer's names, or `"decay_last_adamw"` for the AdamW of the original scripts
+            ([`~hf_videolang.training.optimization.DecayLastAdamW`]).
+        lr_multipliers (`dict[str, float]`, *optional*): part of a parameter's name -> factor on its learning rate, see
+            [`~hf_videolang.training.optimization.parameter_groups`].
+
+    Example:
+        >>> args = VideoTrainingArguments("runs/first", learning_rate=1e-5, lr_scheduler_type="cosine")
+    """
+
+    _argument_group_name = "training"
+
+    output_dir: str | None = option(None, "folder of the run: checkpoints, then the finished model")
+    resume_from_checkpoint: str | None = option(
+        None, "true continues from the last complete checkpoint in output_dir; or the folder of a checkpoint"
+    )
+    on_broken_video: Literal["raise", "replace", "skip"] = option(
+        "raise", "what to do with a training video that does not decode"
+    )
+    optim: str = option(
+        TrainingArguments.__dataclass_fields__["optim"].default,
+        f"one of the Trainer's names, or {DECAY_LAST_ADAMW}: the AdamW of the original scripts",
+    )
+    lr_multipliers: dict | None = field(
+        default=None,
+        metadata={"help": """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""},
+    )
+    remove_unused_columns: bool = False
+
+    def __post_init__(self):
+        if not self.use_cpu and not torch.accelerator.is_available():
+            self.use_cpu = True
+        if self.greater_is_better is None and not higher_is_better(self.metric_for_best_model or ""):
+            self.greater_is_better = False
+        decay_last = self.optim == DECAY_LAST_ADAMW
+        if decay_last:
+            self.optim = "adamw_torch"  # TrainingArguments accepts only the Trainer's names
+        super().__post_init__()
+        if decay_last:
+            self.optim = DECAY_LAST_ADAMW
+        if (visible := super().n_gpu) > 1:
+            logger.warning(
+                "This process trains on one of the %d GPUs that it sees; `accelerate launch` with multi_gpu.yaml "
+                "starts a process for each.",
+                visible,
+            )
+
+    @property
+    def n_gpu(self) -> int:
+        return min(super().n_gpu, 1)
