@@ -150,8 +150,8 @@ def start_from(image_model: CLIPViPModel, fusion: str) -> CLIPViPModel:
     """
     The weights of the image-text model in a model with another fusion.
 
-    CLIP-ViP (clip_vip §2): all weights are copied; added proxies and temporal embedding are new. CLIP4Clip (clip_vip §7): the
-    sequence transformer starts with the first blocks and the positions of the text tower.
+    CLIP-ViP (clip_vip §2): all weights are copied; added proxies and temporal embedding are new. CLIP4Clip
+    (clip_vip §7): the sequence transformer starts with the first blocks and the positions of the text tower.
     """
     model, weights = make_model(fusion), image_model.state_dict()
     if model.sequence_transformer is not None:
@@ -269,7 +269,7 @@ def retrieval_scores(model: CLIPViPModel, test: Clips) -> dict[str, float]:
 
 
 def places(caption: str) -> set[str]:
-    """What the places of a motion tell without their order: which corner or line. "left then up" = "down then right"."""
+    """The places of a motion without their order: which corner or line. "left then up" = "down then right"."""
     opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}
     first, _, second = caption.split()[-3:]
     return {first, second} if second == opposite[first] else {first, opposite[second]}

@@ -55,11 +55,11 @@ def table(report: dict, runs: list[dict]) -> str:
         f"{settings['batch_size']} pairs, {settings['num_train']} training clips of {settings['num_frames']} frames, "
         f"{settings['num_test']} test clips a seed.",
         "",
-        f"**Order**, after {settings['order_steps']} updates: {2 * settings['num_test']} questions a direction and seed, each between two clips of the same "
-        "frames or their two captions; chance 50.0.",
+        f"**Order**, after {settings['order_steps']} updates: {2 * settings['num_test']} questions a direction and "
+        "seed, each between two clips of the same frames or their two captions; chance 50.0.",
         "",
-        "| fusion | right clip for a caption | right caption for a clip | learning rate | largest difference of cosines "
-        "| parameters |",
+        "| fusion | right clip for a caption | right caption for a clip | learning rate | largest difference of "
+        "cosines | parameters |",
         "|---|---|---|---|---|---|",
     ]
     for task, note in (("order", ""), ("order_from_zeros", ", temporal embedding from 0")):
@@ -72,7 +72,8 @@ def table(report: dict, runs: list[dict]) -> str:
             )
     lines += [
         "",
-        f"**Retrieval**, after {settings['retrieval_steps']} updates: text to video over {settings['num_test']} clips; chance "
+        f"**Retrieval**, after {settings['retrieval_steps']} updates: text to video over {settings['num_test']} "
+        "clips; chance "
         + ", ".join(f"R@{k} {100 * chance[f'R{k}']:.1f}" for k in (1, 5, 10))
         + ". The last column but one is the difference in R@1 to mean pooling of the same seed, and in how many seeds "
         "it is above 0.",
@@ -90,7 +91,7 @@ def table(report: dict, runs: list[dict]) -> str:
     images = list({run["seed"]: run["image_model_R1"] for run in runs}.values())
     lines += [
         "",
-        f"The image-text model that all start from finds the picture of a caption among 216 new ones at first place in "
+        "The image-text model that all start from finds the picture of a caption among 216 new ones at first place in "
         f"{per_cent(images)} (chance 0.5). CPU time of a run: {mean(run['cpu_seconds'] for run in runs):.0f} s "
         f"({min(run['cpu_seconds'] for run in runs):.0f} to {max(run['cpu_seconds'] for run in runs):.0f}).",
     ]

@@ -1,15 +1,16 @@
 """
-Peak memory of one training step while the batch grows eightfold: encoded at once, and in chunks with the gradient cache.
+Peak memory of one training step while the batch grows eightfold: at once, and in chunks with the gradient cache.
 
-    python benchmarks/gradient_cache.py [--device cuda] [--chunk-size 8] [--output benchmarks/results/gradient_cache.json]
+    python benchmarks/gradient_cache.py [--device cuda] [--chunk-size 8] [--output results.json]
 
-The model has the widths of CLIP-ViP B/32 with two blocks a tower and a vocabulary of 4096, 4 frames of 224 x 224 and 32
-tokens, so that a step is short and activations still dominate. Every measurement is a process of its own: loss and gradients of random clips,
-no optimiser. Memory is the most that was ever resident (VmHWM; with --device cuda the most that torch had allocated)
-above what the model and its gradients take before the step. On the CPU that contains the inputs, which grow with the
-batch whatever one does; they are stated beside it and taken off in the ratios. On a GPU only a chunk of them is there.
-Memory is measured in a run of its own, in which the C library gives back at once what torch has freed
-(MALLOC_MMAP_THRESHOLD_), or one would measure what it keeps, which grows a little with the number of chunks.
+The model has the widths of CLIP-ViP B/32 with two blocks a tower and a vocabulary of 4096, 4 frames of 224 x 224 and
+32 tokens, so that a step is short and activations still dominate. Every measurement is a process of its own: loss and
+gradients of random clips, no optimiser. Memory is the most that was ever resident (VmHWM; with --device cuda the most
+that torch had allocated) above what the model and its gradients take before the step. On the CPU that contains the
+inputs, which grow with the batch whatever one does; they are stated beside it and taken off in the ratios. On a GPU
+only a chunk of them is there. Memory is measured in a run of its own, in which the C library gives back at once what
+torch has freed (MALLOC_MMAP_THRESHOLD_), or one would measure what it keeps, which grows a little with the number of
+chunks.
 """
 
 import argparse

@@ -26,8 +26,8 @@ def _process(rank: int, world_size: int, rendezvous: str, function: Callable, ar
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     function(rank, *arguments)  # what it raises reaches `run_processes`
-    # Now and then, a thread of gloo that is still running aborts the interpreter's teardown. So wait for all processes,
-    # free what holds the group, leave the group, and skip the teardown.
+    # Now and then, a thread of gloo that is still running aborts the interpreter's teardown. So wait for all
+    # processes, free what holds the group, leave the group, and skip the teardown.
     gc.collect()
     dist.barrier()
     dist.destroy_process_group()

@@ -79,7 +79,7 @@ CACHED = ("--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "
 
 @pytest.fixture(scope="module")
 def two_processes(tiny_run, unbroken, tmp_path_factory):
-    """On from the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; then pushed."""
+    """From the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; then pushed."""
     folder = tmp_path_factory.mktemp("two_processes")
     start_from = ("--resume_from_checkpoint", unbroken / "checkpoint-3")
     push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")

@@ -43,7 +43,7 @@ def frames_in_order(path: str, numbers: list[int]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("entry", sound_files(), ids=lambda entry: entry["file"])
 def test_sound_files(entry):
-    """The manifest's facts, and the frames of plain decoding: the first, some in between, in smaller files the last."""
+    """The manifest's facts, and the frames of plain decoding: the first, some between, in smaller files the last."""
     media, path = entry["media"], str(VIDEOS / entry["file"])
     count, is_small = media["frames_decoded"], entry["bytes"] < 700_000
     numbers = sorted({0, 1 % count, count // 8, count // 5, *((count // 2, count - 1) if is_small else ())})

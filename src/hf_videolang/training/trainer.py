@@ -114,8 +114,8 @@ class VideoTrainer(Trainer):
 
     def _configure_fsdp(self, plugin: Any) -> None:
         if plugin.transformer_cls_names_to_wrap is None:
-            # The model's blocks. Accelerate would take `_no_split_modules`. They may hold the input embedding, which it
-            # shards by itself as well, and name modules that this model lacks.
+            # The model's blocks. Accelerate would take `_no_split_modules`. They may hold the input embedding, which
+            # it shards by itself as well, and name modules that this model lacks.
             blocks = (module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer))
             plugin.transformer_cls_names_to_wrap = sorted({type(block).__name__ for block in blocks})
         if plugin.mixed_precision_policy is not None:

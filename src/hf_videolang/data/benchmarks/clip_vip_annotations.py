@@ -38,8 +38,8 @@ def _read_row(row: object, where: str) -> Record:
     is_text = isinstance(texts, list) and all(isinstance(sentence, str) for sentence in texts)
     if not (isinstance(clip_id, str) and is_text and isinstance(num_frames, int | None)):
         raise ValueError(
-            f"{where}: {str(row)[:100]}; expected an object with the keys clip_id and text, the latter a sentence or a "
-            "list of sentences (and perhaps num_frame, a whole number), as in all files of this name; a public "
+            f"{where}: {str(row)[:100]}; expected an object with the keys clip_id and text, the latter a sentence or "
+            "a list of sentences (and perhaps num_frame, a whole number), as in all files of this name; a public "
             "annotation is recognised by its public name."
         )
     return Record(clip_id, captions=list(texts or []), num_frames=num_frames)
