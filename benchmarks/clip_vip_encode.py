@@ -10,11 +10,11 @@ Two baselines take turns with the model in one process:
 - dense: the same weights and maths written plainly: one `scaled_dot_product_attention` over all tokens under a dense
   boolean mask, convolution for the patches, quick GELU as its formula.
 
-The ratios are medians over the rounds of time / time of the products in the same round. A forward pass is held
-against the products once, forward plus backward against three times the products: backward needs two products for
-each. The full output and the pooled feature (`pooled_only`, the default, which skips most of the last block) are held
-against the same products. Backward runs once, and the dense baseline once (its backward for one clip alone), whatever the rounds. All in
-all eight to nine minutes on two idle cores.
+The ratios are medians over the rounds of time / time of the products in the same round. A forward pass is held against
+the products once, forward plus backward against three times the products: backward needs two products for each. The
+full output and the pooled feature (`pooled_only`, the default, which skips most of the last block) are held against
+the same products. Backward runs once, and the dense baseline once (its backward for one clip alone), whatever the
+rounds. All in all eight to nine minutes on two idle cores.
 
 Memory: fresh interpreters with one thread; the most that was ever resident (VmHWM), in all and less what was resident
 once the whole model (both towers) was built. The original, run in the same way, takes 4.0 GB in all for one clip with

@@ -7,11 +7,11 @@ import torch
 from torch.nn.functional import normalize
 
 from hf_videolang.losses import (
+    OMNISOURCE_LOSSES,
     contrastive_loss,
     dual_softmax_loss,
     gather_features,
     hard_negative_loss,
-    omnisource_loss,
     ranking_loss,
 )
 
@@ -80,9 +80,10 @@ def test_omnisource_variants():
         "joint": nce(torch.cat([video, frame]), torch.cat([subtitle, caption])),
     }
     for variant, value in expected.items():
-        loss = omnisource_loss(video, subtitle, frame, caption, LOGIT_SCALE, variant)
+        pictures = [video] if variant in ("vs_vc", "vsc") else [video, frame]
+        loss = OMNISOURCE_LOSSES[variant](pictures[0], subtitle, *pictures[1:], caption, LOGIT_SCALE)
         assert loss.item() == pytest.approx(value), variant
-    assert omnisource_loss(video, subtitle, frame, caption, LOGIT_SCALE).item() == pytest.approx(expected["vsc_fc"])
+    assert expected.keys() == OMNISOURCE_LOSSES.keys()
 
 
 def test_dual_softmax():
@@ -133,7 +134,7 @@ def test_gradients_match_finite_differences():
         tensor.requires_grad_() for tensor in features("subtitle", "video", "frame", "caption")
     )
     scale = torch.tensor(LOGIT_SCALE, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(omnisource_loss, (video, subtitle, frame, caption, scale))
+    assert torch.autograd.gradcheck(OMNISOURCE_LOSSES["vsc_fc"], (video, subtitle, frame, caption, scale))
     assert torch.autograd.gradcheck(dual_softmax_loss, (video, subtitle, scale))
 
 
@@ -151,8 +152,6 @@ def test_errors_name_value_and_remedy():
     square = torch.eye(3)
     with pytest.raises(ValueError, match=r"\[3, 3\] and \[2, 3\].*exactly one text"):
         contrastive_loss(square, square[:2], 0.0)
-    with pytest.raises(ValueError, match="'vsf'.*vs_fc.*vsc_fc"):
-        omnisource_loss(square, square, square, square, 0.0, "vsf")
     with pytest.raises(ValueError, match=r"num_negatives is 3 with a batch of 3"):
         hard_negative_loss(square, square, 3)
     with pytest.raises(ValueError, match="'dot'.*cosine"):

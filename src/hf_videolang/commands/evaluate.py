@@ -16,11 +16,9 @@ One evaluation at a time may write to an output folder.
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from accelerate import Accelerator
@@ -28,7 +26,6 @@ from accelerate import Accelerator
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
@@ -63,10 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="also QB-Norm, with the captions and videos of this split of the dataset as banks, e.g. train",
     )
     how.add_argument(
-        "--querybank-size",
-        type=int,
-        default=1000,
-        help="videos of that split, evenly taken (default: %(default)s)",
+        "--querybank-size", type=int, default=1000, help="videos of that split, evenly taken (default: %(default)s)"
     )
     how.add_argument(
         "--on-broken-video",
@@ -89,37 +83,29 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Returns 0; 2 if options, model or data cannot be used; 1 if a video is broken or a file cannot be written."""
+    """Returns 0; 1 if a video is broken; 2 if options, model, data or an output file cannot be used."""
     try:
-        work = _prepare(args)
-    except (ValueError, OSError) as error:
-        print_error(str(error))
-        return 2
-    try:
-        work()
+        _check_usage(args)
+        if args.write_card:
+            load_card(args.model)  # an unreadable card is found before the work
+        if args.similarity:
+            saved = SavedSimilarity.read(args.similarity)
+            if args.model:
+                saved.check_model(args.model)
+            _report(args, saved, score_similarity(**saved.tensors, ties=args.ties))
+        else:
+            _evaluate(args)
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
         print_error(f"{error}; {remedy}.")
         return 1
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print_error(str(error))
         return 2
-    except OSError as error:
-        print_error(f"{error}. Finished batches in --output-dir are kept; give the same command again.")
-        return 1
     return 0
 
 
-def _prepare(args: Namespace) -> Callable[[], None]:
-    """Check everything that the user gave, before the first video. Returns the work."""
-    _check_usage(args)
-    if args.write_card:
-        load_card(args.model)  # or an unreadable card would be found only at the end
-    if args.similarity:
-        saved = SavedSimilarity.read(args.similarity)
-        if args.model:
-            saved.check_model(args.model)
-        return partial(_score_again, args, saved)
+def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
     records, protocol = dataset.load(args.split)
     querybank = None
@@ -137,31 +123,15 @@ def _prepare(args: Namespace) -> Callable[[], None]:
         folder=args.output_dir,
         provenance={**version, "dataset": protocol.name, "split": protocol.split},
     )
-    accelerator = Accelerator(
-        cpu=args.cpu or not torch.accelerator.is_available(), mixed_precision=args.mixed_precision
-    )
-    return partial(_evaluate, args, accelerator, model, records, protocol, str(version["version"]), evaluator)
-
-
-def _score_again(args: Namespace, saved: SavedSimilarity) -> None:
-    _report(args, saved, score_similarity(**saved.tensors, ties=args.ties))
-
-
-def _evaluate(
-    args: Namespace,
-    accelerator: Accelerator,
-    model: Any,
-    records: Any,
-    protocol: Protocol,
-    version: str,
-    evaluator: RetrievalEvaluator,
-) -> None:
+    use_cpu = args.cpu or not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision=args.mixed_precision)
     scores = evaluator(accelerator.prepare_model(model, evaluation_mode=True), records, accelerator)
     accelerator.wait_for_everyone()
     accelerator.end_training()  # leaves the process group: the rest is the work of one process
     if accelerator.is_main_process:
         settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
-        _report(args, SavedSimilarity(args.model, version, protocol, settings, evaluator.tensors), scores)
+        saved = SavedSimilarity(args.model, str(version["version"]), protocol, settings, evaluator.tensors)
+        _report(args, saved, scores)
         evaluator.remove_parts()
 
 

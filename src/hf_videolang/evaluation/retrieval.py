@@ -98,8 +98,18 @@ class RetrievalEvaluator:
             OSError: a batch cannot be kept.
         """
         data = {SCORED: records} if self.querybank is None else {SCORED: records, BANK: self.querybank}
-        if self.folder is not None:  # a folder that must be refused is refused before the first video
-            self.parts = {name: self._open_parts(name, chosen, accelerator) for name, chosen in data.items()}
+        if self.folder is not None:  # all are opened, and perhaps refused, before the first video
+            provenance = {
+                **self.provenance,
+                **self.processor.input_protocol(),
+                "mixed precision": accelerator.mixed_precision,
+                "device": accelerator.device.type,
+            }
+            skipping = self.on_broken_video == "skip"
+            self.parts = {
+                name: BatchParts(Path(self.folder) / name, chosen, self.batch_size, accelerator, provenance, skipping)
+                for name, chosen in data.items()
+            }
         encoded = {name: self._encode(name, chosen, model, accelerator, progress) for name, chosen in data.items()}
         embeddings = encoded[SCORED]
         self.tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
@@ -119,27 +129,11 @@ class RetrievalEvaluator:
         for parts in self.parts.values():
             parts.remove()
 
-    def _open_parts(self, name: str, records: Any, accelerator: Accelerator) -> BatchParts:
-        provenance = {
-            **self.provenance,
-            **self.processor.input_protocol(),
-            "mixed precision": accelerator.mixed_precision,
-            "device": accelerator.device.type,
-        }
-        skipping = self.on_broken_video == "skip"
-        return BatchParts(Path(self.folder or "") / name, records, self.batch_size, accelerator, provenance, skipping)
-
     def _encode(self, name, records, model, accelerator, progress) -> "PairEmbeddings":
         parts = self.parts.get(name)
-        loader = evaluation_loader(
-            records,
-            self.processor,
-            accelerator,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            on_broken_video=self.on_broken_video,
-            first_rows=parts.missing if parts else None,
-        )
+        firsts = parts.missing if parts else range(0, len(records), self.batch_size)
+        collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
+        loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
         kept = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
         batches = progress(loader) if progress else _progress_bar(loader, name, kept, accelerator)
         return encode_pairs(model, batches, records, accelerator, parts)
@@ -198,45 +192,32 @@ class PairEmbeddings:
         return self.similarity_to(self.video_embeds)
 
     def similarity_to(self, video_embeds: Tensor) -> Tensor:
-        """
-        Cosines `[texts, other videos]`. Equal captions get bit-equal rows, so that their ties remain ties.
-
-        Args:
-            video_embeds (`[other videos, dim]`): unit vectors.
-        """
+        """Cosines `[texts, other videos]`. Equal captions get bit-equal rows, so that their ties remain ties."""
         different, row = self.text_embeds.unique(dim=0, return_inverse=True)
         return (different @ video_embeds.T)[row]
 
 
 def evaluation_loader(
     dataset: Any,
-    processor: Any,
+    collator: RetrievalCollator,
     accelerator: Accelerator,
-    *,
-    batch_size: int = 16,
-    num_workers: int = 0,
-    on_broken_video: Literal["raise", "skip"] = "raise",
-    first_rows: Sequence[int] | None = None,
+    batch_size: int,
+    num_workers: int,
+    firsts: Sequence[int],
 ) -> DataLoader:
     """
-    Batches of `RetrievalCollator`, divided among the processes.
+    The batches that begin with the rows `firsts`, divided among the processes.
 
-    A batch is `batch_size` rows from a multiple of `batch_size` on, whatever the number of processes. Sharded models
-    need equally many batches on every process, so some batches may come twice; [`encode_pairs`] keeps each row once.
-    No row is dropped.
-
-    Args:
-        batch_size, num_workers, on_broken_video: see [`RetrievalEvaluator`].
-        first_rows: only the batches that begin with these rows; by default all.
+    Sharded models need equally many batches on every process, so some batches may come twice; [`encode_pairs`] keeps
+    each row once. No row is dropped.
     """
-    firsts = list(range(0, len(dataset), batch_size) if first_rows is None else first_rows)
     each = math.ceil(len(firsts) / accelerator.num_processes)
     turns = range(accelerator.process_index, each * accelerator.num_processes, accelerator.num_processes)
     mine = [firsts[turn % len(firsts)] for turn in turns]
     loader = DataLoader(
         dataset,
         batch_sampler=[list(range(first, min(first + batch_size, len(dataset)))) for first in mine],
-        collate_fn=RetrievalCollator(processor, dataset, training=False, on_broken_video=on_broken_video),
+        collate_fn=collator,
         num_workers=num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )
@@ -256,10 +237,9 @@ def encode_pairs(
     Encode each video and each caption once, on however many processes.
 
     Args:
-        model: returns `text_embeds` and `video_embeds`, unit vectors; in evaluation mode.
+        model, accelerator: as for [`RetrievalEvaluator`].
         batches: those of [`evaluation_loader`].
         dataset: the records that the batches come from.
-        accelerator: knows the other processes.
         parts (*optional*): keeps the finished batches; then `batches` are the missing ones.
 
     Returns:
@@ -267,8 +247,7 @@ def encode_pairs(
 
     Raises:
         RuntimeError: rows of `dataset` are in no batch, although no video was skipped.
-        ValueError: every video was skipped.
-        OSError: a batch cannot be kept.
+        ValueError, OSError: as for [`RetrievalEvaluator`].
     """
     encoded = list(parts.stored) if parts else []
     for batch in batches:
@@ -319,7 +298,7 @@ def _in_order(
     encoded: list[dict[str, Tensor]], side: str, size: int, accelerator: Accelerator
 ) -> tuple[Tensor, Tensor]:
     """The embeddings of all processes as one table `[size, dim]`, and which of its rows are filled."""
-    index = {"video": "video_index", "text": "caption_index"}[side]
+    index = "video_index" if side == "video" else "caption_index"
     rows = torch.cat([part[index].to(accelerator.device) for part in encoded])
     embeddings = torch.cat([part[f"{side}_embeds"].to(accelerator.device) for part in encoded])
     rows = accelerator.gather(accelerator.pad_across_processes(rows, pad_index=-1)).cpu()

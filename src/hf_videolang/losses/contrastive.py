@@ -7,19 +7,9 @@ from torch.nn.functional import cross_entropy
 
 def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | float) -> Tensor:
     """
-    `exp(logit_scale) * first @ second.T` in float32.
+    `exp(logit_scale) * first @ second.T`, `[batch, batch]`, in float32.
 
     Autocast is switched off, because the step between two bfloat16 numbers near 100 is 0.5.
-
-    Args:
-        first, second (`Tensor` `[batch, dim]`): features of equal shape; row i of one belongs to row i of the other.
-        logit_scale (`Tensor` or `float`): log of the factor on the dot product, the model's raw parameter.
-
-    Returns:
-        `Tensor` `[batch, batch]`: rows are `first`, columns are `second`.
-
-    Raises:
-        ValueError: if the shapes differ or are not `[batch, dim]`.
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
@@ -57,7 +47,7 @@ def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -
         `Tensor` without dimensions.
 
     Raises:
-        ValueError: if the shapes differ or are not `[batch, dim]`.
+        ValueError: the shapes differ or are not `[batch, dim]`.
 
     Example:
         >>> loss = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)

@@ -11,17 +11,7 @@ def dual_softmax_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) 
 
     `CE(A * P(A)) + CE(A' * P(A'))` with `A = s V T'` and P the softmax over axis 0. The gradient flows through P.
     Original: `NCELearnableTempDSLLoss`, which the paper does not mention. To post-process scores, use
-    `hf_videolang.metrics.dual_softmax`.
-
-    Args:
-        video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
-        logit_scale (`Tensor` or `float`): log of the factor on the cosine.
-
-    Returns:
-        `Tensor` without dimensions.
-
-    Raises:
-        ValueError: if the shapes differ or are not `[batch, dim]`.
+    `hf_videolang.metrics.dual_softmax`. Arguments and errors are those of [`contrastive_loss`].
     """
     logits = scaled_similarities(video, text, logit_scale)
     # The softmax of logits.T over axis 0 equals the transposed softmax of logits over axis 1.

@@ -31,7 +31,16 @@ def gather_features(features: Tensor) -> Tensor:
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return features
-    _check_equal_shapes(features)
+    # With unequal shapes some backends hang and others mix up memory. Comparing two integers is cheap.
+    own = torch.tensor(features.shape, device=features.device)
+    shapes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(shapes, own)
+    by_rank = [shape.tolist() for shape in shapes]
+    if any(shape != by_rank[0] for shape in by_rank):
+        raise ValueError(
+            f"the processes hold features of shapes {by_rank}; expected equal shapes. "
+            "Drop the incomplete last batch in training (dataloader_drop_last=True)."
+        )
     return _Gather.apply(features)
 
 
@@ -48,16 +57,3 @@ class _Gather(torch.autograd.Function):
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[dist.get_rank() * ctx.rows :][: ctx.rows]
-
-
-def _check_equal_shapes(features: Tensor) -> None:
-    # With unequal shapes some backends hang and others mix up memory. Comparing two integers is cheap.
-    own = torch.tensor(features.shape, device=features.device)
-    shapes = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(shapes, own)
-    by_rank = [shape.tolist() for shape in shapes]
-    if any(shape != by_rank[0] for shape in by_rank):
-        raise ValueError(
-            f"the processes hold features of shapes {by_rank}; expected equal shapes. "
-            "Drop the incomplete last batch in training (dataloader_drop_last=True)."
-        )

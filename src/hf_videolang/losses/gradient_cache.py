@@ -58,7 +58,7 @@ def backward_in_chunks(
         The loss, without a graph.
 
     Raises:
-        ValueError: if `chunk_size` is below 1 or the tensors have different numbers of rows.
+        ValueError: `chunk_size` is below 1, or the tensors have different numbers of rows.
 
     Example:
         >>> loss = backward_in_chunks(lambda rows: model.encode(**rows), contrastive, inputs, chunk_size=32)

@@ -15,14 +15,11 @@ def hard_negative_loss(video: Tensor, text: Tensor, num_negatives: int) -> Tenso
     are the plain cosines without a scale. Original: `HardNegLoss`, which the paper does not mention.
 
     Args:
-        video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
+        video, text: as in [`contrastive_loss`].
         num_negatives (`int`): negatives for each row and column, 1 to batch - 1.
 
-    Returns:
-        `Tensor` without dimensions.
-
     Raises:
-        ValueError: if `num_negatives` is out of range or the shapes differ.
+        ValueError: `num_negatives` is out of range, or the shapes differ.
     """
     similarity = scaled_similarities(video, text, 0.0)
     if not 1 <= num_negatives < len(similarity):

@@ -13,11 +13,13 @@ V is the video, S its subtitle, F its middle frame, C the caption of that frame.
 | `vsc` | X(V,S,C): each video has two positives | - | `NCELearnableTempLoss_vsc` |
 | `joint` | NCE([V;F], [S;C]): one problem of twice the batch | - | `VidImgNCELearnableTempLoss` |
 
-The trainer reads from a function's arguments which features to encode.
+Arguments are as in [`contrastive_loss`]; row i of all is one clip. The names of a function's arguments tell the
+trainer which features to encode.
+
+    >>> loss = OMNISOURCE_LOSSES["vsc_fc"](video, subtitle, frame, caption, model.logit_scale)
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +28,6 @@ from torch.nn.functional import cross_entropy
 from .contrastive import contrastive_loss, matching_cross_entropy, scaled_similarities
 
 Scale = Tensor | float
-OmnisourceVariant = Literal["vs_fc", "vs_vc", "vs_vc_fc", "vsc", "vsc_fc", "joint"]
 
 
 def vs_fc_loss(video: Tensor, subtitle: Tensor, frame: Tensor, caption: Tensor, logit_scale: Scale) -> Tensor:
@@ -89,36 +90,3 @@ OMNISOURCE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "vsc_fc": vsc_fc_loss,
     "joint": joint_loss,
 }
-
-
-def omnisource_loss(
-    video: Tensor,
-    subtitle: Tensor,
-    frame: Tensor | None,
-    caption: Tensor,
-    logit_scale: Scale,
-    variant: OmnisourceVariant = "vsc_fc",
-) -> Tensor:
-    """
-    One of the objectives above, by name.
-
-    Args:
-        video, subtitle, frame, caption (`Tensor` `[batch, dim]`): L2-normalised; row i of all four is one clip.
-            `vs_vc` and `vsc` do not use `frame`.
-        logit_scale (`Tensor` or `float`): log of the factor on the cosine.
-        variant (`str`, defaults to `"vsc_fc"`): a name of the table above; the default trained the released models.
-
-    Returns:
-        `Tensor` without dimensions.
-
-    Raises:
-        ValueError: if the variant is unknown or the shapes differ.
-
-    Example:
-        >>> loss = omnisource_loss(video, subtitle, frame, caption, model.logit_scale)
-    """
-    if variant not in OMNISOURCE_LOSSES:
-        raise ValueError(f"variant is {variant!r}; expected one of {', '.join(OMNISOURCE_LOSSES)}.")
-    if variant in ("vs_vc", "vsc"):
-        return OMNISOURCE_LOSSES[variant](video, subtitle, caption, logit_scale)
-    return OMNISOURCE_LOSSES[variant](video, subtitle, frame, caption, logit_scale)

@@ -23,17 +23,17 @@ def ranking_loss(
     Original: `TripletContrastiveLoss`, the loss of VSE++. The CLIP-ViP paper does not mention it.
 
     Args:
-        video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
+        video, text: as in [`contrastive_loss`].
         margin (`float`, defaults to 0.2): a match that is better by this much costs nothing.
         measure (`str`, defaults to `"cosine"`): the similarity. `"order"` is minus the norm of max(0, text - video),
             as in order embeddings; it needs batch² × dim memory.
         max_violation (`bool`, defaults to `False`): count only the worst mismatch of each video and of each text.
 
     Returns:
-        `Tensor` without dimensions. It is a sum, so it grows with the batch.
+        `Tensor` without dimensions: a sum, which grows with the batch.
 
     Raises:
-        ValueError: if `measure` is unknown or the shapes differ.
+        ValueError: `measure` is unknown, or the shapes differ.
     """
     similarity = scaled_similarities(video, text, 0.0)
     if measure == "order":

@@ -18,9 +18,7 @@ def retrieval_metrics(
     recall_at: Sequence[int] = (1, 5, 10),
 ) -> dict[str, dict[str, float]]:
     """
-    Score text-to-video and video-to-text retrieval.
-
-    Time and memory are linear in the size of the matrix: ranks are counted, not sorted.
+    Score text-to-video and video-to-text retrieval. Time and memory are linear in the size of the matrix.
 
     Args:
         similarity (`[texts, videos]` tensor, array or nested list): higher is better.
@@ -140,21 +138,16 @@ def _checked(similarity: Similarity, labels: Sequence[int] | None) -> tuple[np.n
             "no rank can be counted. Look for overflow in half precision or a feature of norm 0."
         )
     num_texts, num_videos = scores.shape
-    if labels is None:
-        if num_texts != num_videos:
-            raise ValueError(
-                f"similarity is {num_texts} texts by {num_videos} videos and has no labels; "
-                "pass labels, the index of the video of each text."
-            )
-        return scores, np.arange(num_texts)
-    columns = np.asarray(labels)
-    if columns.shape != (num_texts,) or columns.dtype.kind not in "iu":
+    if labels is None and num_texts != num_videos:
         raise ValueError(
-            f"labels are {list(columns.shape)} of {columns.dtype}; expected one integer for each of the {num_texts} "
-            "texts."
+            f"similarity is {num_texts} texts by {num_videos} videos and has no labels; pass labels, the index of the "
+            "video of each text."
         )
-    if columns.min() < 0 or columns.max() >= num_videos:
+    columns = np.arange(num_texts) if labels is None else np.asarray(labels)
+    unknown = np.setdiff1d(columns, np.arange(num_videos))[:3].tolist()
+    if columns.shape != (num_texts,) or columns.dtype.kind not in "iu" or unknown:
         raise ValueError(
-            f"labels run from {columns.min()} to {columns.max()}; expected video indices 0 to {num_videos - 1}."
+            f"labels are {list(columns.shape)} of {columns.dtype}, unknown are {unknown}; expected for each of the "
+            f"{num_texts} texts the index of its video, an integer from 0 to {num_videos - 1}."
         )
     return scores, columns

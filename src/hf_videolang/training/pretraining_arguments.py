@@ -37,7 +37,7 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
     differs from its share of the clips is seen more or less often than once.
 
     Args:
-        loss (`str`, defaults to `"vsc_fc"`): a variant of [`~hf_videolang.losses.omnisource_loss`], or
+        loss (`str`, defaults to `"vsc_fc"`): one of `hf_videolang.losses.OMNISOURCE_LOSSES`, or
             `"contrastive"`: video against its text alone. The model encodes only what the loss compares.
         video_text (`str`, defaults to `"subtitle"`), on_missing_text (`str`, defaults to `"raise"`): see
             [`~hf_videolang.data.pretraining.omnisource.PretrainingCollator`]. The log counts missing texts as

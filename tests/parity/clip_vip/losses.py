@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from hf_videolang.losses import (
+    OMNISOURCE_LOSSES,
     contrastive_loss,
     dual_softmax_loss,
     gather_features,
     hard_negative_loss,
-    omnisource_loss,
     ranking_loss,
 )
 from tests.losses.processes import run_processes
@@ -32,7 +32,9 @@ def loss_of(name: str, features: dict[str, Tensor], temp: Tensor, fixed: dict) -
     """Our loss for a class of the original. `features` has vis, text, img, cap; `fixed` its constructor arguments."""
     video, text = features["vis"], features["text"]
     if name in OMNISOURCE:
-        return omnisource_loss(video, text, features.get("img"), features["cap"], temp, OMNISOURCE[name])
+        variant = OMNISOURCE[name]
+        frame = [] if variant in ("vs_vc", "vsc") else [features["img"]]
+        return OMNISOURCE_LOSSES[variant](video, text, *frame, features["cap"], temp)
     match name:
         case "NCELearnableTempLoss":
             return contrastive_loss(video, text, temp)
