@@ -16,11 +16,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary file. A killed process leaves at most a hidden file `.<name>.<random>.part<suffix>`; the suffix stays
     last because encoders choose the format by it.
 
-    Args:
-        path: the file to write. Its folder must exist. An existing file is replaced.
-
     Raises:
-        OSError: the disk is full, or the folder is missing or not writable. `path` is then unchanged.
+        OSError: the disk is full, or the folder is absent or not writable. `path` is then unchanged.
 
     Example:
         >>> with atomic_file("results.json") as temporary:

@@ -15,7 +15,7 @@ COMMANDS = {
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
     "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),
-    "data shard": ("hf_videolang.commands.data_shard", "pack a data set as WebDataset tar shards"),
+    "data shard": ("hf_videolang.commands.data_shard", "pack a dataset as WebDataset tar shards"),
     "data caption-frames": ("hf_videolang.commands.data_caption_frames", "caption the middle frame of every video"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
 }
@@ -33,14 +33,10 @@ def usage(group: str = "") -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """
-    Run one command.
+    Run the command that `arguments` (by default, the words after `hf-videolang`) name.
 
-    Args:
-        arguments: the words after `hf-videolang`; those of this process by default.
-
-    Returns:
-        The exit code: 0 success, 1 the command found a problem, 2 wrong usage, 141 the reader of the output ended
-        first, as `head` does.
+    Returns the exit code: 0 success, 1 the command found a problem, 2 wrong usage, 141 the reader of the output, such
+    as `head`, ended first.
     """
     explain_interrupt("hf-videolang: stopped by Ctrl-C.")
     if isinstance(sys.stdout, TextIOWrapper):

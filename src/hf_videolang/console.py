@@ -28,11 +28,6 @@ def explain_interrupt(line: str) -> None:
 
 
 def reader_left() -> int:
-    """
-    Call this after a `BrokenPipeError`: the reader of standard output, such as `head`, ended first.
-
-    Returns:
-        141, the exit status of a process that SIGPIPE ended.
-    """
+    """After a `BrokenPipeError`: 141, the exit status of a process that SIGPIPE ended. Nothing more is printed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's flush at exit would fail again
     return 141

@@ -26,7 +26,7 @@ TIME = "2026-01-01T00:00:00.000Z"
 def metadata_errors(card: str) -> list[str]:
     """
     What the Hub refuses in the metadata of a card: a list of strings (or one string) with other values in it, or a
-    result whose data set is no identifier.
+    result whose dataset is no identifier.
     """
     metadata = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
     errors = []

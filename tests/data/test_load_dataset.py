@@ -110,7 +110,7 @@ def test_every_benchmark_is_here():
         assert (benchmark.main_score, found.unnamed) == ("text_to_video_R1", ())
 
 
-FORMATS = {  # the files of all splits, under the names that the CLIP-ViP layout has for each data set
+FORMATS = {  # the files of all splits, under the names that the CLIP-ViP layout has for each dataset
     "didemo": ("didemo_train", "didemo_val", "didemo_test"),
     "lsmdc": ("lsmdc_train", "lsmdc_val", "lsmdc_test"),
     "activitynet": ("actnet_train", None, "actnet_val1"),

@@ -1,5 +1,5 @@
 """
-Pack a data set as WebDataset tar shards, for collections too large to keep as single files.
+Pack a dataset as WebDataset tar shards, for collections too large to keep as single files.
 
   hf-videolang data shard --data-dir my_videos --output-dir shards
   hf-videolang data shard --dataset msrvtt-9k --data-dir /data/msrvtt --split train --output-dir shards

@@ -320,9 +320,7 @@ def score_similarity(
     Raw and post-processed scores in both directions.
 
     Args:
-        similarity (`[texts, videos]`): cosines.
-        labels (`[texts]`): the video of each text.
-        ties (`str`, defaults to `"original"`): see `text_to_video_ranks`.
+        similarity, labels, ties: as for `retrieval_metrics`.
         text_bank (`[bank, videos]`, *optional*): similarities of training texts to the videos. With both banks there
             are also scores after QB-Norm.
         video_bank (`[bank, texts]`, *optional*): similarities of training videos to the texts.

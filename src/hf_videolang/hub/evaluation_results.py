@@ -25,7 +25,7 @@ def write_evaluation(model: str | Path, **evaluation) -> None:
         model: folder or repository id.
         evaluation: the arguments of [`add_evaluation`] except the card.
 
-    Errors are those of [`load_card`] and [`add_evaluation`].
+    Errors are those of [`load_card`].
 
     Example:
         >>> scores = {"raw": {"text_to_video": {"R1": 0.501}}}

@@ -104,8 +104,9 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
     from transformers.modelcard import TrainingSummary
 
     summary = TrainingSummary.from_trainer(trainer, **kwargs)
-    tags = [summary.tags] if isinstance(summary.tags, str) else summary.tags
-    dataset_tags = [summary.dataset_tags] if isinstance(summary.dataset_tags, str) else summary.dataset_tags
+    tags, dataset_tags = (
+        [given] if isinstance(given, str) else given or [] for given in (summary.tags, summary.dataset_tags)
+    )
     start = summary.finetuned_from or trainer.model.name_or_path
     local = os.path.isdir(start)  # a published card names such a folder, but not its path
     origin = "Trained"
@@ -120,8 +121,8 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
         compute=_compute(trainer),
         license=summary.license,
         base_model=None if local else start or None,
-        datasets=[tag for tag in dataset_tags or [] if tag] or None,  # records in memory have no tag
-        tags=tags or [],
+        datasets=[tag for tag in dataset_tags if tag] or None,  # records in memory have no tag
+        tags=tags,
     )
 
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 
-def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None) -> str:
+def push_folder(folder: str | Path, repo_id: str) -> str:
     """
     Upload a model folder in one commit. Creates the repository if it does not exist.
 
     Args:
         folder: what `save_pretrained` or `hf-videolang convert` wrote.
         repo_id: `"ORGANISATION/NAME"`, or `"NAME"` in the user's own namespace.
-        private (defaults to `None`): for a new repository; `None` follows the organisation's default.
 
     Returns:
         URL of the commit.
@@ -30,5 +29,5 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool | None = None
             "model.save_pretrained(folder) first."
         )
     api = HfApi()
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    repo_id = api.create_repo(repo_id, exist_ok=True).repo_id
     return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {folder.name}").commit_url

@@ -13,7 +13,7 @@ class PretrainingArguments(ModelArguments):
 
     sources: dict | str = field(
         metadata={
-            "help": "where the clips are: a folder of .tar or .parquet shards, a glob, or a Hub data set; or, for "
+            "help": "where the clips are: a folder of .tar or .parquet shards, a glob, or a Hub dataset; or, for "
             'several sources and for captions from a store, \'{"name": {"data": folder, "captions": caption store, '
             '"ratio": 1, "split": "train", "subtitle_column": …, "caption_column": …}, …}\''
         },

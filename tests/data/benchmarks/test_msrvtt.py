@@ -103,7 +103,7 @@ def test_a_list_with_one_row_a_sentence_names_a_clip_once(folder):
 
 
 def test_files_of_other_data_sets_are_left_alone(folder):
-    """Names that any data set may have are not taken for lists of MSR-VTT."""
+    """Names that any dataset may have are not taken for lists of MSR-VTT."""
     for name in ("train.jsonl", "test.jsonl", "train_ids.csv", "retrieval_test.csv"):
         (folder / name).write_text("something else")
     (folder / "annotation" / "MSRVTT_JSFUSION_test.csv").unlink()
