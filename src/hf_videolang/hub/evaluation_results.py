@@ -83,8 +83,7 @@ def add_evaluation(
     Args:
         card: changed in place, metadata and table.
         dataset, split: what the model was measured on, e.g. `"msrvtt-1ka"`, `"test"`.
-        scores: see `hf_videolang.evaluation.scores`. Shares are written in per cent. Raw and post-processed scores get
-            separate entries.
+        scores: see `hf_videolang.evaluation.scores`. Shares become per cent; each column gets entries of its own.
         protocol: what the numbers depend on, e.g. `{"frames": 12, "ties": "original"}`.
         task (defaults to `"retrieval"`): of the dataset. With the group of scores it is the Hub's type of task, e.g.
             `text-to-video-retrieval`.

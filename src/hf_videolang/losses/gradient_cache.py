@@ -2,8 +2,8 @@
 The exact gradient of a batch-wide loss, computed in chunks of rows, for a batch that does not fit into memory.
 
 A contrastive loss compares each row of a batch with every other, so gradient accumulation cannot split the batch. But
-the loss depends on a row only through its features, a few hundred numbers, and there the chain rule splits:
-d loss / d weights = sum over rows of (d loss / d feature) * (d feature / d weights). This takes three steps:
+the loss depends on a row only through its features, and d loss / d weights is the sum over rows of
+(d loss / d feature) * (d feature / d weights). This takes three steps:
 
 1. Encode all rows chunk by chunk without a graph, and keep the features.
 2. Compute the loss and its gradient with respect to the features, the "gradient cache".
@@ -72,11 +72,14 @@ def backward_in_chunks(
     starts = range(0, next(iter(rows.values())), chunk_size)
     chunks = [{name: tensor[i : i + chunk_size] for name, tensor in inputs.items()} for i in starts]
 
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    generators: list[Any] = [torch, torch.get_device_module(accelerator)] if accelerator else [torch]
+
     # 1. Features without a graph.
     encoded, random_states = [], []
     with torch.no_grad():
         for chunk in chunks:
-            random_states.append(_RandomState())
+            random_states.append([generator.get_rng_state() for generator in generators])
             # Copy: a CUDA graph (torch.compile's reduce-overhead) writes the next chunk to the same memory.
             encoded.append([part.clone() for part in encode(chunk)])
     torch.clear_autocast_cache()  # or an outer autocast would reuse casts of weights that have no graph
@@ -92,23 +95,9 @@ def backward_in_chunks(
     for i, chunk, random_state in zip(starts, chunks, random_states, strict=True):
         last = i == starts[-1]
         with nullcontext() if last else no_sync():
-            random_state.restore()
+            for generator, state in zip(generators, random_state, strict=True):
+                generator.set_rng_state(state)
             pairs = [(part, grad[i : i + chunk_size]) for part, grad in zip(encode(chunk), cache, strict=True)]
             pairs += zip(own, own_gradients, strict=True) if last else ()
             backward(sum((tensor * gradient).sum() for tensor, gradient in pairs))
     return value.detach()
-
-
-class _RandomState:
-    """The state of the CPU's random generator and of the current accelerator's."""
-
-    def __init__(self):
-        self.accelerator = torch.accelerator.current_accelerator(check_available=True)
-        self.states = [generator.get_rng_state() for generator in self._generators()]
-
-    def restore(self) -> None:
-        for generator, state in zip(self._generators(), self.states, strict=True):
-            generator.set_rng_state(state)
-
-    def _generators(self):
-        return [torch, torch.get_device_module(self.accelerator)] if self.accelerator else [torch]
