@@ -41,7 +41,7 @@ def _read_traceback(text: str) -> tuple[str, str, float | None]:
     match = re.fullmatch(pattern, text, re.DOTALL)
     assert match, "VideoDecodingError needs a path and a reason"
     path, reason, timestamp = match.groups()
-    return path, reason, timestamp and float(timestamp)
+    return path, reason, None if timestamp is None else float(timestamp)
 
 
 class UnconfirmedIndexError(Exception):
