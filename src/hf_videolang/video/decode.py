@@ -114,11 +114,11 @@ def check_video(source: Any, *, timeout: float | None = 60.0) -> VideoInfo:
 def with_stream(
     read: Callable[[Stream], Result], source: Any, num_threads: int = 1, timeout: float | None = 60.0
 ) -> Result:
-    """What `read` makes of the open video, for readers that need one picture at a time.
+    """Open a video for a function that takes one picture at a time, and return its result.
 
     Args:
-        read: gets the stream (`name`, `info`, `whole`, and once `pictures(numbers)`). If the decoder then contradicts
-            the packets, `read` is called a second time, with a stream whose frames were counted by decoding them.
+        read: gets the stream, with `name`, `info`, `whole` and `pictures(numbers)`, which it may call once. If the
+            decoder then contradicts the packets, all frames are counted by decoding them, and `read` is called again.
         source, num_threads, timeout: as for `decode_video`, with the same errors.
     """
     with local_file(source, timeout) as (path, name):

@@ -55,8 +55,7 @@ def list_pictures(folder: str, name: str | None = None) -> list[str]:
 def rgb_array(image: Image.Image) -> np.ndarray:
     """The picture as RGB, `[height, width, 3]`. Grey is repeated, alpha is dropped.
 
-    It is uint8, the upper eight bits where the picture has 16. Pillow's 32-bit integers and floats keep their type and
-    range.
+    The result is uint8. Of 16 bits, the upper eight are kept. Pillow's 32-bit integers and floats keep type and range.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

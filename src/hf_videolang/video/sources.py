@@ -27,7 +27,7 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
 
     Raises:
         VideoDecodingError: there is no such file, or the download failed.
-        TypeError: `source` is something else, as a file open in text mode.
+        TypeError: `source` is anything else, or a file opened in text mode.
     """
     is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
     if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):

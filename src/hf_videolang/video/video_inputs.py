@@ -81,8 +81,8 @@ def select_frames(video: Any, sample: SampleFrames | None, given: Mapping | None
     Args:
         video: array, tensor or list of frames.
         sample: returns the positions of the frames to keep; `None` keeps all.
-        given: the user's own facts about the video, fields of `VideoMetadata`. `frames_indices`, one a frame, say
-            that the frames were themselves sampled. Then `sample` gets the frame rate of the sampled ones.
+        given: what the user knows about the video, fields of `VideoMetadata`. `frames_indices`, one per frame, means
+            that the frames were already sampled. Then `sample` gets the frame rate after sampling.
 
     Raises:
         ValueError: the video has 0 frames.
