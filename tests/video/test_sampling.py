@@ -56,8 +56,8 @@ def test_jitter_stays_inside_the_video():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: uniform_indices(0, 4), "the video has 0 frames"),
-        (lambda: uniform_indices(9, 0), "num_frames is 0"),
+        (lambda: uniform_indices(0, 4), "the video has 0 frames; both must be at least 1"),
+        (lambda: uniform_indices(9, 0), "num_frames is 0 and the video has 9 frames"),
         (lambda: uniform_indices(9, 1, np.random.RandomState(0)), "jitter needs at least 2 frames"),
     ],
 )

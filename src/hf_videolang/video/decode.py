@@ -75,7 +75,11 @@ def decode_video(
     def read(stream: Stream) -> DecodedVideo:
         first, cut = _cut(stream, start, end)
         chosen = range(cut.num_frames) if select is None else select(cut) if callable(select) else select
-        indices = [first + _checked(index(i), cut.num_frames, stream.name) for i in chosen]
+        numbers = [index(number) for number in chosen]
+        if outside := [number for number in numbers if not 0 <= number < cut.num_frames]:
+            last = cut.num_frames - 1
+            raise IndexError(f"frame {outside[0]} was selected; {stream.name} has frames 0 to {last} in the segment.")
+        indices = [first + number for number in numbers]
         frames, seconds = _read_frames(stream, indices), stream.whole.seconds
         timestamps = None if seconds is None else seconds[indices].tolist() if indices else []
         return DecodedVideo(frames, indices, timestamps, stream.info)
@@ -110,25 +114,28 @@ def check_video(source: Any, *, timeout: float | None = 60.0) -> VideoInfo:
 def with_stream(
     read: Callable[[Stream], Result], source: Any, num_threads: int = 1, timeout: float | None = 60.0
 ) -> Result:
-    """What `read` makes of the open video, for readers that need one picture at a time.
+    """Open a video for a function that takes one picture at a time, and return its result.
 
     Args:
-        read: gets the stream (`name`, `info`, `whole`, and once `pictures(numbers)`). If the decoder then contradicts
-            the packets, `read` is called a second time, with a stream whose frames were counted by decoding them.
+        read: gets the stream, with `name`, `info`, `whole` and `pictures(numbers)`, which it may call once. If the
+            decoder then contradicts the packets, all frames are counted by decoding them, and `read` is called again.
         source, num_threads, timeout: as for `decode_video`, with the same errors.
     """
     with local_file(source, timeout) as (path, name):
         if os.path.isdir(path):
             return read(FrameFolderStream(path, name))
-        for count in (False, True):
-            with suppress(UnconfirmedIndexError):
-                if timeout is None:
-                    stream: Stream = VideoStream(path, name, num_threads, count)
-                else:
-                    stream = HelperStream(path, name, num_threads, timeout, count)
-                with closing(stream):
-                    return read(stream)
-    raise AssertionError("counted frames have no index to confirm")
+
+        def read_file(count: bool) -> Result:
+            if timeout is None:
+                stream: Stream = VideoStream(path, name, num_threads, count)
+            else:
+                stream = HelperStream(path, name, num_threads, timeout, count)
+            with closing(stream):
+                return read(stream)
+
+        with suppress(UnconfirmedIndexError):
+            return read_file(count=False)
+        return read_file(count=True)
 
 
 def _cut(stream: Stream, start: float | None, end: float | None) -> tuple[int, Cut]:
@@ -156,12 +163,6 @@ def _cut(stream: Stream, start: float | None, end: float | None) -> tuple[int, C
         raise VideoDecodingError(stream.name, f"no frame lies {wanted}; it runs from {times[0]:.3f} to {finish:.3f} s")
     ends_at = whole.end if stop == len(times) else int(whole.ticks[stop])
     return first, replace(whole, num_frames=stop - first, ticks=whole.ticks[first:stop], end=ends_at)
-
-
-def _checked(number: int, num_frames: int, name: str) -> int:
-    if not 0 <= number < num_frames:
-        raise IndexError(f"frame {number} was selected; {name} has frames 0 to {num_frames - 1} in the segment.")
-    return number
 
 
 def _read_frames(stream: Stream, indices: list[int]) -> torch.Tensor:

@@ -37,11 +37,9 @@ class VideoDecodingError(RuntimeError):
 
 def _read_traceback(text: str) -> tuple[str, str, float | None]:
     """Path, reason and timestamp: a DataLoader rebuilds the error of its worker from the printed traceback alone."""
-    message = text.rpartition("VideoDecodingError: ")[2].strip()
-    pattern = r"cannot decode (.*?): (.*?)(?: \(decoded up to (\S+) s\))?"
-    match = re.fullmatch(pattern, message, re.DOTALL)
-    if match is None:
-        raise TypeError("VideoDecodingError needs a path and a reason")
+    pattern = r".*VideoDecodingError: cannot decode (.*?): (.*?)(?: \(decoded up to (\S+) s\))?\s*"
+    match = re.fullmatch(pattern, text, re.DOTALL)
+    assert match, "VideoDecodingError needs a path and a reason"
     path, reason, timestamp = match.groups()
     return path, reason, None if timestamp is None else float(timestamp)
 

@@ -24,6 +24,7 @@ import numpy as np
 from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
 from .video_stream import VideoStream, import_av
 
+ERRORS = {kind.__name__: kind for kind in (VideoDecodingError, UnconfirmedIndexError, ImportError)}  # to pass on
 START_LIMIT = 120.0  # seconds for a helper to load its libraries, however small the limit on decoding
 PIPE_SIZE = 1 << 20
 
@@ -110,17 +111,10 @@ class HelperStream:
         except EOFError:
             reason = f"the decoder crashed (exit status {self._process.wait()})"
             raise VideoDecodingError(self.name, reason, self._reached) from None
-        error = answer.get("error")
-        if error is None:
-            return answer, content
-        self._busy = False  # nothing more comes
-        if error == "undecodable":
-            raise VideoDecodingError(self.name, answer["reason"], answer["reached"])
-        if error == "unconfirmed":
-            raise UnconfirmedIndexError
-        if error == "missing":
-            raise ImportError(answer["reason"])
-        raise RuntimeError(f"the decoding helper failed:\n{answer['reason']}")
+        if "error" in answer:
+            self._busy = False  # nothing more comes
+            raise ERRORS.get(answer["error"], RuntimeError)(*answer["arguments"])
+        return answer, content
 
 
 def serve() -> None:
@@ -159,14 +153,9 @@ def serve() -> None:
                 stream = VideoStream(path, name, num_threads, count, report)
                 times = {**vars(stream.whole), "ticks": None}
                 _send(answers, {"info": asdict(stream.info), "times": times}, stream.whole.ticks)
-        except VideoDecodingError as error:
-            _send(answers, {"error": "undecodable", "reason": error.reason, "reached": error.timestamp})
-        except UnconfirmedIndexError:
-            _send(answers, {"error": "unconfirmed"})
-        except ImportError as error:
-            _send(answers, {"error": "missing", "reason": str(error)})
-        except Exception:
-            _send(answers, {"error": "failed", "reason": traceback.format_exc()})
+        except Exception as error:
+            kind = type(error).__name__
+            _send(answers, {"error": kind, "arguments": error.args if kind in ERRORS else [traceback.format_exc()]})
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -177,14 +166,11 @@ def _end_if_orphaned(limit: float) -> None:
 
 
 def _take_helper() -> subprocess.Popen:
-    while _idle:
-        try:
-            process = _idle.pop()
-        except IndexError:  # another thread took the last one
-            break
-        # None only for a living helper of this very process, not of the process that it was forked from
-        if process.poll() is None:
-            return process
+    with suppress(IndexError):  # no helper is idle
+        # `poll` is None only for a living helper of this very process, not of the process that it was forked from.
+        while (process := _idle.pop()).poll() is not None:
+            pass
+        return process
     folder = os.path.dirname(os.path.abspath(__file__))
     process = subprocess.Popen(
         [sys.executable, "-c", _BOOTSTRAP, json.dumps([sys.path, folder])],
@@ -205,9 +191,8 @@ def _take_helper() -> subprocess.Popen:
 def _stop(process: subprocess.Popen) -> None:
     process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        pipe.close()
 
 
 def _send(pipe: Any, message: dict, content: Any = b"") -> None:

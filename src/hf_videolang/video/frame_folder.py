@@ -3,68 +3,59 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .decoded_video import Cut, VideoDecodingError, VideoInfo
 
-# Any beginning, which all pictures of a folder share, and the number of the frame.
-PICTURE = re.compile(r"(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of the EXIF standard
+# A prefix, which all pictures of a folder share, and the number of the frame. Hidden files are no pictures.
+PICTURE = re.compile(r"(?!\.)(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 
 
 def is_picture_of_a_frame(name: str) -> bool:
     """Whether a file of this name is a frame of its folder."""
-    return PICTURE.fullmatch(name) is not None and not name.startswith(".")
+    return PICTURE.fullmatch(name) is not None
 
 
 def list_pictures(folder: str, name: str | None = None) -> list[str]:
-    """File names of the frames of a folder, in their order.
+    """File names of the frames of a folder, in the order of their numbers.
 
     Args:
         folder: its path.
-        name: what errors call it; its path by default.
+        name: the source as text, for errors; by default the path.
 
     Raises:
-        VideoDecodingError: the folder has no such pictures, their names begin differently, or their numbers are not
-            0, 1, 2, …
+        VideoDecodingError: the folder has no such pictures, their prefixes differ, or their numbers are not 0, 1, 2, …
     """
     name = name or folder
-    found: dict[int, str] = {}
-    beginnings: dict[str, str] = {}
-    for file in sorted(os.listdir(folder)):
-        if file.startswith(".") or not (match := PICTURE.fullmatch(file)):
-            continue
-        beginning, number = match[1], int(match[2])
-        beginnings.setdefault(beginning, file)
-        if len(beginnings) > 1:
-            raise VideoDecodingError(
-                name, f"its pictures belong to several videos: {' and '.join(beginnings.values())}"
-            )
-        if number in found:
-            raise VideoDecodingError(name, f"frame {number} is there twice: {found[number]} and {file}")
-        found[number] = file
-    if not found:
+    matches = [match for match in map(PICTURE.fullmatch, sorted(os.listdir(folder))) if match]
+    if not matches:
         reason = "it is not a regular file, nor a folder of pictures named <name>_000.jpg, <name>_001.jpg, …"
         raise VideoDecodingError(name, reason)
-    absent = next((number for number in range(len(found)) if number not in found), None)
-    if absent is not None:
-        last = found[max(found)]
-        picture = f"{next(iter(beginnings))}{absent:03d}{os.path.splitext(last)[1]}"
-        reason = f"frame {absent} is absent ({picture}): its {len(found)} pictures go up to {last}, and count from 000"
-        if max(found) - min(found) + 1 == len(found):  # FFmpeg's default is to begin with 1
-            reason += "; rename them, or write them with ffmpeg's -start_number 0"
-        raise VideoDecodingError(name, reason)
+    found: dict[int, str] = {}
+    for match in matches:
+        other = found.setdefault(int(match[2]), match[0])
+        if match[1] != matches[0][1]:
+            raise VideoDecodingError(name, f"its pictures belong to several videos: {matches[0][0]} and {match[0]}")
+        if other != match[0]:
+            raise VideoDecodingError(name, f"frame {int(match[2])} is there twice: {other} and {match[0]}")
+    for number in range(len(found)):
+        if number not in found:
+            reason = (
+                f"frame {number} is absent: its {len(found)} pictures go up to {found[max(found)]}; count from 000"
+            )
+            if number == 0:
+                reason += ", in FFmpeg with -start_number 0"
+            raise VideoDecodingError(name, reason)
     return [found[number] for number in range(len(found))]
 
 
 def rgb_array(image: Image.Image) -> np.ndarray:
     """The picture as RGB, `[height, width, 3]`. Grey is repeated, alpha is dropped.
 
-    It is uint8, the upper eight bits where the picture has 16. Pillow's 32-bit integers and floats keep their type and
-    range.
+    The result is uint8. Of 16 bits, the upper eight are kept. Pillow's 32-bit integers and floats keep type and range.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -77,8 +68,8 @@ def rgb_array(image: Image.Image) -> np.ndarray:
 class FrameFolderStream:
     """The frames of a folder, with the interface of a `VideoStream`. Only wanted pictures are opened.
 
-    Pictures are turned upright by their EXIF orientation and become RGB. Their frame rate is unknown, so that `whole`
-    has no times.
+    Pictures are turned upright by their EXIF orientation and become RGB. Their frame rate is unknown, so `whole` has no
+    times.
 
     Args:
         path: the folder.
@@ -92,23 +83,15 @@ class FrameFolderStream:
         self.name = name
         self._folder = path
         self._files = list_pictures(path, name)
-        with self._open(0) as first:
-            width, height = first.size
-            if first.getexif().get(ORIENTATION) in SIDEWAYS:
-                width, height = height, width
-            codec = str(first.format).lower()
-        self.info = VideoInfo(len(self._files), None, None, width, height, 0, codec, 0)
+        with self._opened(0) as first:
+            self.info = VideoInfo(len(self._files), None, None, *first.size, 0, str(first.format).lower(), 0)
         self.whole = Cut(len(self._files))
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`; also raises if a picture has another size than the first."""
         for number in numbers:
-            with self._open(number) as image:
-                try:
-                    ImageOps.exif_transpose(image, in_place=True)
-                    picture = rgb_array(image)
-                except Exception as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
-                    raise self._broken(number, error) from error
+            with self._opened(number) as image:
+                picture = rgb_array(image)
             height, width, _ = picture.shape
             if (width, height) != (self.info.width, self.info.height):
                 raise VideoDecodingError(
@@ -121,12 +104,13 @@ class FrameFolderStream:
     def close(self) -> None:
         """No file stays open."""
 
-    def _open(self, number: int) -> Any:
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Image.Image]:
+        """The upright picture. Pillow decodes it later, and then raises the same error."""
         try:
-            return Image.open(os.path.join(self._folder, self._files[number]), formats=("JPEG", "PNG"))
-        except Exception as error:
-            raise self._broken(number, error) from error
-
-    def _broken(self, number: int, error: Exception) -> VideoDecodingError:
-        reason = f"frame {number} ({self._files[number]}) is no readable picture: {error}"
-        return VideoDecodingError(self.name, reason)
+            with Image.open(os.path.join(self._folder, self._files[number]), formats=("JPEG", "PNG")) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                yield image
+        except Exception as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds
+            reason = f"frame {number} ({self._files[number]}) cannot be read as a picture: {error}"
+            raise VideoDecodingError(self.name, reason) from error

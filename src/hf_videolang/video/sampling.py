@@ -27,10 +27,10 @@ def uniform_indices(total_frames: int, num_frames: int, generator: np.random.Ran
     uniform_indices(10, 4)  # array([0, 3, 6, 9])
     ```
     """
-    if total_frames < 1:
-        raise ValueError(f"the video has {total_frames} frames; at least 1 is needed to sample from.")
-    if num_frames < 1:
-        raise ValueError(f"num_frames is {num_frames}; ask for at least 1.")
+    if total_frames < 1 or num_frames < 1:
+        raise ValueError(
+            f"num_frames is {num_frames} and the video has {total_frames} frames; both must be at least 1."
+        )
     first, last = 0, total_frames - 1
     if generator is not None:
         if num_frames == 1:

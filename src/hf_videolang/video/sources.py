@@ -27,7 +27,7 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
 
     Raises:
         VideoDecodingError: there is no such file, or the download failed.
-        TypeError: anything else than a source.
+        TypeError: `source` is anything else, or a file opened in text mode.
     """
     is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
     if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):
@@ -36,7 +36,7 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
     if not (is_bytes or is_file or is_url):
         # Made absolute, so that FFmpeg cannot take a name like "concat:a|b" for one of its protocols.
         path = os.path.abspath(source)
-        if not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe or a device would block FFmpeg
+        if not source or not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe or a device would block FFmpeg
             reason = "it is not a regular file" if os.path.exists(path) else "there is no such file"
             raise VideoDecodingError(os.fspath(source), reason)
         yield path, os.fspath(source)
@@ -48,19 +48,12 @@ def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
             _download(source, path, timeout) if is_web else _fetch(source, path)
             yield path, source
             return
-        content = source if is_bytes else _read_from_start(source)
+        if is_file and hasattr(source, "seek"):
+            source.seek(0)
+        content = source.read() if is_file else source
         with open(path, "wb") as file:
             file.write(content)
         yield path, str(getattr(source, "name", f"<{len(content)} bytes>"))
-
-
-def _read_from_start(file: Any) -> bytes:
-    if hasattr(file, "seek"):
-        file.seek(0)
-    content = file.read()
-    if not isinstance(content, bytes):
-        raise TypeError(f"{file!r} reads as {type(content).__name__}; open the video in binary mode ('rb').")
-    return content
 
 
 def _download(url: str, path: str, timeout: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Files, frames in memory and open decoders: all that a user may pass as a video becomes frames `[T, 3, H, W]`."""
+"""Everything that a user may pass as a video (a file, frames in memory, an open decoder) as frames `[T, 3, H, W]`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,11 +26,11 @@ EXPECTED_VIDEO = (
 def flatten_videos(videos: Any) -> list:
     """One video, or lists of videos nested to any depth, as a flat list with one entry a video.
 
-    A list of pictures (PIL images or arrays of up to 3 dimensions) is one video, an array of 5 dimensions a batch.
+    A list of pictures (PIL images or arrays of 2 or 3 dimensions) is one video, an array of 5 dimensions a batch.
 
     Raises:
-        ValueError: the list is empty, or a picture or an array is no video.
-        TypeError: something else is no video.
+        ValueError: a list is empty.
+        TypeError: an entry is no video.
     """
     if isinstance(videos, (list, tuple)):
         if not len(videos):
@@ -38,37 +38,28 @@ def flatten_videos(videos: Any) -> list:
         if all(_is_picture(item) for item in videos):
             return [videos]
         return [video for item in videos for video in flatten_videos(item)]
-    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+    is_array = isinstance(videos, (np.ndarray, torch.Tensor))
+    if is_array and videos.ndim == 5:
         return list(videos)
-    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4:
+    is_source = isinstance(videos, (str, Path, bytes, bytearray, memoryview, Mapping)) or hasattr(videos, "read")
+    if is_source or _is_torchcodec(videos) or _is_pyav(videos) or (is_array and videos.ndim == 4):
         return [videos]
-    if isinstance(videos, (np.ndarray, torch.Tensor)):
-        raise ValueError(
-            f"an array of shape {tuple(videos.shape)} is no video; expected [frames, height, width, channels] or "
-            "[frames, channels, height, width]. Pass a single picture to the processor as `images`."
-        )
-    if isinstance(videos, PIL.Image.Image):
-        raise ValueError("a picture is no video; pass it to the processor as `images`, or frames as a list.")
-    is_source = isinstance(videos, (str, Path, bytes, bytearray, memoryview, Mapping))
-    if is_source or hasattr(videos, "read") or _is_torchcodec(videos) or _is_pyav(videos):
-        return [videos]
-    raise TypeError(f"{type(videos).__name__} is no video; expected {EXPECTED_VIDEO}.")
+    given = type(videos).__name__ + (f" of shape {tuple(videos.shape)}" if is_array else "")
+    raise TypeError(f"{given} is no video; expected {EXPECTED_VIDEO}. Pass a single picture as `images`.")
 
 
 def images_as_videos(images: Any) -> list[list]:
     """Pictures (PIL, array, path or URL; one, a list or an array of them) as videos of one frame.
 
     Raises:
-        ValueError: the list is empty, or a file or URL cannot be read as a picture.
         TypeError: something is no picture.
+        What `transformers.image_utils.load_image` raises for a path or URL.
     """
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         images = list(images)
     elif not isinstance(images, (list, tuple)):
         images = [images]
-    if not len(images):
-        raise ValueError("`images` is an empty list.")
-    images = [_load_picture(str(image)) if isinstance(image, (str, Path)) else image for image in images]
+    images = [load_image(str(image)) if isinstance(image, (str, Path)) else image for image in images]
     for image in images:
         if not _is_picture(image):
             shape = f" of shape {tuple(image.shape)}" if hasattr(image, "shape") else ""
@@ -77,16 +68,6 @@ def images_as_videos(images: Any) -> list[list]:
                 "[height, width, channels] or [channels, height, width]."
             )
     return [[image] for image in images]
-
-
-def _load_picture(source: str) -> PIL.Image.Image:
-    is_path = not source.startswith(("http://", "https://", "data:image/"))
-    if is_path and not Path(source).is_file():
-        raise ValueError(f"picture {source[:200]!r}: there is no such file.")
-    try:
-        return load_image(source)
-    except Exception as error:  # a broken picture, a lost connection, a refusal: each has its own kind of error
-        raise ValueError(f"picture {source[:200]!r} cannot be read: {error}") from error
 
 
 def holds_frames(video: Any) -> bool:
@@ -100,19 +81,17 @@ def select_frames(video: Any, sample: SampleFrames | None, given: Mapping | None
     Args:
         video: array, tensor or list of frames.
         sample: returns the positions of the frames to keep; `None` keeps all.
-        given: the user's own facts about the video, fields of `VideoMetadata`. If they have `frames_indices`, the
-            frames were themselves sampled, and `sample` gets the frame rate of the sampled ones.
+        given: what the user knows about the video, fields of `VideoMetadata`. `frames_indices`, one per frame, means
+            that the frames were already sampled. Then `sample` gets the frame rate after sampling.
 
     Raises:
-        ValueError: the video has 0 frames, or `given` does not fit it.
+        ValueError: the video has 0 frames.
     """
     if not len(video):
         raise ValueError(f"the video has 0 frames (shape {tuple(video.shape)}); expected at least one.")
-    known = VideoMetadata(**given) if given is not None else VideoMetadata(total_num_frames=len(video))
+    known = VideoMetadata(**{"total_num_frames": len(video), **(given or {})})
     frames_per_second = None if known.fps is None else known.sampled_fps
     origin = range(len(video)) if known.frames_indices is None else known.frames_indices
-    if len(origin) != len(video):
-        raise ValueError(f"video_metadata names {len(origin)} frames_indices for a video of {len(video)} frames.")
     indices: Sequence[int] = range(len(video))
     if sample is not None:
         indices = sample(VideoMetadata(total_num_frames=len(video), fps=frames_per_second))
@@ -135,7 +114,7 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
 
     Raises:
         VideoDecodingError: the video cannot be read.
-        ValueError: a dictionary has no video, or a path is empty.
+        ValueError: a dictionary has no video.
     """
     if _is_torchcodec(video):
         return _read_torchcodec(video, sample)
@@ -147,16 +126,12 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
             raise ValueError(f"a dictionary with the keys {sorted(video)} holds neither 'path' nor 'bytes'.")
     elif _is_pyav(video):
         source = _source_of_container(video)
-    if isinstance(source, str) and not source:
-        raise ValueError("the path of the video is an empty string; expected a file or a URL.")
 
     def select(cut: Cut) -> Sequence[int]:
         rate = None if cut.frame_rate is None else float(cut.frame_rate)
-        if sample is None:
-            return range(cut.num_frames)
-        return [int(i) for i in sample(VideoMetadata(total_num_frames=cut.num_frames, fps=rate))]
+        return sample(VideoMetadata(total_num_frames=cut.num_frames, fps=rate))  # type: ignore[misc]
 
-    decoded = decode_video(source, select, start=start, end=end)
+    decoded = decode_video(source, select if sample else None, start=start, end=end)
     info = decoded.info
     metadata = VideoMetadata(
         total_num_frames=info.num_frames,
@@ -177,14 +152,11 @@ def to_rgb_frames(video: Any, data_format: str | None = None) -> torch.Tensor:
         data_format: `"channels_first"` or `"channels_last"`; `None` finds it from the shape.
 
     Raises:
-        ValueError: the frames have different sizes, or not exactly one dimension with 1, 3 or 4 channels.
+        ValueError: not exactly one dimension may be the channels (1, 3 or 4).
+        RuntimeError: the pictures of a list differ in size.
     """
     if isinstance(video, (list, tuple)):
-        frames = [_picture_to_tensor(picture, data_format) for picture in video]
-        if len({frame.shape[-2:] for frame in frames}) > 1:
-            sizes = sorted({tuple(frame.shape[-2:]) for frame in frames})
-            raise ValueError(f"the frames of one video must have one size; got heights and widths {sizes}.")
-        return torch.stack(frames)
+        return torch.stack([_picture_to_tensor(picture, data_format) for picture in video])
     return _to_rgb(_to_tensor(video), data_format)
 
 
@@ -208,9 +180,8 @@ def _to_rgb(frames: torch.Tensor, data_format: str | None) -> torch.Tensor:
     if first == last:
         found = "two dimensions that may be" if first else "no dimension of 1, 3 or 4"
         raise ValueError(
-            f"frames of shape {tuple(frames.shape)} have {found} channels (input_data_format={data_format}); expected "
-            "[..., height, width, channels] or [..., channels, height, width]; if both are possible, say which with "
-            "input_data_format='channels_last' or 'channels_first'."
+            f"frames of shape {tuple(frames.shape)} have {found} channels (input_data_format={data_format}). If the "
+            "layout is in doubt, pass input_data_format='channels_last' or 'channels_first'."
         )
     if last:
         frames = frames.movedim(-1, -3)

@@ -164,6 +164,8 @@ def test_towers_load_from_the_whole_model_and_alone(fusion, tmp_path, capfd):
     ]:
         tower = tower_class.from_pretrained(tmp_path / "whole")
         assert torch.equal(tower(**tower_inputs)[field], expected)
+        embeddings = model.text_model.embeddings.token_embedding, model.vision_model.embeddings.patch_embedding
+        assert torch.equal(tower.get_input_embeddings().weight, embeddings["video" in tower.input_modalities].weight)
         tower.save_pretrained(tmp_path / tower_class.__name__)
         again = tower_class.from_pretrained(tmp_path / tower_class.__name__)
         assert torch.equal(again(**tower_inputs)[field], expected)

@@ -138,16 +138,6 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
 
     def validate_architecture(self):
         _check_heads(self.hidden_size, self.num_attention_heads)
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size is {self.image_size} and patch_size is {self.patch_size}; "
-                "the image must be a whole number of patches wide."
-            )
-        if self.num_proxy_tokens < 1 or self.num_frames < 1:
-            raise ValueError(
-                f"num_proxy_tokens is {self.num_proxy_tokens} and num_frames is {self.num_frames}; both must be at "
-                "least 1 (the class token is the first proxy)."
-            )
         if self.frame_fusion == "sequence_transformer":
             _check_heads(self.projection_dim, self.num_sequence_heads)
 

@@ -7,7 +7,7 @@ sequence, D width, P projection. The video tower reads [class token, added proxi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -51,9 +51,6 @@ class CLIPViPOutput(ModelOutput):
     video_embeds: torch.Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
 @dataclass
@@ -269,7 +266,6 @@ class CLIPViPMLP(nn.Module):
 
     def __init__(self, config: CLIPViPTextConfig | CLIPViPVisionConfig):
         super().__init__()
-        self.config = config
         self.activation_fn = QuickGELU() if config.hidden_act == "quick_gelu" else ACT2FN[config.hidden_act]
         width, inner, depth = config.hidden_size, config.intermediate_size, config.num_hidden_layers
         self.fc1 = _with_init_std(nn.Linear(width, inner), config, (2 * width) ** -0.5)
@@ -438,15 +434,6 @@ class CLIPViPSequenceTransformer(nn.Module):
         return frame_features + hidden_states
 
 
-def mean_of_unit_vectors(frame_features, video_attention_mask=None) -> torch.Tensor:
-    """Mean over frames of the normalised features: [B, T, P], mask [B, T] or `None` -> [B, P]."""
-    frame_features = unit_vectors(frame_features)
-    if video_attention_mask is None:
-        return frame_features.mean(dim=1)
-    mask = video_attention_mask.to(frame_features)[:, :, None]  # device_map may place it on another device
-    return (frame_features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
 class CLIPViPPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
     """Initialisation, loading and saving of every CLIP-ViP class. A checkpoint that lacks a weight raises."""
 
@@ -496,6 +483,7 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
     config: CLIPViPTextConfig
     base_model_prefix = "text_model"
     input_modalities = ("text",)
+    _input_embed_layer = "token_embedding"
     _keys_to_ignore_on_load_unexpected = [
         r"^(vision_model|visual_projection|sequence_transformer|text_projection|logit_scale)"
     ]
@@ -507,16 +495,10 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.token_embedding
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.embeddings.token_embedding = value
-
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
@@ -530,10 +512,8 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
             `eos_token_id`. `hidden_states` on request: the embeddings, then each block's output.
 
         Raises:
-            ValueError: no `input_ids`, or more tokens than positions.
+            ValueError: more tokens than positions.
         """
-        if input_ids is None:
-            raise ValueError("input_ids is None; the text tower needs token ids [batch, length].")
         hidden_states = self.embeddings(input_ids)
         # By position, because transformers 5.24 renames the last argument, the cache of keys and values.
         mask = create_causal_mask(self.config, hidden_states, attention_mask, None)
@@ -558,6 +538,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
     base_model_prefix = "vision_model"
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)
+    _input_embed_layer = "patch_embedding"
     _keys_to_ignore_on_load_unexpected = [
         r"^(text_model|text_projection|sequence_transformer|visual_projection|logit_scale)"
     ]
@@ -571,22 +552,13 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.patch_embedding
-
-    def _check_input(self, pixels: torch.Tensor | None, mask: torch.Tensor | None):
-        config = self.config
-        frame = (config.num_channels, config.image_size, config.image_size)
-        if pixels is None or pixels.ndim != 5 or tuple(pixels.shape[2:]) != frame or pixels.shape[1] < 1:
-            given = None if pixels is None else tuple(pixels.shape)
+    def _check_input(self, pixels: torch.Tensor, mask: torch.Tensor | None):
+        frame = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if pixels.ndim != 5 or tuple(pixels.shape[2:]) != frame or not pixels.is_floating_point():
             raise ValueError(
-                f"pixel_values_videos is {given}; expected [batch, frames, {', '.join(map(str, frame))}]. Use the "
-                "processor saved with the model. An image is a video of one frame: image[:, None]."
-            )
-        if not pixels.is_floating_point():
-            raise ValueError(
-                f"pixel_values_videos has dtype {pixels.dtype}; expected normalised floating-point pixels. Use the "
-                "processor saved with the model."
+                f"pixel_values_videos is {pixels.dtype} of shape {tuple(pixels.shape)}; expected normalised floats of "
+                f"shape [batch, frames, {', '.join(map(str, frame))}]. Use the processor saved with the model. An "
+                "image is a video of one frame: image[:, None]."
             )
         if mask is not None and mask.shape != pixels.shape[:2]:
             raise ValueError(
@@ -596,7 +568,7 @@ class CLIPViPVisionModel(CLIPViPPreTrainedModel):
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        pixel_values_videos: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor,
         video_attention_mask: torch.Tensor | None = None,
         pooled_only: bool = False,
         **kwargs: Unpack[TransformersKwargs],
@@ -687,16 +659,10 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
         self.text_projection = _projection(config)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.text_model.set_input_embeddings(value)
-
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPViPTextModelOutput:
@@ -711,24 +677,27 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
 
 
 class VideoProjectionMixin:
-    """From the video tower's output to one vector a clip."""
+    """The video tower with its projection: one vector a clip."""
 
-    vision_model: CLIPViPVisionModel
-    visual_projection: nn.Linear
-    sequence_transformer: CLIPViPSequenceTransformer | None
+    def _add_video_tower(self, config: CLIPViPVisionConfig) -> None:
+        self.vision_model = CLIPViPVisionModel._from_config(config)
+        self.visual_projection = _projection(config)
+        self.sequence_transformer = (
+            CLIPViPSequenceTransformer(config) if config.frame_fusion == "sequence_transformer" else None
+        )
 
     def _project_video(self, pooler_output, video_attention_mask=None) -> torch.Tensor:
         """`pooler_output` of the video tower -> [B, P], by `frame_fusion`."""
         features = self.visual_projection(pooler_output)
         if self.sequence_transformer is not None:
             features = self.sequence_transformer(features, video_attention_mask)
-        if self.vision_model.config.frame_fusion in PER_FRAME_FUSIONS:
-            features = mean_of_unit_vectors(features, video_attention_mask)
-        return features
-
-
-def _sequence_transformer(config: CLIPViPVisionConfig) -> CLIPViPSequenceTransformer | None:
-    return CLIPViPSequenceTransformer(config) if config.frame_fusion == "sequence_transformer" else None
+        if self.vision_model.config.frame_fusion not in PER_FRAME_FUSIONS:
+            return features
+        features = unit_vectors(features)
+        if video_attention_mask is None:
+            return features.mean(dim=1)
+        mask = video_attention_mask.to(features)[:, :, None]  # device_map may place it on another device
+        return (features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedModel):
@@ -749,18 +718,13 @@ class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedMo
 
     def __init__(self, config: CLIPViPVisionConfig):
         super().__init__(config)
-        self.vision_model = CLIPViPVisionModel._from_config(config)
-        self.visual_projection = _projection(config)
-        self.sequence_transformer = _sequence_transformer(config)
+        self._add_video_tower(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.vision_model.get_input_embeddings()
 
     @can_return_tuple
     def forward(
         self,
-        pixel_values_videos: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor,
         video_attention_mask: torch.Tensor | None = None,
         pooled_only: bool = True,
         **kwargs: Unpack[TransformersKwargs],
@@ -794,12 +758,9 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
 
     def __init__(self, config: CLIPViPConfig):
         super().__init__(config)
-        text_config, vision_config = config.text_config, config.vision_config
-        self.text_model = CLIPViPTextModel._from_config(text_config)
-        self.vision_model = CLIPViPVisionModel._from_config(vision_config)
-        self.visual_projection = _projection(vision_config)
-        self.text_projection = _projection(text_config)
-        self.sequence_transformer = _sequence_transformer(vision_config)
+        self.text_model = CLIPViPTextModel._from_config(config.text_config)
+        self._add_video_tower(config.vision_config)
+        self.text_projection = _projection(config.text_config)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.post_init()
 

@@ -22,7 +22,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         video_processor (`CLIPViPVideoProcessor`): sampling, resize and normalisation of videos.
         tokenizer (`CLIPTokenizer`): its padding token becomes its end token, as in CLIP-ViP.
         max_length (`int`, defaults to 77): tokens of a text, begin and end included. Longer texts are cut and keep
-            their end token; with `truncation=False` they raise. Published checkpoints use 70 (pre-training,
+            their end token. Published checkpoints use 70 (pre-training,
             ActivityNet) or 50 (clip_vip §4). The limit is 77, the positions of the released text towers, or the
             tokenizer's `model_max_length` if that is larger.
         padding (`str` or `bool`, defaults to `"max_length"`): `"max_length"` pads shorter texts to `max_length`.
@@ -73,8 +73,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
 
         Raises:
             VideoDecodingError: a video cannot be read.
-            TypeError, ValueError: no input, an input of the wrong kind, a `max_length` above the limit, or a text
-                too long for `truncation=False`.
+            TypeError, ValueError: no input, an input of the wrong kind, or a `max_length` above the limit.
         """
         if images is not None:
             if videos is not None:
@@ -84,7 +83,7 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
             nested = {**kwargs.pop("images_kwargs", {}), **kwargs.pop("videos_kwargs", {})}
             kwargs["videos_kwargs"] = {**nested, "do_sample_frames": False}
         if text is not None:
-            self._check_text(text, self._merge_kwargs(**kwargs)["text_kwargs"])
+            self._check_length(self._merge_kwargs(**kwargs)["text_kwargs"]["max_length"])
         return super().__call__(text=text, videos=videos, **kwargs)
 
     def input_protocol(self) -> dict[str, str | int]:
@@ -106,28 +105,11 @@ class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
         if not 2 <= max_length <= limit:  # a text has a begin and an end
             raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
 
-    def _check_text(self, text, options: dict) -> None:
-        if isinstance(text, (list, tuple)) and not len(text):
-            raise ValueError("`text` is an empty list; pass at least one text.")
-        self._check_length(options["max_length"])
-        if options["truncation"]:
-            return
-        texts = [text] if isinstance(text, str) else text
-        lengths = [len(input_ids) for input_ids in self.tokenizer(texts, verbose=False)["input_ids"]]
-        if max(lengths) > options["max_length"]:
-            raise ValueError(
-                f"text {lengths.index(max(lengths))} has {max(lengths)} tokens, more than {options['max_length']} "
-                "(begin and end included); shorten it, or cut it with truncation=True."
-            )
-
     def _merge_kwargs(self, model_kwargs=CLIPViPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
         # Length and padding belong to this processor. Those saved with the tokenizer must not override them.
         merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
-        merged["text_kwargs"] = {
-            "max_length": self.max_length,
-            "padding": self.padding,
-            **merged["text_kwargs"],
-        }
+        own = {"max_length": self.max_length, "padding": self.padding}
+        merged["text_kwargs"] = {**own, **merged["text_kwargs"]}
         return merged
 
 

@@ -62,8 +62,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
     Args:
         num_frames (`int`, defaults to 12): frames of a clip. A shorter clip repeats some.
-        fps (`float`, *optional*): frames to take per second of video, in place of `num_frames`. A call passes one of
-            the two.
+        fps (`float`, *optional*): frames to take per second of video. It comes before `num_frames`.
         size (defaults to 224 x 224), resample (defaults to bicubic): the resize, which ignores the aspect ratio.
             CLIP's own rule is `size={"shortest_edge": 224}, do_center_crop=True, antialias=True`.
         do_center_crop (`bool`, defaults to `False`), crop_size: crop after the resize.
@@ -102,13 +101,6 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     valid_kwargs = CLIPViPVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "video_attention_mask"]
 
-    def preprocess(self, videos, **kwargs) -> BatchFeature:
-        if kwargs.get("num_frames") is not None and kwargs.get("fps") is not None:
-            raise ValueError(
-                f"num_frames={kwargs['num_frames']} and fps={kwargs['fps']} both set the number of frames; pass one."
-            )
-        return super().preprocess(videos, **kwargs)
-
     def sample_frames(
         self,
         metadata: VideoMetadata,
@@ -141,6 +133,8 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
                 )
             num_frames = max(1, int(metadata.total_num_frames / metadata.fps * fps))
         generator = np.random.RandomState(seed) if isinstance(seed, int) else seed
+        if num_frames == 1:
+            generator = None  # a single frame has no step to move by
         return uniform_indices(metadata.total_num_frames, num_frames, generator)
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):
@@ -163,44 +157,36 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         Raises:
             VideoDecodingError: the video cannot be read.
         """
-        seed = seed if self.num_frames > 1 else None  # a single frame has no step to jitter by
-        return self.fetch_videos(video, partial(self.sample_frames, fps=self.fps, seed=seed))[0]
+        return self.fetch_videos(video, partial(self.sample_frames, seed=seed))[0]
 
     def _decode_and_sample_videos(
         self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
     ):
         videos = flatten_videos(videos)
-        if video_metadata is None:
-            known_metadata = [None] * len(videos)
-        else:
-            known_metadata = _flatten(video_metadata)
+        known_metadata = [None] * len(videos) if video_metadata is None else _flatten(video_metadata)
         if len(known_metadata) != len(videos):
             raise ValueError(
                 f"{len(known_metadata)} entries of video_metadata for {len(videos)} videos; pass one a video."
             )
-        options = getattr(sample_indices_fn, "keywords", {})
-        if (seed := options.get("seed")) is not None:
+        if sample_indices_fn is not None and (seed := sample_indices_fn.keywords["seed"]) is not None:
             # One generator for the whole call, so that videos of equal length get different frames.
             sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
         metadata: list[VideoMetadata] = []
 
-        def read(video: Any, known: Any) -> tuple[Any, str | None]:
+        def read(video: Any, known: Any, data_format: str | None) -> torch.Tensor:
             if holds_frames(video):
                 frames, facts = select_frames(video, sample_indices_fn, known)
             else:
                 frames, facts = self.fetch_videos(video, sample_indices_fn)
+                data_format = "channels_first"
             metadata.append(facts)
-            return frames, None if holds_frames(video) else "channels_first"
+            return to_rgb_frames(frames, data_format)
 
         # Each clip is read when its turn comes in `_preprocess`, so that the frames of only one are in memory.
         return [partial(read, video, known) for video, known in zip(videos, known_metadata, strict=True)], metadata
 
     def _prepare_input_videos(self, videos: list[Callable], input_data_format=None, device=None, **kwargs):
-        def read_rgb(read: Callable) -> torch.Tensor:
-            frames, layout = read()
-            return to_rgb_frames(frames, layout or input_data_format).to(device)
-
-        return [partial(read_rgb, read) for read in videos]
+        return [lambda read=read: read(input_data_format).to(device) for read in videos]
 
     def _preprocess(self, videos: list[Callable[[], torch.Tensor]], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
