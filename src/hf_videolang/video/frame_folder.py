@@ -68,8 +68,8 @@ def rgb_array(image: Image.Image) -> np.ndarray:
 class FrameFolderStream:
     """The frames of a folder, with the interface of a `VideoStream`. Only wanted pictures are opened.
 
-    Pictures are turned upright by their EXIF orientation and become RGB. Their frame rate is unknown, so `whole` has no
-    times.
+    Pictures are turned upright by their EXIF orientation and become RGB. Their frame rate is unknown, so `whole` has
+    no times.
 
     Args:
         path: the folder.
