@@ -42,9 +42,10 @@ def test_command_line_wins_over_recipe_over_default(tmp_path):
     }
     assert toy == Toy(**expected) and given == expected
     words = ("--model=m", "--no_shuffle", "--learning-rate=-2", "--options", '{"k": [1, 2]}')
-    toy, given = parse(*words)
+    toy, given = parse(*words, "--eval_strategy", "steps")
     assert toy == Toy(model="m", learning_rate=-2.0, shuffle=False, options={"k": [1, 2]})
-    assert given == {"model": "m", "learning_rate": -2.0, "shuffle": False, "options": {"k": [1, 2]}}
+    expected = {"model": "m", "learning_rate": -2.0, "shuffle": False, "options": {"k": [1, 2]}}
+    assert given == expected | {"eval_strategy": "steps"}  # the default, but typed
 
 
 def test_a_recipe_extends_another(tmp_path):

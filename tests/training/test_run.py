@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from hf_videolang.data.pretraining.omnisource import MissingTextError
-from hf_videolang.training import processes
+from hf_videolang.training import processes, run
 from hf_videolang.training.run import run_command
 from hf_videolang.video import VideoDecodingError
 
@@ -45,7 +45,7 @@ def raising(error):
 
 @pytest.mark.parametrize("error", [ImportError("pip install av"), ValueError("wrong"), FileNotFoundError("absent")])
 def test_wrong_input_is_one_line(error, capsys):
-    assert run_command(raising(error), print, None) == 2
+    assert run_command(raising(error), None) == 2
     assert capsys.readouterr().err == f"error: {error}\n"
 
 
@@ -60,16 +60,19 @@ def test_wrong_input_is_one_line(error, capsys):
 def test_what_a_user_can_mend_on_the_way_is_one_line_of_every_process(error, message, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
-    assert run_command(lambda argv: (), raising(error), None) == 1
+    monkeypatch.setattr(run, "train_and_finish", raising(error))
+    assert run_command(lambda argv: None, None) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("[rank 3] error: ") and message in line
 
 
-def test_an_error_of_the_program_keeps_its_traceback(tmp_path, capsys):
+def test_an_error_of_the_program_keeps_its_traceback(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "train_and_finish", raising(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes"):
-        run_command(lambda argv: (), raising(RuntimeError("shapes differ")), None)
+        run_command(lambda argv: None, None)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"half of a file")
+    monkeypatch.setattr(run, "train_and_finish", load_file)
     with pytest.raises(SafetensorError):  # a damaged file is no full disk
-        run_command(lambda argv: (file,), load_file, None)
+        run_command(lambda argv: file, None)
     assert capsys.readouterr().err == ""

@@ -287,7 +287,7 @@ def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, tmp_path):
     ("more", "metric"),
     [
         ((), "text_to_video_R1_DSL"),
-        (("--metric_for_best_model", "text_to_video_MedianR"), "text_to_video_MedianR"),
+        (("--metric_for_best_model", "text_to_video_R1"), "text_to_video_R1"),  # the default, but typed
     ],
 )
 def test_selection_on_test_is_by_dsl_unless_the_user_chooses_and_says_so(tiny_run, tmp_path, more, metric):

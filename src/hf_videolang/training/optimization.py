@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 # Only norms of this name escape decay. CLIP calls its norms layer_norm1, pre_layrnorm, …: their gains are decayed.
 NO_DECAY = ("bias", "LayerNorm.weight")
 LOWEST_LEARNING_RATE = 1e-8
+SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant")  # the Trainer's names (`lr_scheduler_type`)
 
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
@@ -105,10 +106,7 @@ class DecayLastAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             # One kernel updates all tensors of equal device, type and age: usually the whole group.
             alike: defaultdict[tuple, list[tuple[Tensor, ...]]] = defaultdict(list)
@@ -124,19 +122,11 @@ class DecayLastAdamW(Optimizer):
                     tensors = parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]
                     alike[kind].append(tuple(map(_local, tensors)))
             for (device, _, step), rows in alike.items():
-                self._update(group, step, device, *[list(column) for column in zip(*rows)])
+                self._update(group, step, device, [list(column) for column in zip(*rows)])
         return loss
 
-    def _update(
-        self,
-        group: dict[str, Any],
-        step: int,
-        device: torch.device,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        first_moments: list[Tensor],
-        second_moments: list[Tensor],
-    ) -> None:
+    def _update(self, group: dict[str, Any], step: int, device: torch.device, columns: list[list[Tensor]]) -> None:
+        """Update parameters by their gradients, first and second moments: the four columns."""
         # torch's fused AdamW: p = (1 - lr w) p - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). With
         # eps / sqrt(1 - b2^t) for eps, its second term is the original's step. Decay after the step also multiplies
         # this step by the kept share 1 - lr w. So we pass a learning rate of (1 - lr w) lr, and a decay of
@@ -144,12 +134,9 @@ class DecayLastAdamW(Optimizer):
         beta1, beta2 = group["betas"]
         kept = 1 - group["lr"] * group["weight_decay"]
         torch._fused_adamw_(
-            parameters,
-            gradients,
-            first_moments,
-            second_moments,
+            *columns,
             [],
-            [torch.full((), step, dtype=torch.float32, device=device)] * len(parameters),
+            [torch.full((), step, dtype=torch.float32, device=device)] * len(columns[0]),
             lr=group["lr"] * kept,
             beta1=beta1,
             beta2=beta2,
@@ -165,42 +152,6 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def cosine_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then half a cosine from 1 to 0. As in the original, it rises again after the last step."""
-    if step < warmup_steps:
-        return step / warmup_steps
-    progress = (step - warmup_steps) / max(1, num_training_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def linear_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then a line down to 0 at `num_training_steps`."""
-    if step < warmup_steps:
-        return step / warmup_steps
-    return max(0.0, (num_training_steps - step) / max(1, num_training_steps - warmup_steps))
-
-
-def inverse_sqrt_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:
-    """Linear warm-up, then `sqrt(warmup_steps / step)` without end; 0 without a warm-up."""
-    if step <= warmup_steps:
-        return step / warmup_steps
-    return math.sqrt(warmup_steps / step)
-
-
-def constant_schedule(step: int, num_training_steps: int, warmup_steps: int) -> float:
-    """Always 1, also during the warm-up."""
-    return 1.0
-
-
-# The keys are the Trainer's names (`lr_scheduler_type`).
-SCHEDULES = {
-    "cosine": cosine_schedule,
-    "linear": linear_schedule,
-    "inverse_sqrt": inverse_sqrt_schedule,
-    "constant": constant_schedule,
-}
-
-
 def learning_rate_at(
     step: int, learning_rate: float, num_training_steps: int, warmup: float, schedule: str = "cosine"
 ) -> float:
@@ -212,11 +163,21 @@ def learning_rate_at(
         learning_rate (`float`): the highest rate.
         num_training_steps (`int`): all updates of the run.
         warmup (`float`): updates of linear warm-up; below 1 a share of `num_training_steps`, rounded down.
-        schedule (`str`, defaults to `"cosine"`): a key of `SCHEDULES`.
+        schedule (`str`, defaults to `"cosine"`): one of `SCHEDULES`.
     """
     warmup_steps = int(warmup * num_training_steps if warmup < 1 else warmup)
-    rate = learning_rate * SCHEDULES[schedule](step, num_training_steps, warmup_steps)
-    return rate if rate > 0 else LOWEST_LEARNING_RATE
+    decay_steps = max(1, num_training_steps - warmup_steps)
+    if schedule == "constant":  # without a warm-up
+        share = 1.0
+    elif step < warmup_steps:
+        share = step / warmup_steps
+    elif schedule == "inverse_sqrt":
+        share = math.sqrt(warmup_steps / step)
+    elif schedule == "linear":
+        share = (num_training_steps - step) / decay_steps
+    else:  # half a cosine, which rises again after the last step, as in the original
+        share = 0.5 * (1 + math.cos(math.pi * ((step - warmup_steps) / decay_steps)))
+    return learning_rate * share if share > 0 else LOWEST_LEARNING_RATE
 
 
 def learning_rate_scheduler(

@@ -69,8 +69,9 @@ def parse_recipe(
         cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.init})
         for cls in dataclass_types
     ]
-    given = {key: value for key, value in values.items() if key in recipe or value != parser.defaults[key]}
-    return *objects, given
+    options = (word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--"))
+    typed = {option.removeprefix("no_") for option in options}
+    return *objects, {key: value for key, value in values.items() if key in recipe or key in typed}
 
 
 def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What the commands `run_<task>` share: errors that a user can act on, and the finished folder."""
+"""What the commands `run_<task>` share: training, the finished folder, and errors that a user can act on."""
 
 import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,37 @@ from hf_videolang.training.processes import leave_process_group
 from hf_videolang.training.trainer import VideoTrainer
 from hf_videolang.video import VideoDecodingError
 
-Data = Mapping[str, tuple[Any, Protocol]]  # split -> records and facts
+Data = dict[str, tuple[Any, Protocol]]  # split or name of a dataset -> records and facts
 
 
-def run_command(
-    set_up: Callable[[list[str] | None], tuple], train: Callable[..., None], argv: list[str] | None
-) -> int:
+@dataclass(frozen=True)
+class Run:
     """
-    Run `train(*set_up(argv))`, and print one line instead of a traceback for what a user can mend.
+    What a task makes of a command line.
+
+    Args:
+        trainer: with model and data.
+        checkpoint: folder of the checkpoint to resume from, if any.
+        tested: what the model is evaluated on after training; perhaps nothing.
+        selected_on: key of `tested` that chooses the checkpoint, or "none".
+        trained_on: name of the training data, for the card.
+        given: the values of recipe and command line.
+    """
+
+    trainer: VideoTrainer
+    checkpoint: str | None
+    tested: Data
+    selected_on: str
+    trained_on: str
+    given: Mapping[str, Any]
+
+
+def run_command(set_up: Callable[[list[str] | None], Run], argv: list[str] | None) -> int:
+    """
+    Set up a run and train. Errors that a user can mend are one line instead of a traceback.
 
     Args:
         set_up: everything that a user's input can be wrong for. It raises `ValueError`, `OSError` or `ImportError`.
-        train: the work.
         argv: words of the command line after the program's name; default: those of this process.
 
     Returns:
@@ -46,7 +66,7 @@ def run_command(
         print_error(str(error))
         return 2
     try:
-        train(*run)
+        train_and_finish(run)
     except VideoDecodingError as error:
         print_error(
             f"{error}; on_broken_video: replace trains on another video in its place. Remove it from a split that is "
@@ -95,43 +115,31 @@ def freeze_parts(model: nn.Module, names: Sequence[str] | None) -> None:
         parts[name].requires_grad_(False)
 
 
-def evaluate_and_finish(
-    trainer: VideoTrainer,
-    data: Data,
-    splits: Sequence[str],
-    selected_on: str,
-    trained_on: str,
-    given: Mapping[str, Any],
-) -> None:
+def train_and_finish(run: Run) -> None:
     """
-    After training: evaluate `splits`, print the tables, and complete the output folder.
+    Train, save the model, evaluate it, print the tables, and complete the output folder.
 
-    Writes eval_results.json (scores, and what chose the checkpoint), recipe.yaml (`given`) and the card next to the
-    model that the Trainer has saved; pushes the folder if `push_to_hub` is set.
-
-    Args:
-        trainer: after `train()`, `save_model()` and `save_state()`.
-        data: records and facts of at least `splits`.
-        splits: keys of `data` whose results are reported; perhaps none.
-        selected_on: the split that chooses the checkpoint, or "none". It counts as "none", too, without
-            `load_best_model_at_end` or if the best checkpoint is gone.
-        trained_on: name of the training data, for the card.
-        given: the values of recipe and command line.
+    Writes eval_results.json (scores, and what chose the checkpoint), recipe.yaml and the card next to the model, and
+    pushes the folder if `push_to_hub` is set. Without `load_best_model_at_end`, or if the best checkpoint is gone, the
+    results say that nothing chose the checkpoint.
     """
-    args, state = trainer.args, trainer.state
+    trainer, args = run.trainer, run.trainer.args
+    trainer.train(resume_from_checkpoint=run.checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    state = trainer.state
     chosen = bool(args.load_best_model_at_end and state.best_model_checkpoint)
-    for split in splits:
-        dataset, protocol = data[split]
-        trainer.evaluate(dataset, metric_key_prefix=f"final_{split}")
-        settings = trainer.evaluator.settings | {"selected on": selected_on if chosen else "none"}
-        facts = protocol.facts | settings
-        evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": facts}
+    selected_on = run.selected_on if chosen else "none"
+    for name, (records, protocol) in run.tested.items():
+        trainer.evaluate(records, metric_key_prefix=f"final_{name}")
+        settings = trainer.evaluator.settings | {"selected on": selected_on}
+        evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": protocol.facts | settings}
         trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
         if trainer.is_world_process_zero():
             print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
     if trainer.is_world_process_zero():
         results = {
-            "selected_on": selected_on if chosen else "none",
+            "selected_on": selected_on,
             "selected_by": args.metric_for_best_model if chosen else None,
             "best": state.best_metric if chosen else None,
             "step": (state.best_global_step if chosen else None) or state.global_step,
@@ -140,10 +148,10 @@ def evaluate_and_finish(
         }
         for name, text in {
             "eval_results.json": json.dumps(results, indent=2),
-            "recipe.yaml": yaml.safe_dump(dict(given), sort_keys=False),
+            "recipe.yaml": yaml.safe_dump(dict(run.given), sort_keys=False),
         }.items():
             with atomic_file(Path(str(args.output_dir)) / name) as file:
                 file.write_text(text, encoding="utf-8")
-    trainer.create_model_card(dataset=trained_on)
+    trainer.create_model_card(dataset=run.trained_on)
     if args.push_to_hub:
-        trainer.push_to_hub(dataset=trained_on)
+        trainer.push_to_hub(dataset=run.trained_on)

@@ -29,17 +29,14 @@ from hf_videolang.training.pretraining_arguments import PretrainingArguments, Pr
 from hf_videolang.training.pretraining_trainer import PretrainingTrainer
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import parse_recipe
-from hf_videolang.training.run import Data, evaluate_and_finish, freeze_parts, run_command
+from hf_videolang.training.run import Data, Run, freeze_parts, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_command(set_up, train_and_evaluate, argv)
+    return run_command(set_up, argv)
 
 
-def set_up(
-    argv: list[str] | None,
-) -> tuple[PretrainingArguments, PretrainingTrainer, Data, str | None, dict[str, Any]]:
-    """Everything that a user's input can be wrong for, before the first update."""
+def set_up(argv: list[str] | None) -> Run:
     arguments, training_args, given = parse_recipe(
         (PretrainingArguments, PretrainingTrainingArguments),
         argv,
@@ -54,37 +51,23 @@ def set_up(
 
     # ---- Data ----
     sources = open_sources(arguments.sources)
-    data = load_evaluation_sets(arguments.evaluation)
-    if not data:
+    tested = load_evaluation_sets(arguments.evaluation)
+    if not tested:
         training_args.eval_strategy = type(training_args.eval_strategy)("no")
         training_args.eval_on_start = False
-    evaluation = {name: records for name, (records, _) in data.items()}
+    evaluation = {name: records for name, (records, _) in tested.items()}
     trainer = PretrainingTrainer(model, training_args, processor, sources, evaluation or None)
     if checkpoint is not None:
         trainer.data_order.check(checkpoint)
     if training_args.process_index == 0:
-        print(*sources, *(protocol for _, protocol in data.values()), sep="\n")
-    return arguments, trainer, data, checkpoint, given
+        print(*sources, *(protocol for _, protocol in tested.values()), sep="\n")
 
-
-def train_and_evaluate(
-    arguments: PretrainingArguments,
-    trainer: PretrainingTrainer,
-    data: Data,
-    checkpoint: str | None,
-    given: dict[str, Any],
-) -> None:
-    # ---- Training ----
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-
-    # ---- Evaluation ----
-    sources = arguments.sources
-    trained_on = Path(sources).name if isinstance(sources, str) else ", ".join(sources)
-    metric = (trainer.args.metric_for_best_model or "").removeprefix("eval_")
-    selected_on = next((name for name in data if metric.startswith(f"{name}_")), "none")
-    evaluate_and_finish(trainer, data, list(data), selected_on, trained_on, given)
+    given_sources = arguments.sources
+    trained_on = Path(given_sources).name if isinstance(given_sources, str) else ", ".join(given_sources)
+    metric = (training_args.metric_for_best_model or "").removeprefix("eval_")
+    # The longest name, because one may begin with another.
+    selected_on = max((name for name in tested if metric.startswith(f"{name}_")), key=len, default="none")
+    return Run(trainer, checkpoint, tested, selected_on, trained_on, given)
 
 
 def load_evaluation_sets(settings: Any) -> Data:
@@ -95,25 +78,18 @@ def load_evaluation_sets(settings: Any) -> Data:
         ValueError: not a mapping, or an unknown key, dataset or split.
         FileNotFoundError: no such folder.
     """
-    sets = settings or {}
-    if not isinstance(sets, Mapping):
-        raise ValueError(_expected(sets))
+    if not isinstance(settings or {}, Mapping):
+        raise ValueError(f"evaluation has {settings!r}; expected a mapping of names to folders.")
     data = {}
-    for name, given in sets.items():
+    for name, given in (settings or {}).items():
         if isinstance(given, str):
             given = {"dataset": name if name in BENCHMARKS else "videofolder", "data_dir": given}
-        if (
-            not isinstance(given, Mapping)
-            or "dataset" not in given
-            or not set(given) <= {"dataset", "data_dir", "split"}
-        ):
-            raise ValueError(_expected(given))
+        if not isinstance(given, Mapping) or not {"dataset"} <= given.keys() <= {"dataset", "data_dir", "split"}:
+            raise ValueError(
+                f"evaluation has {given!r}; expected a mapping of names to folders, or to dataset, data_dir and split."
+            )
         data[name] = load_dataset(given["dataset"], given.get("data_dir"), given.get("split", "test"))
     return data
-
-
-def _expected(given: Any) -> str:
-    return f"evaluation has {given!r}; expected a mapping of names to folders, or to dataset, data_dir and split."
 
 
 if __name__ == "__main__":

@@ -26,17 +26,14 @@ from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import RecipeError, parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
-from hf_videolang.training.run import Data, evaluate_and_finish, freeze_parts, run_command
+from hf_videolang.training.run import Run, freeze_parts, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_command(set_up, train_and_evaluate, argv)
+    return run_command(set_up, argv)
 
 
-def set_up(
-    argv: list[str] | None,
-) -> tuple[RetrievalArguments, RetrievalTrainer, Data, str | None, dict[str, Any]]:
-    """Everything that a user's input can be wrong for, before the first update."""
+def set_up(argv: list[str] | None) -> Run:
     arguments, training_args, given = parse_recipe(
         (RetrievalArguments, RetrievalTrainingArguments),
         argv,
@@ -51,40 +48,21 @@ def set_up(
     freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
-    notes = []
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
+    tested = [] if arguments.select_on == "none" else [arguments.select_on]
+    notes = []
     if arguments.test and "test" not in dataset.splits:
-        arguments.test = False
         notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
-    splits = {arguments.train_split, *reported_splits(arguments)}
-    data = {split: dataset.load(split) for split in sorted(splits)}
-    trainer = RetrievalTrainer(
-        model,
-        training_args,
-        processor,
-        train_dataset=data[arguments.train_split][0],
-        eval_dataset=None if arguments.select_on == "none" else data[arguments.select_on][0],
-    )
+    elif arguments.test and "test" not in tested:
+        tested.append("test")
+    data = {split: dataset.load(split) for split in sorted({arguments.train_split, *tested})}
+    train_records, train_protocol = data[arguments.train_split]
+    eval_records = None if arguments.select_on == "none" else data[arguments.select_on][0]
+    trainer = RetrievalTrainer(model, training_args, processor, train_records, eval_records)
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
-    return arguments, trainer, data, checkpoint, given
-
-
-def train_and_evaluate(
-    arguments: RetrievalArguments,
-    trainer: RetrievalTrainer,
-    data: Data,
-    checkpoint: str | None,
-    given: dict[str, Any],
-) -> None:
-    # ---- Training ----
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-
-    # ---- Evaluation ----
-    trained_on = data[arguments.train_split][1].name
-    evaluate_and_finish(trainer, data, reported_splits(arguments), arguments.select_on, trained_on, given)
+    reported = {split: data[split] for split in tested}
+    return Run(trainer, checkpoint, reported, arguments.select_on, train_protocol.name, given)
 
 
 def choose_selection(
@@ -102,12 +80,6 @@ def choose_selection(
         training_args.eval_strategy = type(training_args.eval_strategy)("no")
         training_args.eval_on_start = training_args.load_best_model_at_end = False
         training_args.metric_for_best_model = None
-
-
-def reported_splits(arguments: RetrievalArguments) -> list[str]:
-    """The splits whose results are reported at the end."""
-    splits: list[str] = [] if arguments.select_on == "none" else [arguments.select_on]
-    return splits + ["test"] * (arguments.test and "test" not in splits)
 
 
 if __name__ == "__main__":
