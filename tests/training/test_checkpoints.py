@@ -62,8 +62,8 @@ def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
 
 def test_one_process_has_not_saved_its_state(tmp_path):
     write_checkpoint(tmp_path / "checkpoint-3", processes=2)
-    with pytest.raises(FileNotFoundError, match="of 3 process.*none of checkpoint-3 is"):
+    with pytest.raises(FileNotFoundError, match="of 3 process.*found checkpoint-3"):
         last_complete_checkpoint(tmp_path, 3)
     shutil.rmtree(tmp_path / "checkpoint-3")
-    with pytest.raises(FileNotFoundError, match="there is none"):
+    with pytest.raises(FileNotFoundError, match="found none"):
         last_complete_checkpoint(tmp_path)

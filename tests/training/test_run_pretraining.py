@@ -145,7 +145,7 @@ def test_a_chosen_checkpoint_is_reported_as_chosen(tiny_pretraining, tmp_path):
     [
         (("--sources", "no/such/folder"), "no/such/folder"),
         (("--sources", '{"a": '), 'argument --sources: {"a":  is not JSON'),
-        (("--sources", '{"a": {"date": 1}}'), "the source a is {'date': 1}"),
+        (("--sources", '{"a": {"date": 1}}'), "The source a is {'date': 1}"),
         (("--loss", "foo"), "loss is 'foo'; expected one of vs_fc,"),
         (("--on_broken_video", "skip"), "invalid choice: 'skip'"),
         (("--freeze", "text_tower"), "freeze has 'text_tower'"),

@@ -67,10 +67,7 @@ class Conversion:
 
 
 def check_is_free(output_dir: Path) -> None:
-    """
-    Raises:
-        ConversionError: `output_dir` is a file, or a folder with something in it.
-    """
+    """Raises `ConversionError` if `output_dir` is a file, or a folder with something in it."""
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConversionError(f"{output_dir} exists and is not an empty folder; remove it or give another one.")
 
@@ -154,12 +151,9 @@ def new_folder(output_dir: Path) -> Iterator[Path]:
 
 def write_safetensors(tensor_map: TensorMap, path: Path) -> dict[str, str]:
     """
-    Write the tensors one after the other, each cast to the model's dtype, and empty `tensor_map.tensors`.
+    Write the tensors one after the other, each cast to the model's dtype; return key → sha256 of its bytes.
 
-    `safetensors.torch.save_file` would need all casts in memory at once.
-
-    Returns:
-        Key → sha256 of the bytes that were written.
+    Empties `tensor_map.tensors`. `safetensors.torch.save_file` would need all casts in memory at once.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     digests, position = {}, 0
@@ -186,19 +180,13 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
 
 def check_reloads(folder: Path, conversion: Conversion, digests: Mapping[str, str]) -> None:
     """
-    Load the folder with the classes that were written, and compare it with what was meant to be written.
-
-    Raises:
-        RuntimeError: the config, a component or a tensor differs by a bit, or a tensor is missing or unexpected.
+    Load the folder with the classes that were written. Raises `RuntimeError` if the config, a component or a tensor
+    differs by a bit, or a tensor is missing or unexpected.
     """
     for saved in (conversion.config, *conversion.components):
         found, wanted = type(saved).from_pretrained(folder).to_dict(), saved.to_dict()
-        differing = sorted(
-            key
-            for key in (wanted.keys() | found.keys()).difference(LOADING_NOTES)
-            if wanted.get(key) != found.get(key)
-        )
-        if differing:
+        keys = (wanted.keys() | found.keys()).difference(LOADING_NOTES)
+        if differing := sorted(key for key in keys if wanted.get(key) != found.get(key)):
             raise RuntimeError(f"{type(saved).__name__} in {folder} reloads with other values of {differing}.")
     model_class: Any = conversion.model_class
     model, info = model_class.from_pretrained(folder, output_loading_info=True)

@@ -16,6 +16,7 @@ from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 Origin = tuple[str, Callable[[Tensor], Tensor]]
 # What torch.compile and data parallelism put before every name.
 WRAPPERS = r"^(?:module\.|_orig_mod\.)*"
+STATE_DICT = "model_state_dict"  # entry of a training state
 # What the authors' training scripts save beside `model_state_dict`.
 TRAINING_STATE = {
     "global_step": "number of the training step",
@@ -26,32 +27,26 @@ TRAINING_STATE = {
 
 @dataclass
 class TensorMap:
-    """
-    The account of a conversion.
+    """The account of a conversion."""
 
-    Args:
-        tensors: model key → tensor, a view of the source's or a created one.
-        dtypes: model key → dtype in which the model keeps it.
-        renamed: source key → model keys made from it.
-        dropped: source key → why the model does not need it.
-        created: model key → how its value was made, if the source does not have it.
-    """
-
+    # Model key → a view of the source's tensor, or a created one.
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    # Model key → dtype in which the model keeps it.
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    # Source key → model keys made from it.
     renamed: dict[str, list[str]] = field(default_factory=dict)
+    # Source key → why the model does not need it.
     dropped: dict[str, str] = field(default_factory=dict)
+    # Model key → how its value was made, if the source does not have it.
     created: dict[str, str] = field(default_factory=dict)
 
 
-def state_dict(checkpoint: Checkpoint, entry: str = "model_state_dict") -> tuple[dict[str, Any], str]:
+def state_dict(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
     """
     The named values of a checkpoint in one dict.
 
-    Args:
-        checkpoint: of a state dict, or of a training state that holds one.
-        entry: name of the state dict in a training state. The other entries of the training state are returned beside
-            its values, so that they have to be accounted for, too.
+    It may be a state dict, or a training state with a `model_state_dict`. The other entries of a training state are
+    returned beside its values, so that they have to be accounted for, too.
 
     Returns:
         Name → value, and the prefix (`"module."`, `"_orig_mod."` or both) that was removed from every name of the
@@ -60,14 +55,14 @@ def state_dict(checkpoint: Checkpoint, entry: str = "model_state_dict") -> tuple
     content = checkpoint.content
     if not isinstance(content, Mapping):
         return {}, ""
-    inner = content.get(entry)
+    inner = content.get(STATE_DICT)
     values, others = (inner, content) if isinstance(inner, Mapping) else (content, {})
     if not all(isinstance(name, str) for name in (*values, *others)):
         return {}, ""
     wrappers = re.findall(WRAPPERS, next(iter(values), ""))[0]
     prefix = wrappers if all(name.startswith(wrappers) for name in values) else ""
     named = {name.removeprefix(prefix): value for name, value in values.items()}
-    return named | {name: value for name, value in others.items() if name != entry}, prefix
+    return named | {name: value for name, value in others.items() if name != STATE_DICT}, prefix
 
 
 def model_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:

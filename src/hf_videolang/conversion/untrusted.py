@@ -46,18 +46,11 @@ class ConversionError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """
-    What a file holds.
+    """What a file holds."""
 
-    Args:
-        path: the file itself; for a folder, the weight file in it.
-        container: `"torch.save"`, `"torch.save (legacy)"`, `"TorchScript"` or `"safetensors"`.
-        content: name → tensor; from `torch.save` whatever was saved, often a nested dict.
-    """
-
-    path: Path
-    container: str
-    content: Any
+    path: Path  # the file itself; for a folder, the weight file in it
+    container: str  # "torch.save", "torch.save (legacy)", "TorchScript" or "safetensors"
+    content: Any  # name → tensor; from torch.save whatever was saved, often a nested dict
 
 
 def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) -> Checkpoint:

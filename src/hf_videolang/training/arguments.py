@@ -1,7 +1,7 @@
-"""The arguments of every training run: the model (`ModelArguments`), and how to train (`VideoTrainingArguments`)."""
+"""The arguments that tasks share: the model (`ModelArguments`), and how to train it."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,24 +15,20 @@ DECAY_LAST_ADAMW = "decay_last_adamw"
 
 
 def option(default: Any, help: str) -> Any:
-    """A field that recipes and the command line set, with its line in `--help`."""
+    """A field that recipes and the command line set, with its line in `--help`; `MISSING` if it must be given."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(kw_only=True)
 class ModelArguments:
-    """The model of a run. The tasks add their data; each field's meaning stands in its help text."""
+    """The model of a run; tasks add their data. The help texts explain the fields."""
 
     _argument_group_name = "model and data"
 
-    model: str = field(
-        metadata={"help": "model folder or Hub id to start from; `hf-videolang convert` makes a folder"}
-    )
+    model: str = option(MISSING, "model folder or Hub id to start from; `hf-videolang convert` makes a folder")
     num_frames: int | None = option(None, "frames of a clip, saved with the model; default: as the model's processor")
     max_length: int | None = option(None, "tokens of a text, saved with the model; default: as the model's processor")
-    freeze: list[str] | None = field(
-        default=None, metadata={"help": "names of the model's parts that are not trained, e.g. text_model"}
-    )
+    freeze: list[str] | None = option(None, "names of the model's parts that are not trained, e.g. text_model")
 
 
 @dataclass
@@ -71,9 +67,8 @@ class VideoTrainingArguments(TrainingArguments):
         TrainingArguments.__dataclass_fields__["optim"].default,
         f"one of the Trainer's names, or {DECAY_LAST_ADAMW}: the AdamW of the original scripts",
     )
-    lr_multipliers: dict | None = field(
-        default=None,
-        metadata={"help": """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""},
+    lr_multipliers: dict | None = option(
+        None, """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""
     )
     remove_unused_columns: bool = False
 
@@ -98,3 +93,30 @@ class VideoTrainingArguments(TrainingArguments):
     @property
     def n_gpu(self) -> int:
         return min(super().n_gpu, 1)
+
+
+@dataclass
+class ContrastiveTrainingArguments(VideoTrainingArguments):
+    """
+    [`VideoTrainingArguments`] for contrastive losses. Two defaults differ because the exact gradient needs them:
+
+    - `dataloader_drop_last` is `True`: every process must bring equally many pairs.
+    - `ddp_find_unused_parameters` is `False`: the model may run several times before one backward pass.
+
+    Gradient accumulation averages gradients and adds no negatives. Their number is `per_device_train_batch_size` times
+    the number of processes; the gradient cache lets it grow without memory.
+
+    Args:
+        gradient_cache_chunk_size (`int`, *optional*): rows of a batch that are encoded at once, see
+            `hf_videolang.losses.gradient_cache`. Activations need memory for so many rows only, at the price of one
+            more forward pass. Default: the whole batch at once.
+        max_logit_scale (`float`, *optional*): after every update the model's `logit_scale` is clamped to [0, this].
+            Default: no clamp.
+    """
+
+    gradient_cache_chunk_size: int | None = option(
+        None, "rows of a batch encoded at once: a large batch in little memory, for one more forward pass"
+    )
+    max_logit_scale: float | None = option(None, "clamp the model's logit_scale to [0, this] after every update")
+    dataloader_drop_last: bool = True
+    ddp_find_unused_parameters: bool | None = False

@@ -37,24 +37,15 @@ def choose_checkpoint(args: TrainingArguments) -> str | None:
 
 
 def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> Path:
-    """
-    The newest complete checkpoint of a run. Checkpoints that a kill cut short are skipped.
-
-    Args:
-        output_dir: of the run.
-        num_processes: of the run; each saves the state of its random generators.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The newest checkpoint that no kill cut short: each process has saved the state of its random generators."""
     found = find_checkpoints(output_dir)
     for checkpoint in reversed(found):
         if _is_complete(checkpoint, num_processes):
             return checkpoint
-    there = f"none of {', '.join(path.name for path in found)} is" if found else "there is none"
     raise FileNotFoundError(
-        f"no complete checkpoint of {num_processes} process(es) in {output_dir}: {there}. Start a new run without "
-        "resume_from_checkpoint, or name the folder of a checkpoint."
+        f"no complete checkpoint of {num_processes} process(es) in {output_dir} (found "
+        f"{', '.join(path.name for path in found) or 'none'}). Start a new run without resume_from_checkpoint, or "
+        "name the folder of a checkpoint."
     )
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from hf_videolang.losses import backward_in_chunks, gather_features
-from hf_videolang.training.contrastive_arguments import ContrastiveTrainingArguments
+from hf_videolang.training.arguments import ContrastiveTrainingArguments
 from hf_videolang.training.trainer import VideoTrainer
 
 

@@ -125,8 +125,8 @@ class DecayLastAdamW(Optimizer):
                 self._update(group, step, device, [list(column) for column in zip(*rows)])
         return loss
 
-    def _update(self, group: dict[str, Any], step: int, device: torch.device, columns: list[list[Tensor]]) -> None:
-        """Update parameters by their gradients, first and second moments: the four columns."""
+    def _update(self, group: dict[str, Any], step: int, device: torch.device, columns: Any) -> None:
+        """The columns are lists of tensors: parameters, gradients, first moments and second moments."""
         # torch's fused AdamW: p = (1 - lr w) p - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). With
         # eps / sqrt(1 - b2^t) for eps, its second term is the original's step. Decay after the step also multiplies
         # this step by the kept share 1 - lr w. So we pass a learning rate of (1 - lr w) lr, and a decay of

@@ -33,11 +33,9 @@ class PretrainingTrainer(ContrastiveTrainer):
 
     Args:
         model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`, and has a `logit_scale`.
-        args (`PretrainingTrainingArguments`): how to train.
-        processor: the model's processor; it makes the batches and is saved with each checkpoint.
         sources: where the clips come from, see `open_sources`.
         eval_dataset (*optional*): name -> records of a retrieval set.
-        kwargs: further arguments of `Trainer`.
+        args, processor, kwargs: as in [`VideoTrainer`].
 
     Raises:
         ValueError: unknown loss, a source with fewer clips than a global batch or without a needed column, and the
@@ -90,7 +88,14 @@ class PretrainingTrainer(ContrastiveTrainer):
             processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
         )
         super().__init__(model, args, processor, steps, eval_dataset, collator, evaluator, **kwargs)
-        self.data_order = DataOrder(describe_order(order, sources, args.gradient_accumulation_steps))
+        self.data_order = DataOrder(
+            {
+                "seed": order.seed,
+                "global batch": order.batch_size,
+                "gradient_accumulation_steps": args.gradient_accumulation_steps,
+                **{f"source {source.name}": source.fingerprint() for source in sources},
+            }
+        )
         self.add_callback(self.data_order)
         self.add_callback(_StopAtStep())
 
@@ -127,20 +132,11 @@ class PretrainingTrainer(ContrastiveTrainer):
         return self.loss_function(*features, self.logit_scale)
 
 
-def describe_order(
-    order: PretrainingOrder, sources: Sequence[PretrainingSource], gradient_accumulation_steps: int
-) -> dict[str, Any]:
-    """What a run must have in common with the checkpoint that it resumes from."""
-    return {
-        "seed": order.seed,
-        "global batch": order.batch_size,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
-        **{f"source {source.name}": source.fingerprint() for source in sources},
-    }
-
-
 class DataOrder(TrainerCallback, ExportableState):
-    """Writes into each checkpoint (trainer_state.json) what the order of the clips depends on."""
+    """
+    Writes into each checkpoint (trainer_state.json) what the order of the clips depends on: what a run must have in
+    common with the checkpoint that it resumes from.
+    """
 
     def __init__(self, order: dict[str, Any]):
         self.order = order

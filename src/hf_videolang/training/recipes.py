@@ -86,7 +86,14 @@ def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[
     Raises:
         RecipeError: no such file, no YAML mapping, or an unknown key.
     """
-    path = find_recipe(name, beside)
+    places = (beside / name, RECIPES / name, RECIPES / f"{name}.yaml")
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        shipped = shipped_recipes()
+        raise RecipeError(
+            f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file, or one of "
+            f"{', '.join(shipped)}."
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -99,23 +106,6 @@ def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[
         raise RecipeError(f"{path} has the unknown key {key!r}{_close_matches(key, known)}{REMEDY}")
     values = (read_recipe(extended, known, path.parent) if extended else {}) | values
     return {key: value for key, value in values.items() if value is not None}
-
-
-def find_recipe(name: str, beside: Path = Path()) -> Path:
-    """
-    The recipe at this path, or the recipe of the package with this name.
-
-    Raises:
-        RecipeError: there is neither; the message lists the package's recipes.
-    """
-    for path in (beside / name, RECIPES / name, RECIPES / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    shipped = shipped_recipes()
-    raise RecipeError(
-        f"there is no recipe {name!r}{_close_matches(name, shipped)} Give the path of a YAML file, or one of "
-        f"{', '.join(shipped)}."
-    )
 
 
 def shipped_recipes() -> list[str]:

@@ -1,17 +1,16 @@
 """The keys of a retrieval recipe: model and data (`RetrievalArguments`), and how to train."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from typing import Literal
 
-from .arguments import ModelArguments, option
-from .contrastive_arguments import ContrastiveTrainingArguments
+from .arguments import ContrastiveTrainingArguments, ModelArguments, option
 
 
 @dataclass(kw_only=True)
 class RetrievalArguments(ModelArguments):
-    """Model and data of a run; each field's meaning stands in its help text."""
+    """Model and data of a run. The help texts explain the fields."""
 
-    data_dir: str = field(metadata={"help": "folder with videos and annotations, in any sub-folders"})
+    data_dir: str = option(MISSING, "folder with videos and annotations, in any sub-folders")
     dataset: str = option("videofolder", "videofolder (your own clips) or a benchmark, e.g. msrvtt-1ka")
     train_split: str = option("train", "split to train on; train+validation is the whole published list")
     select_on: Literal["validation", "test", "none"] = option(
@@ -41,7 +40,5 @@ class RetrievalTrainingArguments(ContrastiveTrainingArguments):
     """
 
     loss: str = option("contrastive", "contrastive, dual_softmax, hard_negative or ranking")
-    loss_options: dict | None = field(
-        default=None, metadata={"help": """further arguments of the loss, e.g. '{"num_negatives": 5}'"""}
-    )
+    loss_options: dict | None = option(None, """further arguments of the loss, e.g. '{"num_negatives": 5}'""")
     metric_for_best_model: str | None = option("text_to_video_R1", "the score that chooses the best checkpoint")

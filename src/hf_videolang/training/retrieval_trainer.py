@@ -11,12 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator
-from hf_videolang.losses import (
-    contrastive_loss,
-    dual_softmax_loss,
-    hard_negative_loss,
-    ranking_loss,
-)
+from hf_videolang.losses import contrastive_loss, dual_softmax_loss, hard_negative_loss, ranking_loss
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
 
@@ -33,19 +28,20 @@ def choose_loss(name: str, options: Any = None) -> tuple[Callable[..., Tensor], 
     A loss by name with its options bound, and whether it takes `logit_scale` as a third argument.
 
     Raises:
-        ValueError: unknown name, or options that do not fit.
+        ValueError: the name is unknown, or the options do not fit.
     """
+    options = options or {}
     if name not in LOSSES:
         raise ValueError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")
     signature = inspect.signature(LOSSES[name])
     scaled = "logit_scale" in signature.parameters
     try:
-        signature.bind(*[None] * (2 + scaled), **(options or {}))
+        signature.bind(*[None] * (2 + scaled), **options)
     except TypeError as error:
         raise ValueError(
-            f"loss_options {options or {}} do not fit the loss {name!r} ({error}); it is {name}{signature}."
+            f"loss_options {options} do not fit the loss {name!r} ({error}); it is {name}{signature}."
         ) from error
-    return partial(LOSSES[name], **(options or {})), scaled
+    return partial(LOSSES[name], **options), scaled
 
 
 class RetrievalTrainer(ContrastiveTrainer):
@@ -58,11 +54,8 @@ class RetrievalTrainer(ContrastiveTrainer):
 
     Args:
         model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`; has a `logit_scale` if the loss uses one.
-        args (`RetrievalTrainingArguments`): how to train.
-        processor: the model's processor; it makes the batches and is saved with each checkpoint.
-        train_dataset (`datasets.Dataset`, *optional*): records, see `load_dataset`.
-        eval_dataset (`datasets.Dataset` or a dictionary of them, *optional*): records that are scored.
-        kwargs: further arguments of `Trainer`.
+        train_dataset, eval_dataset (`datasets.Dataset`, *optional*): records, see `load_dataset`.
+        args, processor, kwargs: as in [`VideoTrainer`].
 
     Raises:
         ValueError: unknown loss, options that do not fit it, or fewer videos than one global batch; and the errors of

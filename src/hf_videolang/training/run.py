@@ -50,7 +50,7 @@ def run_command(set_up: Callable[[list[str] | None], Run], argv: list[str] | Non
     Set up a run and train. Errors that a user can mend are one line instead of a traceback.
 
     Args:
-        set_up: everything that a user's input can be wrong for. It raises `ValueError`, `OSError` or `ImportError`.
+        set_up: reads and checks all that the user gives. It raises `ValueError`, `OSError` or `ImportError`.
         argv: words of the command line after the program's name; default: those of this process.
 
     Returns:

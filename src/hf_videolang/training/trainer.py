@@ -38,8 +38,7 @@ class VideoTrainer(Trainer):
         model (`PreTrainedModel`): returns `loss`, or a subclass computes it. It is moved to the device.
         args (`VideoTrainingArguments`): how to train.
         processor: the model's processor; it is saved with each checkpoint.
-        train_dataset (`datasets.Dataset`, *optional*): records.
-        eval_dataset (`datasets.Dataset` or a dictionary of them, *optional*): records that the evaluator reads.
+        train_dataset, eval_dataset (`datasets.Dataset`, *optional*): records; `eval_dataset` may be a dictionary.
         data_collator (*optional*): makes batches of records. If it has `set_epoch`, it is called before each epoch.
         evaluator (*optional*): `evaluator(model, records, accelerator, progress)` gives `Scores`, and
             `evaluator.metric_names()` lists the names under which the log shows them. Default: the Trainer's own
@@ -98,19 +97,16 @@ class VideoTrainer(Trainer):
         self.evaluations: list[dict[str, Any]] = []
         self.counts: dict[str, Tensor] = {}
         chooses = args.load_best_model_at_end or args.save_strategy == "best"
-        if evaluator is not None and self.eval_dataset is not None and chooses:
-            self._check_metric_for_best_model()
+        if evaluator is not None and eval_dataset is not None and chooses:
+            # The Trainer would miss the metric only in the first evaluation, which may be hours away.
+            metric, known = args.metric_for_best_model or "", evaluator.metric_names()
+            if isinstance(eval_dataset, dict):
+                known = [f"{name}_{metric}" for name in eval_dataset for metric in known]
+            if metric.removeprefix("eval_") not in known:
+                raise ValueError(f"metric_for_best_model is {metric!r}; expected one of {', '.join(known)}.")
         self.add_callback(_ExactResumption(self))
         if self.is_fsdp_enabled:
             self._configure_fsdp(self.accelerator.state.fsdp_plugin)
-
-    def _check_metric_for_best_model(self) -> None:
-        """The Trainer would miss the metric only in the first evaluation, which may be hours away."""
-        metric, known = self.args.metric_for_best_model or "", self.evaluator.metric_names()
-        if isinstance(self.eval_dataset, dict):
-            known = [f"{name}_{metric}" for name in self.eval_dataset for metric in known]
-        if metric.removeprefix("eval_") not in known:
-            raise ValueError(f"metric_for_best_model is {metric!r}; expected one of {', '.join(known)}.")
 
     def _configure_fsdp(self, plugin: Any) -> None:
         if plugin.transformer_cls_names_to_wrap is None:
@@ -184,15 +180,10 @@ class VideoTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """
-        Score records with the evaluator, and log the scores as `<prefix>_<metric>`.
+        Score records with the evaluator; log and return the scores as `<prefix>_<metric>`.
 
-        Args:
-            eval_dataset: records, or a dictionary of them; default: those of the trainer.
-            ignore_keys: of the Trainer's own evaluation.
-            metric_key_prefix (`str`, defaults to `"eval"`): prefix of the names in the log.
-
-        Returns:
-            The logged scores. `self.last_scores` holds them as `Scores`.
+        `self.last_scores` holds them as `Scores`. Arguments as in the Trainer, whose own evaluation runs without an
+        evaluator.
         """
         if self.evaluator is None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)

@@ -64,16 +64,10 @@ def transposed(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    One way of naming.
+    """One way of naming."""
 
-    Args:
-        flavour: which release names its tensors so.
-        prefix: what every key starts with, except those of CLIP4Clip's sequence transformer.
-    """
-
-    flavour: str
-    prefix: str
+    flavour: str  # the release that names its tensors so
+    prefix: str  # of every key, except those of CLIP4Clip's sequence transformer
 
     def origin(self, name: str) -> Origin:
         """Source key and transformation for one of the model's names."""

@@ -1,4 +1,4 @@
-"""What shapes do not tell about a checkpoint: from the JSON it was trained with, or a Hub CLIP's `config.json`."""
+"""Reads what shapes do not tell: from the JSON of the training, or from the `config.json` of a CLIP on the Hub."""
 
 import json
 from dataclasses import dataclass, field
@@ -43,29 +43,17 @@ CLIP4CLIP_HEADS = {"meanP": "mean_pooling", "seqTransf": "sequence_transformer"}
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """
-    Args:
-        source: the file, for messages and the report.
-        stated: field of [`CLIPViPConfig`] (`"vision_config.patch_size"`) → value. What shapes tell, too, must agree.
-        num_frames: frames of a clip, `None` if not stated.
-        max_length: tokens of a text, `None` if not stated.
-    """
+    """What a configuration states; `None` where it says nothing."""
 
-    source: str = "no config"
+    source: str = "no config"  # the file, for messages and the report
+    # Field of CLIPViPConfig ("vision_config.patch_size") → value. What shapes tell, too, must agree.
     stated: dict[str, Any] = field(default_factory=dict)
-    num_frames: int | None = None
-    max_length: int | None = None
+    num_frames: int | None = None  # of a clip
+    max_length: int | None = None  # tokens of a text
 
 
 def read_training_config(config: str | Path | None, weight_file: Path) -> TrainingConfig:
-    """
-    Args:
-        config: the original's training JSON, `None` if there is none.
-        weight_file: the checkpoint. The `config.json` of a Hub CLIP may lie beside it.
-
-    Raises:
-        ConversionError: the JSON is damaged or of another kind.
-    """
+    """What `config`, the JSON of the training, and the `config.json` beside the weights of a CLIP on the Hub say."""
     beside = weight_file.with_name("config.json")
     hub = _read_json(beside) if weight_file.name in HUB_WEIGHTS and beside.is_file() else {}
     if hub.get("model_type") == "clip_vip":
