@@ -41,29 +41,18 @@ LOADING_NOTES = ("_name_or_path", "transformers_version", "_commit_hash")
 
 @dataclass
 class Conversion:
-    """
-    What a family makes of a checkpoint.
-
-    Args:
-        model_class: class of the model.
-        config: its config.
-        tensor_map: all tensors of the model; writing empties it.
-        components: what is saved beside the model, each with `save_pretrained`, `from_pretrained` and `to_dict`: a
-            processor, or a video processor alone; a generation config.
-        flavour: which release the checkpoint is from, in words.
-        facts: further entries of the report.
-        notes: what the user should know; they are printed.
-        card: sections of the model card, as [`~hf_videolang.hub.model_card.write_model_card`] takes them.
-    """
+    """What a family makes of a checkpoint."""
 
     model_class: type[PreTrainedModel]
     config: PreTrainedConfig
-    tensor_map: TensorMap
+    tensor_map: TensorMap  # writing empties it
+    # Saved beside the model, each with `save_pretrained`, `from_pretrained` and `to_dict`: a processor, or a video
+    # processor alone; a generation config.
     components: Sequence[Any]
-    flavour: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    card: Mapping[str, str] = field(default_factory=dict)
+    flavour: str  # the release that the checkpoint is from, in words
+    facts: Mapping[str, Any] = field(default_factory=dict)  # further entries of the report
+    notes: Sequence[str] = ()  # what the user should know; they are printed
+    card: Mapping[str, str] = field(default_factory=dict)  # sections, as `write_model_card` takes them
 
 
 def check_is_free(output_dir: Path) -> None:

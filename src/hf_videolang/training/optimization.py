@@ -122,21 +122,25 @@ class DecayLastAdamW(Optimizer):
                     tensors = parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]
                     alike[kind].append(tuple(map(_local, tensors)))
             for (device, _, step), rows in alike.items():
-                self._update(group, step, device, [list(column) for column in zip(*rows)])
+                self._update(group, step, device, *(list(column) for column in zip(*rows)))
         return loss
 
-    def _update(self, group: dict[str, Any], step: int, device: torch.device, columns: Any) -> None:
-        """The columns are lists of tensors: parameters, gradients, first moments and second moments."""
+    def _update(self, group: dict[str, Any], step: int, device: torch.device, *tensors: list[Tensor]) -> None:
+        """`tensors` are lists of parameters, gradients, first moments and second moments."""
         # torch's fused AdamW: p = (1 - lr w) p - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps). With
         # eps / sqrt(1 - b2^t) for eps, its second term is the original's step. Decay after the step also multiplies
         # this step by the kept share 1 - lr w. So we pass a learning rate of (1 - lr w) lr, and a decay of
         # w / (1 - lr w): their product, and with it the first term, stays.
         beta1, beta2 = group["betas"]
         kept = 1 - group["lr"] * group["weight_decay"]
+        parameters, gradients, first_moments, second_moments = tensors
         torch._fused_adamw_(
-            *columns,
+            parameters,
+            gradients,
+            first_moments,
+            second_moments,
             [],
-            [torch.full((), step, dtype=torch.float32, device=device)] * len(columns[0]),
+            [torch.full((), step, dtype=torch.float32, device=device)] * len(parameters),
             lr=group["lr"] * kept,
             beta1=beta1,
             beta2=beta2,

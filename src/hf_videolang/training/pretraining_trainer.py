@@ -145,12 +145,7 @@ class DataOrder(TrainerCallback, ExportableState):
         return {"args": {"order": self.order}, "attributes": {}}
 
     def check(self, checkpoint: str) -> None:
-        """
-        Compare the order of this run with the order of a checkpoint.
-
-        Raises:
-            ValueError: they differ, so a resumed run would see some clips twice and others never.
-        """
+        """Raises `ValueError` if a checkpoint was trained in another order of clips."""
         saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
         before = saved.get("DataOrder", {"args": {"order": {}}})["args"]["order"]
         differing = [

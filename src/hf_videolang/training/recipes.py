@@ -75,17 +75,7 @@ def parse_recipe(
 
 
 def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[str, Any]:
-    """
-    The values of a recipe and of those that it extends.
-
-    Args:
-        name: path of a file, or name of a recipe of the package.
-        known: keys that a recipe may have.
-        beside: folder of the recipe that extends this one.
-
-    Raises:
-        RecipeError: no such file, no YAML mapping, or an unknown key.
-    """
+    """The values of a recipe (a file or a name) and of those that it extends, which may lie `beside` it."""
     places = (beside / name, RECIPES / name, RECIPES / f"{name}.yaml")
     path = next((place for place in places if place.is_file()), None)
     if path is None:

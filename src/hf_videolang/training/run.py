@@ -98,15 +98,7 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def freeze_parts(model: nn.Module, names: Sequence[str] | None) -> None:
-    """
-    Leave parts of a model untrained.
-
-    Args:
-        names: modules or parameters of the model, e.g. `["text_model", "text_projection"]`.
-
-    Raises:
-        ValueError: the model has no such part; the message lists its parts.
-    """
+    """Do not train these modules or parameters. Raises `ValueError` with the model's parts if one does not exist."""
     parts = dict(model.named_modules()) | dict(model.named_parameters())
     for name in names or ():
         if name not in parts:

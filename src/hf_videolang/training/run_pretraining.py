@@ -71,13 +71,7 @@ def set_up(argv: list[str] | None) -> Run:
 
 
 def load_evaluation_sets(settings: Any) -> Data:
-    """
-    The retrieval sets of a recipe by their names.
-
-    Raises:
-        ValueError: not a mapping, or an unknown key, dataset or split.
-        FileNotFoundError: no such folder.
-    """
+    """The retrieval sets of a recipe by their names."""
     if not isinstance(settings or {}, Mapping):
         raise ValueError(f"evaluation has {settings!r}; expected a mapping of names to folders.")
     data = {}

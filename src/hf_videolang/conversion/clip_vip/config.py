@@ -34,13 +34,10 @@ def derive_config(
     tensors: Mapping[str, Tensor], layout: Layout, training_config: TrainingConfig
 ) -> tuple[CLIPViPConfig, dict[str, str]]:
     """
-    Args:
-        tensors, layout: of the checkpoint. Where a tensor is missing or has the wrong number of dimensions, the config
-            keeps its default, and the mapping of the tensors reports the tensor.
-        training_config: decides what shapes cannot, and must agree with them on the rest.
+    The config, and field → value with what decided it, for the report.
 
-    Returns:
-        The config, and field → value with what decided it, for the report.
+    The training config decides what shapes cannot, and must agree with them on the rest. Where a tensor is missing or
+    has the wrong number of dimensions, the config keeps its default, and the mapping of the tensors reports the tensor.
 
     Raises:
         ConversionError: a shape contradicts the training config or the file itself, or the config is not valid.
