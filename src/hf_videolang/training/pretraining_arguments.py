@@ -18,8 +18,8 @@ class PretrainingArguments(ModelArguments):
     )
     evaluation: dict | str | None = option(
         None,
-        'retrieval sets to evaluate: \'{"msrvtt-1ka": folder}\' for benchmarks, or \'{"name": {"dataset": benchmark or '
-        'videofolder, "data_dir": folder, "split": "test"}}\'. They choose a checkpoint only with '
+        'retrieval sets to evaluate: \'{"msrvtt-1ka": folder}\' for benchmarks, or \'{"name": {"dataset": '
+        'benchmark or videofolder, "data_dir": folder, "split": "test"}}\'. They choose a checkpoint only with '
         "load_best_model_at_end and metric_for_best_model: NAME_text_to_video_R1",
     )
 

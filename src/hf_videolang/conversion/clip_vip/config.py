@@ -36,8 +36,8 @@ def derive_config(
     """
     The config, and field → value with what decided it, for the report.
 
-    The training config decides what shapes cannot, and must agree with them on the rest. Where a tensor is missing or
-    has the wrong number of dimensions, the config keeps its default, and the mapping of the tensors reports the tensor.
+    The training config decides what shapes cannot, and must agree with them on the rest. Where a tensor is missing
+    or has the wrong number of dimensions, the config keeps its default, and the mapping of the tensors reports it.
 
     Raises:
         ConversionError: a shape contradicts the training config or the file itself, or the config is not valid.
