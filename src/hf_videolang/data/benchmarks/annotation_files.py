@@ -1,7 +1,6 @@
-"""Finding annotation files by name, and explaining what is wrong with one."""
+"""Finding annotation files by name."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -57,14 +56,3 @@ class AnnotationFiles:
             f"{self.benchmark}: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) "
             f"below the data folder; annotation files there: {names}. Get the dataset at {self.source}."
         )
-
-
-@contextmanager
-def in_layout(path: Path, whose: str, expected: str) -> Iterator[None]:
-    """Turns any error inside into one ValueError, which says that the file has not the expected layout."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(
-            f"{path} is not in the layout of {whose} ({type(error).__name__}: {error}); expected {expected}."
-        ) from error

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.records import Record
 
 EXPECTED = '{"v_abc": {"duration": 55.15, "timestamps": [[0.28, 55.15], …], "sentences": ["…", …]}, …}'

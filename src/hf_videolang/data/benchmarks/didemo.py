@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -31,7 +31,6 @@ def didemo_name(text: str) -> str:
 DIDEMO = Benchmark(
     name="didemo",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://github.com/LisaAnne/LocalizingMoments (annotation, and a script that fetches the Flickr videos)",
     licence="BSD-2-Clause (annotation); the videos have the Creative Commons licences of their uploaders",
     citation="Hendricks et al. 2017, Localizing Moments in Video with Natural Language, ICCV",

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 from hf_videolang.data.video_files import video_name
@@ -39,7 +39,6 @@ def clip_with_folders(text: str) -> str:
 LSMDC = Benchmark(
     name="lsmdc",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://sites.google.com/site/describingmovies (against a signed agreement)",
     licence="research use only, by the agreement",
     citation="Rohrbach et al. 2015, A Dataset for Movie Description, CVPR",

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -43,7 +43,6 @@ HALF = {"videos": 1500, "captions": 15000}
 VATEX = Benchmark(
     name="vatex",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://eric-xw.github.io/vatex-website (annotation; the videos are on YouTube) and "
     "https://github.com/cshizhe/hgr_v2t (HGR's lists)",
     licence="CC BY 4.0 (annotation); the videos belong to their uploaders",

@@ -5,7 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
 from hf_videolang.data.records import Record
@@ -52,7 +52,6 @@ def read_retrieval_list(path: Path) -> list[Record]:
 YOUCOOK2 = Benchmark(
     name="youcook2",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="http://youcook2.eecs.umich.edu (annotation; the videos are on YouTube) and "
     "https://github.com/antoine77340/MIL-NCE_HowTo100M (csv/validation_youcook.csv)",
     licence="the makers of VALUE state CC BY-NC-SA 4.0 for the annotation; the videos belong to their uploaders",

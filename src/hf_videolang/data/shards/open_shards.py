@@ -36,8 +36,6 @@ class VideoFolderShard:
         return len(self._records)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         return self._records[row].row()
 
 
@@ -180,7 +178,7 @@ def _names(paths: list[str]) -> list[str]:
     names = [PurePosixPath(path).stem for path in paths]
     if len(set(names)) < len(names):
         parts = [PurePosixPath(path).with_suffix("").parts for path in paths]
-        common = next(i for i, level in enumerate(zip(*parts)) if len(set(level)) > 1)
+        common = next((i for i, level in enumerate(zip(*parts)) if len(set(level)) > 1), -1)
         names = ["-".join(part[common:]) for part in parts]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

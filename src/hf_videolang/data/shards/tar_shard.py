@@ -4,6 +4,7 @@ import json
 import re
 import tarfile
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -66,8 +67,6 @@ class TarShard:
         return self._count
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
         begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
@@ -141,11 +140,9 @@ def find_index(path: str) -> tuple[str, str]:
     with open(path, "rb") if is_local else files.open(root, "rb") as file:
         table = index_samples(file, path)
     if is_local:
-        try:
+        with suppress(OSError):  # a read-only folder, or a full disk
             _write_index(Path(beside), table, fits)
             return beside, fits
-        except OSError:  # a read-only folder, or a full disk
-            pass
     cached.parent.mkdir(parents=True, exist_ok=True)
     _write_index(cached, table, fits)
     return str(cached), fits

@@ -3,7 +3,6 @@
 import json
 import os
 import tarfile
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -81,9 +80,8 @@ def write_shards(
         on_broken_video (defaults to `"raise"`): stop at a video whose first frame does not decode, or `"skip"` it.
 
     Raises:
-        FileNotFoundError: if videos are missing. This and the next error come before anything is written.
-        ValueError: if there are no records, an id occurs twice, a file is not a video, JSON cannot hold a field, or
-            `folder` has shards of other records.
+        ValueError: if a file is absent or not a video, JSON cannot hold a field, or `folder` has shards of other
+            records. This error comes before anything is written.
         VideoDecodingError: if a video is broken, under "raise". Complete shards stay.
 
     Example:
@@ -114,31 +112,18 @@ def write_shards(
 
 
 def _fingerprint(records: Records) -> str:
-    """A hash of all that decides the bytes of the shards except the videos' content. Errors as in `write_shards`."""
-    if not len(records):
-        raise ValueError("There are no records to pack; expected at least one video.")
-    digest, missing, ids = sha256(), [], Counter[str]()
+    """A hash of all that decides the bytes of the shards except the videos' content."""
+    digest = sha256()
     for row in range(len(records)):
         record = records[row]
         path, content = record["video"].get("path"), record["video"].get("bytes")
-        ids[record["video_id"]] += 1
-        if content is None and not (path and os.path.exists(path)):
-            missing.append(record["video_id"])
-            continue
         if _extension(record) not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
             raise ValueError(
-                f"{record['video_id']}: {path} cannot be packed; expected a file with one of the extensions "
+                f"{record['video_id']}: {path} cannot be packed; expected an existing file with one of the extensions "
                 f"{', '.join(VIDEO_EXTENSIONS)}. Encode folders of frames as videos first."
             )
         size = os.path.getsize(path) if content is None else len(content)
         digest.update(b"%d %s\n" % (size, _fields(record)))
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} videos are missing: {name_some(missing)}. "
-            "`hf-videolang data check` lists them all."
-        )
-    if twice := [video_id for video_id, count in ids.items() if count > 1]:
-        raise ValueError(f"{len(twice)} video ids occur more than once: {name_some(twice)}.")
     return digest.hexdigest()
 
 
