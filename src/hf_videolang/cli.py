@@ -15,7 +15,7 @@ COMMANDS = {
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
     "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),
-    "data shard": ("hf_videolang.commands.data_shard", "pack a data set as WebDataset tar shards"),
+    "data shard": ("hf_videolang.commands.data_shard", "pack a dataset as WebDataset tar shards"),
     "data caption-frames": ("hf_videolang.commands.data_caption_frames", "caption the middle frame of every video"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
 }
@@ -52,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()  # finds a closed pipe here, not at the end of Python
     except BrokenPipeError:
         return reader_left()
+    except (ValueError, OSError) as error:  # data or files of the user that cannot be used
+        print_error(str(error))
+        return 2
 
 
 def _run(arguments: list[str]) -> int:

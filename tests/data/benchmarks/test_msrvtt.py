@@ -242,9 +242,9 @@ def test_what_is_missing_is_named(folder):
     [
         (
             ("msrvtt-2ka", "DIR"),
-            "Unknown dataset 'msrvtt-2ka': expected msrvtt-1ka, msrvtt-9k, .*videofolder",
+            "No dataset 'msrvtt-2ka' .*: expected .*msrvtt-1ka, msrvtt-9k, .*videofolder",
         ),
-        (("msrvtt-1ka",), "msrvtt-1ka needs data_dir"),
+        (("msrvtt-1ka",), "'msrvtt-1ka' with data_dir None: expected a benchmark"),
         (("msrvtt-1ka", "DIR", "val"), "no split val; it has train, validation, test"),
         (("msrvtt-1ka", "DIR/absent"), "No folder '.*absent'"),
     ],

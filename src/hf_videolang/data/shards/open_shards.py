@@ -89,8 +89,6 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
     Counting a tar without an index waits for each of its headers, so 16 shards are counted at the same time. Processes
     that start together share the work: each takes the shards in its own order and finds the indices of the others.
 
-    Raises:
-        FileNotFoundError, ValueError: as the shards do, for the first one that cannot be counted.
     """
     mixed = Random().sample(shards, len(shards))  # unseeded, because all processes share the seed
     is_quiet = os.environ.get("RANK", "0") != "0"

@@ -42,10 +42,6 @@ class TarShard:
         ValueError: if the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
             member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The
             message names the shard, the key and the remedy.
-
-    Example:
-        >>> shard = TarShard("shards/train-00000-of-00012.tar")
-        >>> shard[0]["video_id"], len(shard)
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -61,13 +57,12 @@ class TarShard:
         if self._count is None:
             from pyarrow.parquet import read_metadata
 
-            self._index = find_index(self.path)
-            with open_file(self._index[0]) as file:
+            with open_file(self._find_index()[0]) as file:
                 self._count = read_metadata(file).num_rows
         return self._count
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
+        key, fields, offsets, sizes = _read_table(*self._find_index()).slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
         begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
         exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
@@ -75,7 +70,7 @@ class TarShard:
         if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
             raise ValueError(
                 f"{self.path}: {key} is not where the index says, so the tar was replaced. Start again. If that does "
-                f"not help, remove the index {self._index and self._index[0]}; it is then made again."
+                f"not help, remove the index {self._find_index()[0]}; it is then made again."
             )
         parts = {
             field: bytes(content[offset - begin : offset - begin + size])
@@ -98,12 +93,12 @@ class TarShard:
 
     def keys(self) -> list[str]:
         """The key of each row, from the index alone."""
-        return self._read_index()["key"].to_pylist()
+        return _read_table(*self._find_index())["key"].to_pylist()
 
-    def _read_index(self) -> "Table":
+    def _find_index(self) -> tuple[str, str]:
         if self._index is None:
             self._index = find_index(self.path)
-        return _read_table(*self._index)
+        return self._index
 
 
 def _read_json(content: bytes) -> dict[str, Any]:

@@ -4,11 +4,12 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -19,26 +20,12 @@ from hf_videolang.data.stores.provenance import write_or_check_provenance
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
 
-
-class Records(Protocol):
-    """What a `datasets.Dataset`, a shard and a list have in common."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> Any: ...
+Records = Any  # a `datasets.Dataset`, a shard or a list of records
 
 
 @dataclass
 class ShardReport:
-    """
-    What [`write_shards`] did.
-
-    Attributes:
-        shards: all shards of the records.
-        num_written: how many of them this call wrote.
-        num_records: records in all shards.
-        left_out: ids of the broken videos that were skipped.
-    """
+    """All shards of the records, how many this call wrote, the records in them, and the ids of broken videos."""
 
     shards: list[TarShard]
     num_written: int
@@ -129,12 +116,10 @@ def _fingerprint(records: Records) -> str:
 
 def _write_shard(path: str, rows: range, records: Records, on_broken_video: Literal["raise", "skip"]) -> None:
     with atomic_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        skipped = (VideoDecodingError,) if on_broken_video == "skip" else ()
         for row in rows:
-            try:
+            with suppress(*skipped):
                 _add(tar, row, records[row])
-            except VideoDecodingError:
-                if on_broken_video == "raise":
-                    raise
         if not tar.getmembers():
             raise ValueError(f"All {len(rows)} videos in rows {rows[0]} to {rows[-1]} are broken.")
 
