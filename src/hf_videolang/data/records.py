@@ -125,12 +125,8 @@ def _raise_for(records: Sequence[Record], fault: str) -> None:
 def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Checks the row of a shard, and returns its video and cut: `{"path", "bytes", "start", "end"}`.
 
-    Args:
-        row: of a shard or dataset.
-        name: what errors call it.
-
     Raises:
-        VideoDecodingError: the row has no video, or `start` and `end` are not seconds in ascending order.
+        VideoDecodingError: of this name, if the row has no video, or `start` and `end` are not seconds in ascending order.
     """
     video = {**row["video"], "start": row.get("start"), "end": row.get("end")}
     start, end = video["start"], video["end"]

@@ -29,10 +29,7 @@ class AnnotationFiles:
     used: list[Path] = field(default_factory=list)
 
     def find(self, patterns: Sequence[str]) -> Path | None:
-        """The file that fits the first of the patterns that any file fits.
-
-        Args:
-            patterns: file names in lower case, with `*` for any text.
+        """The file that fits the first of the patterns that any file fits: lower case, with `*` for any text.
 
         Raises:
             ValueError: several files of different content fit.

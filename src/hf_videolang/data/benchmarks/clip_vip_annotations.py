@@ -18,9 +18,6 @@ def read_clip_vip_annotations(path: Path) -> list[Record]:
 
     `text` is one sentence or a list. A list stays a list: the original draws one of its sentences at random, even at
     test time; here each is a query. `num_frame` is the number of pictures of a frame folder.
-
-    Raises:
-        ValueError: the file has another layout.
     """
     with in_layout(path, "the CLIP-ViP authors", EXPECTED):
         if path.suffix.lower() == ".jsonl":

@@ -11,11 +11,7 @@ EXPECTED = '[{"video": "1234_ab.mov", "description": "a dog runs left", "times":
 
 
 def read_didemo(path: Path) -> list[Record]:
-    """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence."""
     with in_layout(path, "DiDeMo", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
         return [Record(row["video"], captions=[row["description"].strip()]) for row in rows]

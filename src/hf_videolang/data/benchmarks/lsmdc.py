@@ -15,11 +15,7 @@ EXPECTED = (
 
 
 def read_lsmdc(path: Path) -> list[Record]:
-    """Reads a list of the challenge. Its seconds count from the start of the film; each clip is a file of its own.
-
-    Raises:
-        ValueError: a line has fewer than six columns; names it.
-    """
+    """Reads a list of the challenge. Its seconds count from the start of the film; each clip is a file of its own."""
     with in_layout(path, "LSMDC", EXPECTED), open(path, encoding="utf-8-sig", newline="") as lines:
         records = []
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)

@@ -57,11 +57,6 @@ class MSRVTTSplit:
     published: Mapping[str, int]
 
     def read(self, split: str, files: AnnotationFiles) -> list[Record]:
-        """
-        Raises:
-            FileNotFoundError: a list or the sentences are absent; names the files that would do.
-            ValueError: a file has another layout.
-        """
         sentences = cache(lambda: _read_sentences(files))  # the lists may do without
         listed: dict[str, list[str] | None] = {}
         for name in self.lists:

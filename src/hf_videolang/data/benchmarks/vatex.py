@@ -13,11 +13,7 @@ EXPECTED = '[{"videoID": "abcdefghijk_000010_000020", "enCap": ["…", …], …
 
 
 def read_vatex(path: Path) -> list[Record]:
-    """Reads the English sentences of an official file.
-
-    Raises:
-        ValueError: the file has another layout, or no English sentences.
-    """
+    """Reads the English sentences of an official file."""
     with in_layout(path, "VATEX", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
         return [Record(row["videoID"], captions=[text.strip() for text in row["enCap"]]) for row in rows]

@@ -18,11 +18,7 @@ EXPECTED = (
 
 
 def read_youcook2(path: Path, subset: str) -> list[Record]:
-    """Reads one subset, "training" or "validation", of the official file: one record a step.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads one subset, "training" or "validation", of the official file: one record a step."""
     with in_layout(path, "YouCook2", EXPECTED):
         return [
             Record(video, start=float(start), end=float(end), captions=[step["sentence"].strip()])
@@ -34,11 +30,7 @@ def read_youcook2(path: Path, subset: str) -> list[Record]:
 
 
 def read_retrieval_list(path: Path) -> list[Record]:
-    """Reads `validation_youcook.csv` of Miech et al., which papers test by.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads `validation_youcook.csv` of Miech et al., which papers test by."""
     layout = in_layout(path, "YouCook2's retrieval list", "the columns video_id, start, end and text")
     with layout, open(path, encoding="utf-8-sig", newline="") as lines:
         return [

@@ -56,8 +56,8 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
             globs are taken as they are.
 
     Raises:
-        FileNotFoundError: if the source does not exist or holds neither shards nor videos.
-        ValueError: if there is no such split, or two shards have the same name.
+        FileNotFoundError: the source does not exist or holds neither shards nor videos.
+        ValueError: there is no such split, or two shards have the same name.
 
     Example:
         >>> shards = find_shards("hf://datasets/org/name/data/*.tar")

@@ -20,13 +20,11 @@ class ParquetShard:
     video has neither path nor bytes; [`clip_of`] raises for it. Whole row groups are read and the last two are kept.
     So read rows in their order: each jump reads a row group (100 clips, as `datasets` writes them).
 
-    Args:
-        path: a local path, or a URL that fsspec knows ("hf://datasets/…/train-00000.parquet").
-        name: by default the file name without extension.
+    Arguments are as for `TarShard`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a Parquet file, or has no video column or several.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a Parquet file, or has no video column or several.
     """
 
     def __init__(self, path: str, name: str | None = None):

@@ -38,10 +38,9 @@ class TarShard:
         name: by default the file name without extension.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
-            member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The
-            message names the shard, the key and the remedy.
+        FileNotFoundError: there is no such file.
+        ValueError: the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
+            member is a link; while reading, a text cannot be parsed or the tar no longer fits its index.
     """
 
     def __init__(self, path: str, name: str | None = None):

@@ -67,9 +67,9 @@ def write_shards(
         on_broken_video (defaults to `"raise"`): stop at a video whose first frame does not decode, or `"skip"` it.
 
     Raises:
-        ValueError: if a file is absent or not a video, JSON cannot hold a field, or `folder` has shards of other
+        ValueError: a file is absent or not a video, JSON cannot hold a field, or `folder` has shards of other
             records. This error comes before anything is written.
-        VideoDecodingError: if a video is broken, under "raise". Complete shards stay.
+        VideoDecodingError: a video is broken, under "raise". Complete shards stay.
 
     Example:
         >>> dataset, _ = load_dataset("my_videos")
