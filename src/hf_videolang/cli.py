@@ -48,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()  # finds a closed pipe here, not at the end of Python
     except BrokenPipeError:
         return reader_left()
+    except (ValueError, OSError) as error:  # data or files of the user that cannot be used
+        print_error(str(error))
+        return 2
 
 
 def _run(arguments: list[str]) -> int:

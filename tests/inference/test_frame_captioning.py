@@ -263,7 +263,7 @@ def test_a_store_whose_last_part_begins_with_a_bad_row_can_be_continued(files, b
     for _ in range(2):
         assert caption(*words, "--rows-per-part", 1) == 0
     problems = [CaptionStore(tmp_path / "store").rows(f"clips-0000000{row}")[row][2] for row in range(3)]
-    assert problems[0] is None and "has no video" in problems[1] and "start='1.5'" in problems[2]
+    assert problems[0] is None and "holds no video" in problems[1] and "start='1.5'" in problems[2]
 
 
 def test_exit_code_when_no_video_decodes(files, blip, tmp_path, capsys):

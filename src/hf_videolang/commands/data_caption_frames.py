@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from hf_videolang.console import print_error
 from hf_videolang.data.shards.open_shards import count_clips, find_shards
 from hf_videolang.inference.frame_captioning import caption_shards
 from hf_videolang.inference.image_captioner import CaptionerInputs, ImageCaptioner
@@ -75,31 +74,27 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> int:
     state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
-    try:
-        shards = find_shards(args.shards, args.split)
-        count_clips(shards)  # makes the indices of tars; the processes share this work
-        inputs = CaptionerInputs(args.model, args.prompt)
-        captioner = ImageCaptioner(
-            args.model,
-            inputs,
-            state.device,
-            getattr(torch, args.dtype),
-            args.max_new_tokens,
-            args.num_beams,
-            args.max_words or None,
-        )
-        report = caption_shards(
-            shards,
-            args.output_dir,
-            captioner,
-            rows_per_part=args.rows_per_part,
-            batch_size=args.batch_size,
-            num_workers=args.num_workers,
-            retry_failed=args.retry_failed,
-        )
-    except (ValueError, OSError) as error:
-        print_error(str(error))
-        return 2
+    shards = find_shards(args.shards, args.split)
+    count_clips(shards)  # makes the indices of tars; the processes share this work
+    inputs = CaptionerInputs(args.model, args.prompt)
+    captioner = ImageCaptioner(
+        args.model,
+        inputs,
+        state.device,
+        getattr(torch, args.dtype),
+        args.max_new_tokens,
+        args.num_beams,
+        args.max_words or None,
+    )
+    report = caption_shards(
+        shards,
+        args.output_dir,
+        captioner,
+        rows_per_part=args.rows_per_part,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        retry_failed=args.retry_failed,
+    )
     state.destroy_process_group()
     if not state.is_main_process:
         return 0

@@ -12,7 +12,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import BENCHMARKS
 from hf_videolang.data.tools.check import PROBLEMS, check_data
 
@@ -36,13 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    try:
-        report = check_data(
-            args.data, args.data_dir, args.split, decode_all=args.decode_all, num_workers=args.num_workers
-        )
-    except (ValueError, OSError) as error:
-        print_error(str(error))
-        return 2
+    report = check_data(args.data, args.data_dir, args.split, decode_all=args.decode_all, num_workers=args.num_workers)
     report.problems = [problem for problem in report.problems if problem.kind not in args.ignore]
     print(json.dumps(asdict(report), indent=1, ensure_ascii=False) if args.json else report)
     return 1 if report.problems else 0

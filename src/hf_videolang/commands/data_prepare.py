@@ -12,7 +12,6 @@ Exit code: 0 success, 1 some videos are broken, 2 wrong usage or files that cann
 
 from argparse import ArgumentParser, Namespace
 
-from hf_videolang.console import print_error
 from hf_videolang.data.tools.prepare import prepare_folder
 
 
@@ -25,12 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    try:
-        report = prepare_folder(
-            args.data_dir, args.output_dir, args.frames_per_second, args.shortest_edge, args.num_workers
-        )
-    except (ValueError, OSError) as error:
-        print_error(str(error))
-        return 2
+    report = prepare_folder(
+        args.data_dir, args.output_dir, args.frames_per_second, args.shortest_edge, args.num_workers
+    )
     print(report)
     return 1 if report.broken else 0

@@ -14,6 +14,7 @@ from argparse import ArgumentParser, Namespace
 
 from hf_videolang.console import print_error
 from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
+from hf_videolang.data.records import check_records
 from hf_videolang.data.shards.open_shards import VideoFolderShard
 from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.video import VideoDecodingError
@@ -39,12 +40,10 @@ def main(args: Namespace) -> int:
         for split in [args.split] if args.split else dataset.splits:
             records, protocol = dataset.read(split)
             print(protocol)
+            check_records(records)
             shard, name = VideoFolderShard(args.data_dir, split, records), split.replace("+", "_")
             print(write_shards(shard, args.output_dir, args.records_per_shard, name, args.on_broken_video))
     except VideoDecodingError as error:
         print_error(f"{error}; --on-broken-video skip leaves it out, and `hf-videolang data check` lists all of them.")
         return 1
-    except (ValueError, OSError) as error:
-        print_error(str(error))
-        return 2
     return 0

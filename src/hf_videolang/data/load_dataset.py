@@ -27,15 +27,13 @@ def load_dataset(
     """Loads the records of one split, and the facts that a number measured on it must state.
 
     Args:
-        name: a benchmark ("msrvtt-1ka", "msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full", "didemo", "lsmdc",
-            "activitynet", "vatex", "vatex-full", "youcook2"), the path of a video folder, or "videofolder".
+        name: a benchmark (a key of `BENCHMARKS`, e.g. "msrvtt-1ka"), the path of a video folder, or "videofolder".
         data_dir: folder with the videos and annotation files, in any sub-folders. Omit it when `name` is a path.
         split: "train", "validation", "test", or several joined by "+". Train and validation never share a video, so
             a published training list is "train+validation". Default: "test", or all splits where there is no test.
 
     Returns:
-        The dataset and its `Protocol`. The columns are `video` (`{"path", "bytes"}`, not decoded), `video_id`, the
-        columns of the task (retrieval: `captions`) and, for parts of videos, `start` and `end` in seconds.
+        The dataset, with the columns of `records_to_dataset`, and its `Protocol`.
 
     Raises:
         ValueError: the name or split is unknown, an annotation file has a wrong layout, a video lacks a caption, or an
@@ -64,17 +62,13 @@ def find_dataset(name: str, data_dir: str | Path | None = None) -> VideoDataset:
         >>> find_dataset("my_folder").splits
         ('train', 'validation')
     """
-    if name in BENCHMARKS:
-        if data_dir is None:
-            raise ValueError(f"{name} needs data_dir: the folder with its videos and annotation files.")
+    if data_dir is not None and name in BENCHMARKS:
         return BENCHMARKS[name].at(data_dir)
-    is_folder = Path(name).is_dir()
-    if data_dir is None and is_folder:
-        return read_video_folder(name)
     if data_dir is not None and name == "videofolder":
         return read_video_folder(data_dir)
-    hint = "It is a folder; omit data_dir." if is_folder else "There is no folder of that name."
+    if data_dir is None and name not in BENCHMARKS and Path(name).is_dir():
+        return read_video_folder(name)
     raise ValueError(
-        f"Unknown dataset {name!r}: expected {', '.join(BENCHMARKS)}, the path of a video folder, or videofolder with "
-        f"data_dir. {hint}"
+        f"No dataset {name!r} with data_dir {data_dir}: expected a benchmark ({', '.join(BENCHMARKS)}) or videofolder, "
+        "with data_dir, or the path of a video folder, without data_dir."
     )

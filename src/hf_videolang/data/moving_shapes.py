@@ -26,20 +26,7 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int = 12) -> Path:
-    """
-    Write an H.264 .mp4. The same frames always give the same bytes.
-
-    Args:
-        path: the file to write. Its folder must exist.
-        frames: uint8 arrays `[height, width, 3]` (RGB) of one size, with even height and width.
-        frames_per_second (defaults to 12): constant frame rate.
-
-    Returns:
-        `path`, as a `Path`.
-
-    Example:
-        >>> write_video("black.mp4", [np.zeros((64, 64, 3), np.uint8)] * 24)
-    """
+    """Write an H.264 .mp4 of RGB frames, uint8 `[height, width, 3]` with even sides. Equal frames give equal bytes."""
     import av
 
     path, frames = Path(path), list(frames)
@@ -68,22 +55,14 @@ def draw_shape(shape: str, colour: tuple[int, int, int], centre: tuple[float, fl
 
 
 def moving_shape_frames(
-    colour: str,
-    shape: str,
-    directions: tuple[str, str],
-    generator: np.random.Generator,
-    size=64,
-    num_frames=24,
+    colour: str, shape: str, directions: tuple[str, str], generator: np.random.Generator, size: int, num_frames: int
 ) -> list[np.ndarray]:
-    """
-    The frames of one video: the shape moves in the first direction for half the time, then in the second.
-
-    Radius, distance and starting point are drawn so that the shape stays in the picture.
-    """
+    """The frames of one video: the shape moves in the first direction for half the time, then in the second."""
     radius = size * generator.uniform(0.13, 0.18)
     half = num_frames // 2
     steps = np.repeat([DIRECTIONS[name] for name in directions], [half, num_frames - half], axis=0)
     way = np.cumsum(steps * size * generator.uniform(0.5, 0.6) / half, axis=0)
+    # The starting point is drawn so that the shape stays in the picture.
     low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
     way = way + generator.uniform(low, high)
     return [draw_shape(shape, COLOURS[colour], tuple(centre), radius, size) for centre in way]
@@ -128,21 +107,16 @@ def write_moving_shapes(
 
     Args:
         folder: created if absent. It must not contain `train` or `test` yet.
-        num_train (defaults to 240): training videos, at least 12. If there are more than combinations (288 minus those
-            of the test), combinations repeat with another starting point.
-        num_test (defaults to 48): test videos, at most 276, each with its own caption. Neighbours differ only in the
-            order of the directions.
-        seed (defaults to 0): the same seed gives the same files, byte by byte.
-        size (defaults to 64): height and width in pixels, even.
-        num_frames (defaults to 24): frames of each video.
-        frames_per_second (defaults to 12): frame rate.
-
-    Returns:
-        `folder`, as a `Path`.
+        num_train: training videos, at least 12. Beyond 288 minus the test's combinations, combinations repeat with
+            another starting point.
+        num_test: test videos, at most 276, each with its own caption. Neighbours differ only in the order of the
+            directions.
+        seed: the same seed gives the same files, byte by byte.
+        size: height and width in pixels, even.
+        num_frames, frames_per_second: of each video.
 
     Raises:
-        ValueError: if `num_train` or `num_test` is out of range.
-        FileExistsError: if the folder contains `train` or `test`.
+        ValueError: `num_train` or `num_test` is out of range.
 
     Example:
         >>> dataset, _ = load_dataset(str(write_moving_shapes("shapes")), split="train")

@@ -1,6 +1,5 @@
 """What a number measured on a dataset must say with it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -60,14 +59,7 @@ def join_protocols(parts: Sequence[Protocol]) -> Protocol:
     return replace(
         parts[0],
         split="+".join(part.split for part in parts),
-        counts=_sum([part.counts for part in parts]),
-        published=_sum([part.published for part in parts]) if is_published else {},
+        counts={what: sum(part.counts[what] for part in parts) for what in parts[0].counts},
+        published={what: sum(part.published[what] for part in parts) for what in parts[0].published if is_published},
         source=", ".join(dict.fromkeys(part.source for part in parts)),
     )
-
-
-def _sum(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(total)

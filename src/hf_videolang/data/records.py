@@ -52,7 +52,8 @@ class Record:
 
     def row(self) -> dict[str, Any]:
         """The record as a row of a dataset: `video`, `video_id`, `captions`, its columns, and the cut if any."""
-        row = {**self.columns, "video": {"path": str(self.path), "bytes": None}, "video_id": self.video_id}
+        path = None if self.path is None else str(self.path)
+        row = {**self.columns, "video": {"path": path, "bytes": None}, "video_id": self.video_id}
         is_cut = self.start is not None or self.end is not None
         return {**row, "captions": self.captions, **({"start": self.start, "end": self.end} if is_cut else {})}
 
@@ -78,30 +79,18 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
         if any record is cut, `start` and `end` in seconds.
 
     Raises:
-        FileNotFoundError: some videos are absent.
-        ValueError: there are no records, an id occurs twice, a cut does not end after its start, or a video has no
-            caption where the task needs one.
+        FileNotFoundError, ValueError: as `check_records`, or a video has no caption where the task needs one.
     """
-    try:
-        from datasets import Dataset, Features
-    except ImportError as error:
-        raise ImportError("Reading datasets needs the package datasets: pip install datasets") from error
-    if not records:
-        raise ValueError("This split is empty: expected at least one video.")
-    if missing := [record.video_id for record in records if not record.has_video]:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} annotated videos have no file: {name_some(missing)}. "
-            f"Expected {EXPECTED_VIDEO}, or the file that the metadata names. {REMEDY}"
-        )
-    if twice := [name for name, count in Counter(record.video_id for record in records).items() if count > 1]:
-        raise ValueError(f"{len(twice)} video ids occur more than once: {name_some(twice)}. {REMEDY}")
-    if backward := [r.video_id for r in records if r.end is not None and r.end <= (r.start or 0)]:
-        raise ValueError(
-            f"{len(backward)} of {len(records)} videos do not end after their start: {name_some(backward)}. {REMEDY}"
-        )
+    from datasets import Dataset, Features
+
+    check_records(records)
     columns = TASK_COLUMNS[task]
     if "captions" in columns:
-        records = _with_captions(records)
+        count = sum(len(record.captions) for record in records)
+        records = [replace(r, captions=[text for text in r.captions if not is_blank(text)]) for r in records]
+        _raise_for([r for r in records if not r.captions], "have no caption, or only blank ones")
+        if blank := count - sum(len(record.captions) for record in records):
+            logger.warning("Left out %d blank captions. %s", blank, REMEDY)
     rows = [record.row() for record in records]
     features = {"video": {"_type": "Video", "decode": False}, "video_id": _TEXT, **columns}
     if any("start" in row for row in rows):
@@ -110,28 +99,34 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
     return Dataset.from_dict(table, Features.from_dict(features))
 
 
-def _with_captions(records: Sequence[Record]) -> list[Record]:
-    """The records without their blank captions."""
-    kept = [replace(r, captions=[caption for caption in r.captions if not is_blank(caption)]) for r in records]
-    if silent := [record.video_id for record in kept if not record.captions]:
-        raise ValueError(
-            f"{len(silent)} of {len(records)} videos have no caption, or only blank ones: {name_some(silent)}. "
-            f"Write captions for them or remove them from the annotation. {REMEDY}"
+def check_records(records: Sequence[Record]) -> None:
+    """Checks that the videos of a split are there, and that ids and cuts are valid.
+
+    Raises:
+        FileNotFoundError: some videos are absent.
+        ValueError: an id occurs twice, or a cut does not end after its start.
+    """
+    if missing := [record.video_id for record in records if not record.has_video]:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(records)} annotated videos have no file: {name_some(missing)}. "
+            f"Expected {EXPECTED_VIDEO}, or the file that the metadata names. {REMEDY}"
         )
-    if blank := sum(len(record.captions) for record in records) - sum(len(record.captions) for record in kept):
-        logger.warning("Left out %d blank captions. %s", blank, REMEDY)
-    return kept
+    counts = Counter(record.video_id for record in records)
+    _raise_for([r for r in records if counts[r.video_id] > 1], "have an id that occurs more than once")
+    _raise_for([r for r in records if r.end is not None and r.end <= (r.start or 0)], "do not end after their start")
+
+
+def _raise_for(records: Sequence[Record], fault: str) -> None:
+    if records:
+        names = list(dict.fromkeys(record.video_id for record in records))
+        raise ValueError(f"{len(records)} videos {fault}: {name_some(names)}. Correct the annotation. {REMEDY}")
 
 
 def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Checks the row of a shard, and returns its video and cut: `{"path", "bytes", "start", "end"}`.
 
-    Args:
-        row: of a shard or dataset.
-        name: what errors call it.
-
     Raises:
-        VideoDecodingError: the row has no video, or `start` and `end` are not seconds in ascending order.
+        VideoDecodingError: of this name, if the row has no video, or `start` and `end` are not seconds in ascending order.
     """
     video = {**row["video"], "start": row.get("start"), "end": row.get("end")}
     start, end = video["start"], video["end"]

@@ -15,14 +15,7 @@ def split_off_validation(
     """Splits records into training and validation: `share` of the videos, at least one, chosen by a hash of their ids.
 
     The choice depends on the ids alone. It is the same on every machine, and videos added later change it little. All
-    segments of one file stay on one side. A single video stays in training.
-
-    Args:
-        records: of the training split.
-        share: of the videos that become validation.
-
-    Returns:
-        The records of training and those of validation, each in their given order.
+    segments of one file stay on one side. A single video stays in training. Both lists keep the given order.
     """
     videos = defaultdict(list)
     for record in records:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,28 +15,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
 class VideoDataset:
     """A dataset by its splits; see `find_dataset`.
 
     Attributes:
         name: of the benchmark, or of the folder.
-        task: what its annotation is for, e.g. "retrieval".
-        splits: the splits that `read` takes.
+        task: a key of `TASK_COLUMNS`, e.g. "retrieval".
         main_score: the score that papers compare, as the logs call it.
         source: where videos and annotations can be had.
         licence: of videos and annotations, as far as it is known.
         citation: the paper to cite.
         unnamed: videos in a folder that no row of its metadata names.
+        splits: the splits that `read` takes.
     """
 
     name: str
     task: str
-    splits: Sequence[str]
-    main_score: str
+    main_score: str = "text_to_video_R1"
     source: str
-    licence: str
-    citation: str
+    licence: str = ""
+    citation: str = ""
     unnamed: Sequence[Path] = ()
+
+    @property
+    def splits(self) -> Sequence[str]:
+        return ("train", "validation", "test")
 
     def read(self, split: str | None = None) -> tuple[list[Record], Protocol]:
         """Reads the records of a split. Absent videos, blank captions and repeated ids stay in.

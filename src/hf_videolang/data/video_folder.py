@@ -7,17 +7,18 @@ which pre-training reads, captions may be absent.
 """
 
 import csv
-import io
 import json
 import logging
 import math
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_videolang.data.annotation_text import in_layout, read_json_lines
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.records import Record, name_some, segment_id
 from hf_videolang.data.validation_split import VALIDATION_SHARE, split_off_validation
@@ -42,7 +43,7 @@ class MissingMetadataError(FileNotFoundError):
         self.records = records
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoFolder(VideoDataset):
     """A video folder whose metadata has been read; see `read_video_folder`.
 
@@ -52,14 +53,11 @@ class VideoFolder(VideoDataset):
         records: by split.
     """
 
-    name: str
-    task: str
-    source: str
     records: dict[str, list[Record]]
-    splits: Sequence[str]
-    unnamed: Sequence[Path]
-    main_score = "text_to_video_R1"
-    licence = citation = ""
+
+    @property
+    def splits(self) -> Sequence[str]:
+        return tuple(self.records)
 
     def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
         records = self.records[split]
@@ -101,8 +99,8 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
         for number, row in enumerate(_read_rows(file), start=1):
             try:
                 record, split = _read_row(row, file, folder)
-            except ValueError as error:
-                raise ValueError(f"{file}, row {number}: {error}") from error
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{file}, row {number}, {str(row)[:200]}: {error}") from error
             same = merged[split].setdefault((record.path, record.video_id, record.start, record.end), record)
             if same is not record:
                 same.captions += record.captions
@@ -127,14 +125,23 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     task = "pretraining" if is_subtitled and not is_captioned else "retrieval"
     unnamed = [video for video in videos if os.path.normpath(video) not in named]
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
-    return VideoFolder(f"{folder.name} (videofolder)", task, source, records, tuple(records), unnamed)
+    name = f"{folder.name} (videofolder)"
+    return VideoFolder(name=name, task=task, source=source, unnamed=unnamed, records=records)
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
     """The rows of one metadata file, whose columns have been checked."""
-    rows = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}[file.suffix](file)
-    if not rows:
-        raise ValueError(f"{file} has no rows. Write one a video, such as {EXAMPLE}")
+    with in_layout(file, "a metadata file", f"UTF-8 text, or Parquet, with one row a video, such as {EXAMPLE}"):
+        rows: list[dict[str, Any]]
+        if file.suffix == ".jsonl":
+            rows = read_json_lines(file)
+        elif file.suffix == ".csv":
+            with open(file, encoding="utf-8-sig", newline="") as lines:
+                rows = list(csv.DictReader(lines))
+        else:
+            from pyarrow.parquet import read_table
+
+            rows = read_table(file).to_pylist()
     columns = sorted({column for row in rows for column in row if column})
     num_captions = len(set(CAPTION_COLUMNS) & set(columns))
     if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
@@ -146,48 +153,10 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8: {error}. Save it as UTF-8.") from error
-
-
-def _read_jsonl(file: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row: Any = json.loads(line)
-        except ValueError as error:
-            row = error
-        if not isinstance(row, dict):
-            raise ValueError(f"{file}, line {number} is not a JSON object: {row}. Write lines like {EXAMPLE}")
-        rows.append(row)
-    return rows
-
-
-def _read_csv(file: Path) -> list[dict[str, Any]]:
-    return list(csv.DictReader(io.StringIO(_read_text(file), newline="")))
-
-
-def _read_parquet(file: Path) -> list[dict[str, Any]]:
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import read_table
-
-    try:
-        return read_table(file).to_pylist()
-    except ArrowInvalid as error:
-        raise ValueError(f"{file} is not a Parquet file: {error}") from error
-
-
 def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, str]:
     """The record of one row, and its split ("" if nothing says so)."""
     if any(row.get(None, [])):  # the cells of a csv row beyond the columns
-        raise ValueError(
-            f'it has more cells than the header: {list(row.values())}. Quote a sentence with a comma: "one, two".'
-        )
+        raise ValueError('it has more cells than the header. Quote a sentence with a comma: "one, two".')
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         raise ValueError(f"file_name is {name!r}; expected the name of a video file or of a folder of pictures.")
@@ -213,16 +182,10 @@ def _video_id(path: Path, folder: Path) -> str:
 
 def _captions(row: dict[str, Any], file: Path) -> list[str]:
     captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
-    # The cells of a csv hold no lists, except as JSON in the column for several captions.
+    # A cell of a csv holds a list only as JSON, in the column captions. "[music] starts" is a sentence.
     is_cell = file.suffix == ".csv" and "captions" in row and isinstance(captions, str)
-    if is_cell and captions.lstrip().startswith("["):
-        try:
-            captions = json.loads(captions)
-        except ValueError as error:
-            raise ValueError(
-                f"captions is {captions!r}, which starts like a JSON list but is not one ({error}); correct the list, "
-                "or put a sentence that starts with a bracket into a column caption."
-            ) from error
+    if is_cell and re.match(r"""\s*\[\s*["'\]]""", captions):
+        captions = json.loads(captions)
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
         raise ValueError(f"the caption is {captions!r}; expected a sentence or a list of sentences.")
@@ -231,12 +194,7 @@ def _captions(row: dict[str, Any], file: Path) -> list[str]:
 
 def _seconds(row: dict[str, Any], key: str) -> float | None:
     value = row.get(key)
-    if value is None or value == "":
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key} is {value!r}; expected seconds.") from None
+    seconds = math.nan if value is None or value == "" else float(value)
     return None if math.isnan(seconds) else seconds  # data frames write an empty cell as NaN
 
 

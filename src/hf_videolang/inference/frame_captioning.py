@@ -90,9 +90,7 @@ def caption_shards(
         retry_failed (defaults to `False`): also caption the videos that the store has without a caption.
 
     Raises:
-        ValueError: if there are no videos, or the store was made from other videos or with another model.
-
-    Example: the command `hf-videolang data caption-frames`.
+        ValueError: there are no videos, or the store was made from other videos or with another model.
     """
     state = PartialState()
     plan: list[Any] = [None]
@@ -166,11 +164,8 @@ def _caption_parts(
     batch_size: int,
     num_workers: int,
 ) -> Iterator[int]:
-    """
-    Write these parts one after the other, and yield the number of videos of each captioned batch.
-
-    A batch ends with its part, so that a part has the same content whichever process writes it.
-    """
+    """Write these parts one after the other, and yield the number of videos of each captioned batch."""
+    # A batch ends with its part, so that a part has the same content whichever process writes it.
     batches = [
         (part, part.rows[first : first + batch_size])
         for part in parts
@@ -181,7 +176,6 @@ def _caption_parts(
         batch_size=None,  # each item is a batch
         sampler=batches,  # type: ignore[arg-type]
         num_workers=num_workers,
-        collate_fn=_unchanged,
         pin_memory=captioner.model.device.type == "cuda",
     )
     done: list[Row] = []
@@ -225,7 +219,3 @@ class _MiddleFrames(Dataset):
                 problem = str(error)
             rows.append((video_id, None, problem, size))
         return rows, self.inputs(pictures) if pictures else None
-
-
-def _unchanged(item: Any) -> Any:
-    return item

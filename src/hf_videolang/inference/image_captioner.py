@@ -9,6 +9,7 @@ import torch
 from PIL.Image import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from hf_videolang.data.records import name_some
 from hf_videolang.hub.loading import errors_naming
 
 CHAT_PROMPT = "Describe this picture in one sentence of at most 16 words."
@@ -27,8 +28,8 @@ class CaptionerInputs:
             models are asked for one sentence by default, others caption without a prompt.
 
     Raises:
-        ValueError: if the model has no processor of pictures and texts.
-        OSError: if there is no such model.
+        ValueError: the model has no processor of pictures and texts.
+        OSError: there is no such model.
     """
 
     def __init__(self, model: str | Path, prompt: str | None = None):
@@ -86,14 +87,8 @@ class ImageCaptioner:
         max_words (defaults to 16): longer captions are cut off. `None` sets no limit.
 
     Raises:
-        ValueError: if the checkpoint lacks weights, or the model writes no texts about pictures.
-        OSError: if there is no such model.
-
-    Example:
-        >>> inputs = CaptionerInputs("Salesforce/blip-image-captioning-base")
-        >>> captioner = ImageCaptioner("Salesforce/blip-image-captioning-base", inputs, torch.device("cuda"))
-        >>> captioner(inputs([Image.open("kitchen.jpg")]))
-        ['a woman cutting onions in a kitchen']
+        ValueError: the checkpoint lacks weights, or the model writes no texts about pictures.
+        OSError: there is no such model.
     """
 
     def __init__(
@@ -116,7 +111,7 @@ class ImageCaptioner:
         if missing := sorted(facts["missing_keys"]):
             raise ValueError(
                 f"The checkpoint of {model} lacks {len(missing)} weights of a {type(loaded).__name__}, which would be "
-                f"random: {', '.join(missing[:5])}{' …' * (len(missing) > 5)}. Choose a captioning checkpoint."
+                f"random: {name_some(missing)}. Choose a captioning checkpoint."
             )
         self.model = loaded.eval().to(device)
 

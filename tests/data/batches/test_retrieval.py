@@ -245,11 +245,6 @@ def test_a_dataset_without_captions(processor, dataset):
         RetrievalCollator(processor, dataset.remove_columns("captions"), training=True)
 
 
-def test_unknown_policy(processor, dataset):
-    with pytest.raises(ValueError, match="on_broken_video is 'ignore'; expected 'raise', 'skip' or 'replace'"):
-        RetrievalCollator(processor, dataset, training=True, on_broken_video="ignore")
-
-
 def test_pictures_four_pixels_wide_are_no_channels(processor, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 3), dtype=np.uint8)
     path = str(write_video(tmp_path / "small.mp4", list(pixels)))

@@ -309,7 +309,6 @@ def test_a_clip_without_a_whole_replacement_raises(tmp_path):
             {},
             "caption_column .* or set captions to a caption store",
         ),
-        ({"a": "SHARDS"}, {"on_broken_video": "skip"}, "on_broken_video is 'skip'"),
     ],
 )
 def test_errors(shards, settings, options, message):

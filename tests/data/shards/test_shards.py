@@ -81,7 +81,7 @@ def test_tar_gives_what_was_put_in(tmp_path):
     assert shard[0]["video"]["path"] == f"{path}/000.mp4"
     assert contents(shard)[2] == contents(find_shards(tmp_path)[0])[2]  # any row first
     for row in (-1, 4):
-        with pytest.raises(IndexError, match="which has 4"):
+        with pytest.raises(IndexError):
             shard[row]
     again = pickle.loads(pickle.dumps(shard))  # noqa: S301
     assert contents(again) == contents(shard) and len(pickle.dumps(shard)) < 500
@@ -342,14 +342,10 @@ def test_wrong_parquet_is_named(tmp_path):
         clip_of(empty, empty["video_id"])
 
 
-def test_a_parquet_file_that_was_replaced_or_cut_while_it_is_read_is_named(tmp_path):
+def test_a_parquet_file_that_was_cut_while_it_is_read_is_named(tmp_path):
     path = parquet(tmp_path)
     (shard,) = find_shards(path)
     assert shard[0]["video_id"] == "id0"
-    parquet(tmp_path, rows=5)
-    for row in (3, 6):  # in a group of another size, and in a group that is gone
-        with pytest.raises(ValueError, match=r"00001\.parquet: row group \d no longer has the rows"):
-            shard[row]
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="is not a Parquet file"):
         shard[6]
@@ -383,6 +379,9 @@ def test_finding(tmp_path):
     assert [shard.name for shard in find_shards(tmp_path / "deep")] == ["one-0", "two-0"]
     (tmp_path / "deep" / "one" / "0.parquet").touch()
     with pytest.raises(ValueError, match="1 names belong to several shards: one-0"):
+        find_shards(tmp_path / "deep")
+    (tmp_path / "deep" / "two" / "0.tar").unlink()
+    with pytest.raises(ValueError, match="1 names belong to several shards: 0"):
         find_shards(tmp_path / "deep")
     (tmp_path / "packed").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds neither shards \(\.tar, \.parquet\) nor videos"):

@@ -177,7 +177,9 @@ def test_errors(videos, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     (tmp_path / "twins" / "metadata.csv").write_text("file_name,caption\na.mp4,a, b\n")
     (tmp_path / "twins" / "a.mkv").unlink()
-    assert f"{tmp_path / 'twins' / 'metadata.csv'} cannot be read" in error_of(tmp_path / "twins", tmp_path / "out")
+    assert f"{tmp_path / 'twins' / 'metadata.csv'} is not in the layout of a metadata file" in error_of(
+        tmp_path / "twins", tmp_path / "out"
+    )
 
 
 def test_a_second_run_encodes_only_what_is_missing_or_changed(tmp_path, capsys):

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from hf_videolang.models.shared.batch_clips import batch_clips
+from hf_videolang.video import VideoDecodingError
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,15 @@ def read_first_whole(
                 return None, first_error
     assert first_error is not None  # there is at least one candidate
     raise first_error
+
+
+@contextmanager
+def errors_naming_clip(name: str) -> Iterator[None]:
+    """Names the clip in a `VideoDecodingError`, since the bytes of a video have no name of their own."""
+    try:
+        yield
+    except VideoDecodingError as error:
+        raise VideoDecodingError(name, error.reason, error.timestamp) from error
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -9,7 +9,13 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from hf_videolang.data.batches.clip_reader import Policy, process_clips, read_ahead, read_first_whole
+from hf_videolang.data.batches.clip_reader import (
+    Policy,
+    errors_naming_clip,
+    process_clips,
+    read_ahead,
+    read_first_whole,
+)
 from hf_videolang.data.records import is_blank
 from hf_videolang.video import VideoDecodingError
 
@@ -54,7 +60,7 @@ class RetrievalCollator:
 
     Raises:
         VideoDecodingError: a video is broken under "raise", or so are its replacements under "replace".
-        ValueError: the policy is unknown, the dataset has no captions, all captions of a record are blank, or "skip"
+        ValueError: the dataset has no captions, all captions of a record are blank, or "skip"
             leaves nothing of a training batch.
 
     Example:
@@ -65,8 +71,6 @@ class RetrievalCollator:
     def __init__(
         self, processor: Any, dataset: "Dataset", training: bool, on_broken_video: Policy = "raise", seed: int = 42
     ):
-        if on_broken_video not in ("raise", "skip", "replace"):
-            raise ValueError(f"on_broken_video is {on_broken_video!r}; expected 'raise', 'skip' or 'replace'.")
         if "captions" not in dataset.column_names:
             raise ValueError(f"The dataset has the columns {dataset.column_names}; retrieval needs captions.")
         self.processor = processor
@@ -144,11 +148,8 @@ class RetrievalCollator:
         """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule."""
         seed = int(generator.integers(2**31)) if self.training else None
         video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
-        try:
+        with errors_naming_clip(video.get("path") or record["video_id"]):
             return self.processor.video_processor.read_clip(video, seed)
-        except VideoDecodingError as error:  # which does not know the name of bytes
-            name = video.get("path") or record["video_id"]
-            raise VideoDecodingError(name, error.reason, error.timestamp) from error
 
     def _captions(self, record: dict[str, Any], generator: np.random.Generator) -> dict[int, str]:
         """Captions by their position in the record, without blank ones: one in training, all in evaluation."""

@@ -8,7 +8,6 @@ from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
 ACTIVITYNET = Benchmark(
     name="activitynet",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://cs.stanford.edu/people/ranjaykrishna/densevid (captions), http://activity-net.org (videos)",
     licence="research use; no licence is stated, and the videos belong to their uploaders",
     citation="Krishna et al. 2017, Dense-Captioning Events in Videos, ICCV",

@@ -1,7 +1,6 @@
-"""Finding annotation files by name, and explaining what is wrong with one."""
+"""Finding annotation files by name."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,10 +29,7 @@ class AnnotationFiles:
     used: list[Path] = field(default_factory=list)
 
     def find(self, patterns: Sequence[str]) -> Path | None:
-        """The file that fits the first of the patterns that any file fits.
-
-        Args:
-            patterns: file names in lower case, with `*` for any text.
+        """The file that fits the first of the patterns that any file fits: lower case, with `*` for any text.
 
         Raises:
             ValueError: several files of different content fit.
@@ -57,14 +53,3 @@ class AnnotationFiles:
             f"{self.benchmark}: no file with {what}. Expected one of {', '.join(patterns)} (case does not matter) "
             f"below the data folder; annotation files there: {names}. Get the dataset at {self.source}."
         )
-
-
-@contextmanager
-def in_layout(path: Path, whose: str, expected: str) -> Iterator[None]:
-    """Turns any error inside into one ValueError, which says that the file has not the expected layout."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(
-            f"{path} is not in the layout of {whose} ({type(error).__name__}: {error}); expected {expected}."
-        ) from error

@@ -77,17 +77,11 @@ class SplitFiles:
         return cut
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Benchmark(VideoDataset):
     """A published dataset and its protocol.
 
     Attributes:
-        name: for `load_dataset`.
-        task: what it measures, e.g. "retrieval".
-        main_score: the score that papers compare.
-        source: where annotations and videos can be had.
-        licence: as far as we know; ask the source.
-        citation: the paper to cite.
         files: the split files. Without "validation", a twentieth of the training videos becomes one, so that a
             checkpoint can be chosen without the split that papers report.
         note: what a number must say about the protocol besides its sizes.
@@ -97,19 +91,12 @@ class Benchmark(VideoDataset):
         folder: where its files are; see `at`.
     """
 
-    name: str
-    task: str
-    main_score: str
-    source: str
-    licence: str
-    citation: str
     files: Mapping[str, Split]
     note: str = ""
     paragraph: bool = False
     name_of: Callable[[str], str] = video_name
     uncut: Callable[[str], tuple[str, float | None, float | None]] | None = None
     folder: Path | None = None
-    splits = ("train", "validation", "test")
 
     def at(self, folder: str | Path) -> "Benchmark":
         """The benchmark with its files in `folder`, in any sub-folders, ready to `read`."""

@@ -2,44 +2,33 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from hf_videolang.data.annotation_text import in_layout, read_json_lines
 from hf_videolang.data.records import Record
+
+EXPECTED = (
+    '{"clip_id": "abc", "text": "one sentence", or a list of sentences} and perhaps "num_frame", a whole number, as in '
+    "all files of this name; a public annotation is recognised by its public name"
+)
 
 
 def read_clip_vip_annotations(path: Path) -> list[Record]:
-    """Reads one record a line.
+    """Reads one record a line, or a list of them.
 
     `text` is one sentence or a list. A list stays a list: the original draws one of its sentences at random, even at
     test time; here each is a query. `num_frame` is the number of pictures of a frame folder.
-
-    Raises:
-        ValueError: a line is not JSON, or its `clip_id` or `text` is absent or not text; names file and line.
     """
-    rows, place = [], "line"
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".json":
-            place, loaded = "record", json.loads(content)
-            rows = list(enumerate(loaded if isinstance(loaded, list) else [loaded], start=1))
-        else:
-            for number, line in enumerate(content.split("\n"), start=1):
-                if line.strip():
-                    rows.append((number, json.loads(line)))
-    except ValueError as error:  # json.JSONDecodeError, UnicodeDecodeError
-        where = f", line {number}," if isinstance(error, json.JSONDecodeError) and place == "line" else ""
-        raise ValueError(f"{path}{where} is not valid {path.suffix[1:].upper()}: {error}") from error
-    return [_read_row(row, f"{path}, {place} {number}") for number, row in rows]
+    with in_layout(path, "the CLIP-ViP authors", EXPECTED):
+        if path.suffix.lower() == ".jsonl":
+            return [_read_row(row) for row in read_json_lines(path)]
+        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
+        return [_read_row(row) for row in (loaded if isinstance(loaded, list) else [loaded])]
 
 
-def _read_row(row: object, where: str) -> Record:
-    known = row if isinstance(row, dict) else {}
-    clip_id, text, num_frames = known.get("clip_id"), known.get("text"), known.get("num_frame")
-    texts = [text] if isinstance(text, str) else text
-    is_text = isinstance(texts, list) and all(isinstance(sentence, str) for sentence in texts)
-    if not (isinstance(clip_id, str) and is_text and isinstance(num_frames, int | None)):
-        raise ValueError(
-            f"{where}: {str(row)[:100]}; expected an object with the keys clip_id and text, the latter a sentence or "
-            "a list of sentences (and perhaps num_frame, a whole number), as in all files of this name; a public "
-            "annotation is recognised by its public name."
-        )
-    return Record(clip_id, captions=list(texts or []), num_frames=num_frames)
+def _read_row(row: dict[str, Any]) -> Record:
+    clip_id, texts, num_frames = row.get("clip_id"), row.get("text"), row.get("num_frame")
+    texts = texts if isinstance(texts, list) else [texts]
+    if not (all(isinstance(text, str) for text in (clip_id, *texts)) and isinstance(num_frames, int | None)):
+        raise ValueError(f"it holds {str(row)[:100]}")
+    return Record(str(clip_id), captions=texts, num_frames=num_frames)

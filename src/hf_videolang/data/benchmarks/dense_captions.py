@@ -3,18 +3,14 @@
 import json
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.records import Record
 
 EXPECTED = '{"v_abc": {"duration": 55.15, "timestamps": [[0.28, 55.15], …], "sentences": ["…", …]}, …}'
 
 
 def read_dense_captions(path: Path) -> list[Record]:
-    """Reads one record a sentence, in the order of the file, with its segment.
-
-    Raises:
-        ValueError: the file has another layout, or a video has not as many sentences as time stamps.
-    """
+    """Reads one record a sentence, in the order of the file, with its segment."""
     with in_layout(path, "ActivityNet Captions", EXPECTED):
         return [
             Record(video, start=float(start), end=float(end), captions=[sentence.strip()])

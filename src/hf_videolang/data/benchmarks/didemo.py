@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -11,11 +11,7 @@ EXPECTED = '[{"video": "1234_ab.mov", "description": "a dog runs left", "times":
 
 
 def read_didemo(path: Path) -> list[Record]:
-    """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence."""
     with in_layout(path, "DiDeMo", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
         return [Record(row["video"], captions=[row["description"].strip()]) for row in rows]
@@ -31,7 +27,6 @@ def didemo_name(text: str) -> str:
 DIDEMO = Benchmark(
     name="didemo",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://github.com/LisaAnne/LocalizingMoments (annotation, and a script that fetches the Flickr videos)",
     licence="BSD-2-Clause (annotation); the videos have the Creative Commons licences of their uploaders",
     citation="Hendricks et al. 2017, Localizing Moments in Video with Natural Language, ICCV",

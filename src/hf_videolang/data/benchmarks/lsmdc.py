@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 from hf_videolang.data.video_files import video_name
@@ -15,11 +15,7 @@ EXPECTED = (
 
 
 def read_lsmdc(path: Path) -> list[Record]:
-    """Reads a list of the challenge. Its seconds count from the start of the film; each clip is a file of its own.
-
-    Raises:
-        ValueError: a line has fewer than six columns; names it.
-    """
+    """Reads a list of the challenge. Its seconds count from the start of the film; each clip is a file of its own."""
     with in_layout(path, "LSMDC", EXPECTED), open(path, encoding="utf-8-sig", newline="") as lines:
         records = []
         reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -39,7 +35,6 @@ def clip_with_folders(text: str) -> str:
 LSMDC = Benchmark(
     name="lsmdc",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://sites.google.com/site/describingmovies (against a signed agreement)",
     licence="research use only, by the agreement",
     citation="Rohrbach et al. 2015, A Dataset for Movie Description, CVPR",

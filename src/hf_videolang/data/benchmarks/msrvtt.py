@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles, in_layout
+from hf_videolang.data.annotation_text import in_layout
+from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles
 from hf_videolang.data.benchmarks.benchmark import Benchmark, Split
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.records import Record, name_some
@@ -56,11 +57,6 @@ class MSRVTTSplit:
     published: Mapping[str, int]
 
     def read(self, split: str, files: AnnotationFiles) -> list[Record]:
-        """
-        Raises:
-            FileNotFoundError: a list or the sentences are absent; names the files that would do.
-            ValueError: a file has another layout.
-        """
         sentences = cache(lambda: _read_sentences(files))  # the lists may do without
         listed: dict[str, list[str] | None] = {}
         for name in self.lists:
@@ -134,29 +130,23 @@ def _read_authors_list(path: Path, files: AnnotationFiles) -> dict[str, list[str
 
 def _read_csv(path: Path) -> dict[str, list[str] | None]:
     """One row a video, or one a sentence."""
-    with open(path, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        columns, rows = list(reader.fieldnames or []), list(reader)
-    if "video_id" not in columns:
-        raise ValueError(f"{path} has the columns {columns}; expected video_id (and sentence in a test list).")
-    if "sentence" not in columns:
-        return dict.fromkeys(row["video_id"] for row in rows)
-    captions: dict[str, list[str] | None] = {}
-    for number, row in enumerate(rows, start=1):
-        if None in row or row["sentence"] is None:  # a comma without quotes has cut a sentence
-            raise ValueError(
-                f"{path}, row {number} has more or fewer cells than the header: {list(row.values())}. "
-                'Quote a sentence with a comma: "one, two".'
-            )
-        captions[row["video_id"]] = [*(captions.get(row["video_id"]) or []), row["sentence"]]
-    return captions
+    expected = 'the columns video_id and, in a test list, sentence; a sentence with a comma in quotes: "one, two"'
+    with in_layout(path, "an MSR-VTT list", expected), open(path, encoding="utf-8-sig", newline="") as lines:
+        captions: dict[str, list[str] | None] = {}
+        for row in csv.DictReader(lines):
+            if "sentence" not in row:
+                captions[row["video_id"]] = None
+            elif None in row or row["sentence"] is None:  # a comma without quotes has cut a sentence
+                raise ValueError(f"{list(row.values())} are more or fewer cells than the header has")
+            else:
+                captions[row["video_id"]] = [*(captions.get(row["video_id"]) or []), row["sentence"]]
+        return captions
 
 
 def _msrvtt(name: str, train_lists: Sequence[str], num_train: int, num_validation: int, test: Split) -> Benchmark:
     return Benchmark(
         name=name,
         task="retrieval",
-        main_score="text_to_video_R1",
         source="https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip (videos and annotation) and "
         "https://github.com/ArrowLuo/CLIP4Clip (lists, under its releases)",
         licence="research use; no licence is stated, and the videos belong to their uploaders",

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -13,11 +13,7 @@ EXPECTED = '[{"videoID": "abcdefghijk_000010_000020", "enCap": ["…", …], …
 
 
 def read_vatex(path: Path) -> list[Record]:
-    """Reads the English sentences of an official file.
-
-    Raises:
-        ValueError: the file has another layout, or no English sentences.
-    """
+    """Reads the English sentences of an official file."""
     with in_layout(path, "VATEX", EXPECTED):
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
         return [Record(row["videoID"], captions=[text.strip() for text in row["enCap"]]) for row in rows]
@@ -43,7 +39,6 @@ HALF = {"videos": 1500, "captions": 15000}
 VATEX = Benchmark(
     name="vatex",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="https://eric-xw.github.io/vatex-website (annotation; the videos are on YouTube) and "
     "https://github.com/cshizhe/hgr_v2t (HGR's lists)",
     licence="CC BY 4.0 (annotation); the videos belong to their uploaders",

@@ -5,7 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from hf_videolang.data.benchmarks.annotation_files import in_layout
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
 from hf_videolang.data.records import Record
@@ -18,11 +18,7 @@ EXPECTED = (
 
 
 def read_youcook2(path: Path, subset: str) -> list[Record]:
-    """Reads one subset, "training" or "validation", of the official file: one record a step.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads one subset, "training" or "validation", of the official file: one record a step."""
     with in_layout(path, "YouCook2", EXPECTED):
         return [
             Record(video, start=float(start), end=float(end), captions=[step["sentence"].strip()])
@@ -34,11 +30,7 @@ def read_youcook2(path: Path, subset: str) -> list[Record]:
 
 
 def read_retrieval_list(path: Path) -> list[Record]:
-    """Reads `validation_youcook.csv` of Miech et al., which papers test by.
-
-    Raises:
-        ValueError: the file has another layout.
-    """
+    """Reads `validation_youcook.csv` of Miech et al., which papers test by."""
     layout = in_layout(path, "YouCook2's retrieval list", "the columns video_id, start, end and text")
     with layout, open(path, encoding="utf-8-sig", newline="") as lines:
         return [
@@ -52,7 +44,6 @@ def read_retrieval_list(path: Path) -> list[Record]:
 YOUCOOK2 = Benchmark(
     name="youcook2",
     task="retrieval",
-    main_score="text_to_video_R1",
     source="http://youcook2.eecs.umich.edu (annotation; the videos are on YouTube) and "
     "https://github.com/antoine77340/MIL-NCE_HowTo100M (csv/validation_youcook.csv)",
     licence="the makers of VALUE state CC BY-NC-SA 4.0 for the annotation; the videos belong to their uploaders",

@@ -12,6 +12,7 @@ import torch
 from hf_videolang.data.batches.clip_reader import (
     MAX_REPLACEMENTS,
     Policy,
+    errors_naming_clip,
     process_clips,
     read_ahead,
     read_first_whole,
@@ -67,12 +68,7 @@ class PretrainingCollator:
 
     Raises:
         VideoDecodingError, MissingTextError: under "raise", or if all replacements of a clip (up to 10) are bad.
-        ValueError: if a source lacks a needed column, or `on_broken_video` is neither.
-
-    Example:
-        >>> order = PretrainingOrder({"talks": source.lengths}, {"talks": 1}, batch_size=64)
-        >>> collator = PretrainingCollator(processor, [source], order, on_broken_video="replace")
-        >>> loader = DataLoader(range(order.steps_per_epoch), collate_fn=collator, num_workers=8)
+        ValueError: a source lacks a needed column.
     """
 
     def __init__(
@@ -88,8 +84,6 @@ class PretrainingCollator:
         on_missing_text: MissingText = "raise",
         seed: int = 42,
     ):
-        if on_broken_video not in ("raise", "replace"):
-            raise ValueError(f"on_broken_video is {on_broken_video!r}; pre-training can 'raise' or 'replace'.")
         self.processor = processor
         self.sources = {source.name: source for source in sources}
         self.order = order
@@ -167,11 +161,8 @@ class PretrainingCollator:
                     "another clip instead."
                 )
         text = self._text(clip, generator)
-        try:
+        with errors_naming_clip(f"{clip['video_id']} in {clip['shard']}"):
             frames = self._frames(clip["video"], generator)
-        except VideoDecodingError as error:  # bytes have no name of their own
-            name = f"{clip['video_id']} in {clip['shard']}"
-            raise VideoDecodingError(name, error.reason, error.timestamp) from error
         counts["num_missing_texts"] += is_none  # only now, since a replaced clip is counted elsewhere
         return frames, text, clip["caption"]
 

@@ -39,20 +39,11 @@ class PretrainingOrder:
         seed (defaults to 42): another seed gives another order.
 
     Raises:
-        ValueError: if a ratio is below 1, or a source has fewer clips than a batch.
-
-    Example:
-        >>> order = PretrainingOrder({"talks": [1000, 800]}, {"talks": 1}, batch_size=64)
-        >>> order.batch(step=17)[0]
-        Place(source='talks', epoch=0, shard=1, row=402)
+        ValueError: a ratio is below 1, or a source has fewer clips than a batch.
     """
 
     def __init__(
-        self,
-        lengths: Mapping[str, Sequence[int]],
-        ratios: Mapping[str, int],
-        batch_size: int,
-        seed: int = 42,
+        self, lengths: Mapping[str, Sequence[int]], ratios: Mapping[str, int], batch_size: int, seed: int = 42
     ):
         self.lengths = {name: np.array(lengths[name], dtype=np.int64) for name in sorted(lengths)}
         self.ratios = {name: ratios[name] for name in self.lengths}

@@ -28,12 +28,8 @@ class PretrainingSource:
             list of sentences, which are joined by spaces.
 
     Raises:
-        FileNotFoundError: if there are no shards or no caption store.
-        ValueError: if the caption store was made from other shards.
-
-    Example:
-        >>> source = PretrainingSource("talks", "/data/talk_shards", captions="/data/talk_captions")
-        >>> source.clip(shard=0, row=7)["subtitle"]
+        FileNotFoundError: there are no shards or no caption store.
+        ValueError: the caption store was made from other shards.
     """
 
     def __init__(
@@ -75,8 +71,8 @@ class PretrainingSource:
             `caption` (`""` if there is none).
 
         Raises:
-            ValueError: if a column holds no text, or the caption store was made from other shards.
-            VideoDecodingError: if the record has no video, or its start and end are not valid seconds.
+            ValueError: a column holds no text, or the caption store was made from other shards.
+            VideoDecodingError: the record has no video, or its start and end are not valid seconds.
         """
         record = self.shards[shard][row]
         name, video_id = self.shards[shard].name, record["video_id"]
@@ -91,13 +87,10 @@ class PretrainingSource:
 
     def check_columns(self, needed: Collection[str]) -> None:
         """
-        Look at the first records before training starts.
-
-        Args:
-            needed: "subtitle", "caption" or both.
+        Check before training starts that the first records have what is needed: "subtitle", "caption" or both.
 
         Raises:
-            ValueError: if the first 100 records all lack a needed column, or the caption store describes another video
+            ValueError: the first 100 records all lack a needed column, or the caption store describes another video
                 than the first record.
         """
         shard = next(shard for shard in self.shards if len(shard))
@@ -144,25 +137,23 @@ def open_sources(settings: str | Mapping[str, Any]) -> list[PretrainingSource]:
     Open the sources of a recipe.
 
     Args:
-        settings: the `data` of the only source, or a mapping of names to the arguments of [`PretrainingSource`]. In
-            the mapping, a string stands for `data`.
+        settings: the `data` of the only source, or a mapping of names to the arguments of `PretrainingSource`. In the
+            mapping, a string stands for `data`.
 
     Raises:
-        ValueError: if there is no source, or an argument is missing, unknown or wrong.
-        FileNotFoundError: as in [`PretrainingSource`].
+        ValueError: there is no source, or an argument is missing, unknown or wrong.
+        FileNotFoundError: as for `PretrainingSource`.
 
     Example:
         >>> open_sources({"talks": {"data": "/data/talks", "ratio": 2}, "films": "/data/films"})
     """
-    if isinstance(settings, str):
-        settings = {"clips": settings}
     if not settings:
         raise ValueError("sources is empty; expected the place of the clips, e.g. /data/clips.")
-    return [_open(name, {"data": given} if isinstance(given, str) else given) for name, given in settings.items()]
-
-
-def _open(name: str, arguments: Any) -> PretrainingSource:
+    if isinstance(settings, str):
+        settings = {"clips": settings}
     known = ("data", "captions", "ratio", "split", "subtitle_column", "caption_column")
-    if not isinstance(arguments, Mapping) or "data" not in arguments or not set(arguments) <= set(known):
-        raise ValueError(f"The source {name} is {arguments!r}; expected data and perhaps {', '.join(known[1:])}.")
-    return PretrainingSource(name, **arguments)
+    sources = {name: {"data": given} if isinstance(given, str) else given for name, given in settings.items()}
+    for name, given in sources.items():
+        if not isinstance(given, Mapping) or "data" not in given or not set(given) <= set(known):
+            raise ValueError(f"The source {name} is {given!r}; expected data and perhaps {', '.join(known[1:])}.")
+    return [PretrainingSource(name, **given) for name, given in sources.items()]

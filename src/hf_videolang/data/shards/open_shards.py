@@ -36,8 +36,6 @@ class VideoFolderShard:
         return len(self._records)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         return self._records[row].row()
 
 
@@ -58,8 +56,8 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
             globs are taken as they are.
 
     Raises:
-        FileNotFoundError: if the source does not exist or holds neither shards nor videos.
-        ValueError: if there is no such split, or two shards have the same name.
+        FileNotFoundError: the source does not exist or holds neither shards nor videos.
+        ValueError: there is no such split, or two shards have the same name.
 
     Example:
         >>> shards = find_shards("hf://datasets/org/name/data/*.tar")
@@ -91,8 +89,6 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
     Counting a tar without an index waits for each of its headers, so 16 shards are counted at the same time. Processes
     that start together share the work: each takes the shards in its own order and finds the indices of the others.
 
-    Raises:
-        FileNotFoundError, ValueError: as the shards do, for the first one that cannot be counted.
     """
     mixed = Random().sample(shards, len(shards))  # unseeded, because all processes share the seed
     is_quiet = os.environ.get("RANK", "0") != "0"
@@ -180,7 +176,7 @@ def _names(paths: list[str]) -> list[str]:
     names = [PurePosixPath(path).stem for path in paths]
     if len(set(names)) < len(names):
         parts = [PurePosixPath(path).with_suffix("").parts for path in paths]
-        common = next(i for i, level in enumerate(zip(*parts)) if len(set(level)) > 1)
+        common = next((i for i, level in enumerate(zip(*parts)) if len(set(level)) > 1), -1)
         names = ["-".join(part[common:]) for part in parts]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -4,6 +4,7 @@ import json
 import re
 import tarfile
 from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -37,14 +38,9 @@ class TarShard:
         name: by default the file name without extension.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
-            member is a link; while reading, if a text cannot be parsed or the tar no longer fits its index. The
-            message names the shard, the key and the remedy.
-
-    Example:
-        >>> shard = TarShard("shards/train-00000-of-00012.tar")
-        >>> shard[0]["video_id"], len(shard)
+        FileNotFoundError: there is no such file.
+        ValueError: the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
+            member is a link; while reading, a text cannot be parsed or the tar no longer fits its index.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -60,15 +56,12 @@ class TarShard:
         if self._count is None:
             from pyarrow.parquet import read_metadata
 
-            self._index = find_index(self.path)
-            with open_file(self._index[0]) as file:
+            with open_file(self._find_index()[0]) as file:
                 self._count = read_metadata(file).num_rows
         return self._count
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
-        key, fields, offsets, sizes = self._read_index().slice(row, 1).to_pylist()[0].values()
+        key, fields, offsets, sizes = _read_table(*self._find_index()).slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
         begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
         exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
@@ -76,7 +69,7 @@ class TarShard:
         if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
             raise ValueError(
                 f"{self.path}: {key} is not where the index says, so the tar was replaced. Start again. If that does "
-                f"not help, remove the index {self._index and self._index[0]}; it is then made again."
+                f"not help, remove the index {self._find_index()[0]}; it is then made again."
             )
         parts = {
             field: bytes(content[offset - begin : offset - begin + size])
@@ -99,12 +92,12 @@ class TarShard:
 
     def keys(self) -> list[str]:
         """The key of each row, from the index alone."""
-        return self._read_index()["key"].to_pylist()
+        return _read_table(*self._find_index())["key"].to_pylist()
 
-    def _read_index(self) -> "Table":
+    def _find_index(self) -> tuple[str, str]:
         if self._index is None:
             self._index = find_index(self.path)
-        return _read_table(*self._index)
+        return self._index
 
 
 def _read_json(content: bytes) -> dict[str, Any]:
@@ -141,11 +134,9 @@ def find_index(path: str) -> tuple[str, str]:
     with open(path, "rb") if is_local else files.open(root, "rb") as file:
         table = index_samples(file, path)
     if is_local:
-        try:
+        with suppress(OSError):  # a read-only folder, or a full disk
             _write_index(Path(beside), table, fits)
             return beside, fits
-        except OSError:  # a read-only folder, or a full disk
-            pass
     cached.parent.mkdir(parents=True, exist_ok=True)
     _write_index(cached, table, fits)
     return str(cached), fits

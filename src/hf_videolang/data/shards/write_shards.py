@@ -3,13 +3,13 @@
 import json
 import os
 import tarfile
-from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -20,26 +20,12 @@ from hf_videolang.data.stores.provenance import write_or_check_provenance
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
 
-
-class Records(Protocol):
-    """What a `datasets.Dataset`, a shard and a list have in common."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> Any: ...
+Records = Any  # a `datasets.Dataset`, a shard or a list of records
 
 
 @dataclass
 class ShardReport:
-    """
-    What [`write_shards`] did.
-
-    Attributes:
-        shards: all shards of the records.
-        num_written: how many of them this call wrote.
-        num_records: records in all shards.
-        left_out: ids of the broken videos that were skipped.
-    """
+    """All shards of the records, how many this call wrote, the records in them, and the ids of broken videos."""
 
     shards: list[TarShard]
     num_written: int
@@ -81,10 +67,9 @@ def write_shards(
         on_broken_video (defaults to `"raise"`): stop at a video whose first frame does not decode, or `"skip"` it.
 
     Raises:
-        FileNotFoundError: if videos are missing. This and the next error come before anything is written.
-        ValueError: if there are no records, an id occurs twice, a file is not a video, JSON cannot hold a field, or
-            `folder` has shards of other records.
-        VideoDecodingError: if a video is broken, under "raise". Complete shards stay.
+        ValueError: a file is absent or not a video, JSON cannot hold a field, or `folder` has shards of other
+            records. This error comes before anything is written.
+        VideoDecodingError: a video is broken, under "raise". Complete shards stay.
 
     Example:
         >>> dataset, _ = load_dataset("my_videos")
@@ -114,42 +99,27 @@ def write_shards(
 
 
 def _fingerprint(records: Records) -> str:
-    """A hash of all that decides the bytes of the shards except the videos' content. Errors as in `write_shards`."""
-    if not len(records):
-        raise ValueError("There are no records to pack; expected at least one video.")
-    digest, missing, ids = sha256(), [], Counter[str]()
+    """A hash of all that decides the bytes of the shards except the videos' content."""
+    digest = sha256()
     for row in range(len(records)):
         record = records[row]
         path, content = record["video"].get("path"), record["video"].get("bytes")
-        ids[record["video_id"]] += 1
-        if content is None and not (path and os.path.exists(path)):
-            missing.append(record["video_id"])
-            continue
         if _extension(record) not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
             raise ValueError(
-                f"{record['video_id']}: {path} cannot be packed; expected a file with one of the extensions "
+                f"{record['video_id']}: {path} cannot be packed; expected an existing file with one of the extensions "
                 f"{', '.join(VIDEO_EXTENSIONS)}. Encode folders of frames as videos first."
             )
         size = os.path.getsize(path) if content is None else len(content)
         digest.update(b"%d %s\n" % (size, _fields(record)))
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} videos are missing: {name_some(missing)}. "
-            "`hf-videolang data check` lists them all."
-        )
-    if twice := [video_id for video_id, count in ids.items() if count > 1]:
-        raise ValueError(f"{len(twice)} video ids occur more than once: {name_some(twice)}.")
     return digest.hexdigest()
 
 
 def _write_shard(path: str, rows: range, records: Records, on_broken_video: Literal["raise", "skip"]) -> None:
     with atomic_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        skipped = (VideoDecodingError,) if on_broken_video == "skip" else ()
         for row in rows:
-            try:
+            with suppress(*skipped):
                 _add(tar, row, records[row])
-            except VideoDecodingError:
-                if on_broken_video == "raise":
-                    raise
         if not tar.getmembers():
             raise ValueError(f"All {len(rows)} videos in rows {rows[0]} to {rows[-1]} are broken.")
 

@@ -23,9 +23,6 @@ class CaptionStore(PartStore):
     Id and size show whether a row still belongs to the same video, also after shards were moved or packed again.
 
     Arguments and errors are those of `PartStore`.
-
-    Example:
-        >>> CaptionStore("captions").caption("train-00000", row=7, video_id="video7")
     """
 
     @staticmethod
@@ -64,12 +61,8 @@ class CaptionStore(PartStore):
 
         A clip is found by its row, since one id may occur several times in a shard (segments of one video).
 
-        Args:
-            shard_name, row: where the clip is.
-            video_id, num_bytes: of the clip, to check that the store describes the same video.
-
         Raises:
-            ValueError: if the store has another video in this row, by its id or size.
+            ValueError: the store has another video in this row, by its id or size.
         """
         first_rows = self._first_rows.get(shard_name, [])
         position = bisect_right(first_rows, row) - 1

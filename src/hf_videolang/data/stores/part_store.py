@@ -26,12 +26,9 @@ class PartStore:
         provenance: everything that decides the content (model and its hash, settings, frame rule, …), as JSON values.
             With `None` the store can only be read, and must exist.
 
-    Attributes:
-        provenance (`dict`): as in `store.json`.
-
     Raises:
-        FileNotFoundError: if `provenance` is `None` and the folder is not a store.
-        ValueError: if the store was made with another provenance (the message lists the differences).
+        FileNotFoundError: `provenance` is `None` and the folder is not a store.
+        ValueError: the store was made with another provenance (the message lists the differences).
 
     Example:
         >>> store = PartStore("embeddings", {"model": "org/model", "num_frames": 12})
@@ -68,9 +65,6 @@ class PartStore:
         Args:
             name: of the part: a file name without extension that does not begin with a dot.
             columns: name -> values, a list, numpy array or Arrow array. All are equally long.
-
-        Raises:
-            OSError: if the disk is full. The other parts stay.
         """
         from pyarrow import table
         from pyarrow.parquet import write_table
@@ -83,9 +77,8 @@ class PartStore:
         One part as an Arrow table.
 
         Raises:
-            FileNotFoundError: if there is no such part.
-            ValueError: if it is damaged.
-            OSError: if the disk cannot be read.
+            FileNotFoundError: there is no such part.
+            ValueError: it is damaged.
         """
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_table

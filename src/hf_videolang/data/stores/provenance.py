@@ -20,8 +20,7 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
             may start to fill the folder meanwhile.
 
     Raises:
-        ValueError: if the earlier run wrote something else (the message lists the differences), or if the folder has
-            content but no such file.
+        ValueError: the earlier run wrote something else, or the folder has content but no such file.
     """
     folder = file.parent
     if not file.is_file():
@@ -46,13 +45,7 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
 
 
 def read_provenance(file: Path) -> dict[str, Any]:
-    """
-    What [`write_or_check_provenance`] wrote.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged.
-    """
+    """What `write_or_check_provenance` wrote."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

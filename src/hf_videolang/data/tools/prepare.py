@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hf_videolang.atomic_files import atomic_file
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.records import name_some
 from hf_videolang.data.stores.provenance import write_or_check_provenance
 from hf_videolang.data.tools.reencode import ENCODER, OPTIONS, reencode_video
@@ -27,14 +28,7 @@ COPIED = (".csv", ".json", ".jsonl", ".md", ".parquet", ".srt", ".tsv", ".txt", 
 
 @dataclass
 class Preparation:
-    """
-    What [`prepare_folder`] did.
-
-    Attributes:
-        targets: the new file of each video.
-        num_written: videos that this call encoded.
-        broken: why a video could not be encoded.
-    """
+    """The new file of each video, how many this call encoded, and why the broken ones could not be."""
 
     targets: dict[Path, Path]
     num_written: int = 0
@@ -69,9 +63,8 @@ def prepare_folder(
         num_workers (*optional*): videos to encode at once, by default one per CPU.
 
     Raises:
-        ValueError: if `output_dir` lies in `data_dir` or holds something else, two videos would get one name, or a
+        ValueError: `output_dir` lies in `data_dir` or holds something else, two videos would get one name, or a
             metadata file cannot be read.
-        OSError: if the disk is full. Finished videos stay.
 
     Example:
         >>> print(prepare_folder("my_videos", "my_videos_small", frames_per_second=6, shortest_edge=224))
@@ -132,10 +125,8 @@ def _copy_annotation(file: Path, target: Path, targets: dict[Path, Path]) -> Non
 
     content = file.read_bytes()
     if file.name in METADATA_NAMES:
-        try:
+        with in_layout(file, "a metadata file", "what `hf-videolang data check` takes"):
             content = _with_new_names(content, file.suffix, new_name)
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise ValueError(f"{file} cannot be read: {error!r}. Check it with `hf-videolang data check`.") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)

@@ -36,8 +36,7 @@ def reencode_video(
             enlarged. Sides are rounded to even numbers, which H.264 needs.
 
     Raises:
-        VideoDecodingError: if the video is broken.
-        OSError: if `target` cannot be written.
+        VideoDecodingError: the video is broken.
     """
     import av
 

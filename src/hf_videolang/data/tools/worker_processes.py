@@ -8,12 +8,7 @@ from multiprocessing import get_context, parent_process
 
 
 class WorkerProcesses(ProcessPoolExecutor):
-    """
-    Fresh processes that end with the main process. Ctrl-C reaches only the main process.
-
-    Args:
-        count: number of processes.
-    """
+    """Fresh processes that end with the main process. Ctrl-C reaches only the main process."""
 
     def __init__(self, count: int):
         super().__init__(count, mp_context=get_context("spawn"), initializer=_end_with_parent)

@@ -1,0 +1,35 @@
+"""Reading annotations that others wrote, with errors that say what is wrong in which file."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def in_layout(path: Path, whose: str, expected: str) -> Iterator[None]:
+    """Turns any error inside into one ValueError, which says that the file does not have the expected layout."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is not in the layout of {whose} ({type(error).__name__}: {error}); expected {expected}."
+        ) from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads a file with one JSON object a line. Leaves out blank lines.
+
+    Raises:
+        ValueError: a line is not a JSON object, or not UTF-8; names the line.
+    """
+    rows, number = [], 0
+    try:
+        for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):  # noqa: B007
+            if text := line.decode("utf-8-sig").strip():
+                rows.append({**json.loads(text)})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"line {number} is not a JSON object: {error}") from error
+    return rows
