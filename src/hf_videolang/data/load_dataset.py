@@ -69,6 +69,6 @@ def find_dataset(name: str, data_dir: str | Path | None = None) -> VideoDataset:
     if data_dir is None and name not in BENCHMARKS and Path(name).is_dir():
         return read_video_folder(name)
     raise ValueError(
-        f"No dataset {name!r} with data_dir {data_dir}: expected a benchmark ({', '.join(BENCHMARKS)}) or videofolder, "
-        "with data_dir, or the path of a video folder, without data_dir."
+        f"No dataset {name!r} with data_dir {data_dir}: expected a benchmark ({', '.join(BENCHMARKS)}) or "
+        "videofolder, with data_dir, or the path of a video folder, without data_dir."
     )

@@ -126,7 +126,7 @@ def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Checks the row of a shard, and returns its video and cut: `{"path", "bytes", "start", "end"}`.
 
     Raises:
-        VideoDecodingError: of this name, if the row has no video, or `start` and `end` are not seconds in ascending order.
+        VideoDecodingError: of this name, if the row has no video, or `start` and `end` are not ascending seconds.
     """
     video = {**row["video"], "start": row.get("start"), "end": row.get("end")}
     start, end = video["start"], video["end"]

@@ -8,8 +8,8 @@ from hf_videolang.data.annotation_text import in_layout, read_json_lines
 from hf_videolang.data.records import Record
 
 EXPECTED = (
-    '{"clip_id": "abc", "text": "one sentence", or a list of sentences} and perhaps "num_frame", a whole number, as in '
-    "all files of this name; a public annotation is recognised by its public name"
+    '{"clip_id": "abc", "text": "one sentence", or a list of sentences} and perhaps "num_frame", a whole number, '
+    "as in all files of this name; a public annotation is recognised by its public name"
 )
 
 
