@@ -282,7 +282,7 @@ def test_results_of_two_folders_stand_side_by_side(tiny_run, tmp_path):
         (["--similarity", "absent.safetensors"], "absent.safetensors does not exist"),
         (["--similarity", "x", "--num-frames", "3"], "num_frames already"),
         (["--model", "m", "--dataset", "msrvtt-1ka", "--querybank", "test"], "the split that is scored"),
-        (["--model", "m", "--dataset", "msrvtt-9999", "--data-dir", "."], "Unknown dataset"),
+        (["--model", "m", "--dataset", "msrvtt-9999", "--data-dir", "."], "No dataset"),
         (["--similarity", "x", "--write-card"], "--write-card needs --model"),
     ],
 )
