@@ -23,11 +23,11 @@ from hf_videolang.conversion.untrusted import ConversionError
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="FILE", help="original file, or the folder of a model on the Hub")
-    _add_options(parser)
+    _add_options(parser, families())
     parser.epilog = "known checkpoints:\n" + "\n".join(str(family.__doc__).strip() for family in families())
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def _add_options(parser: ArgumentParser, candidates: list[ModuleType]) -> None:
     parser.add_argument(
         "--output-dir", required=True, metavar="DIR", help="folder to make; must not exist or be empty"
     )
@@ -37,6 +37,9 @@ def _add_options(parser: ArgumentParser) -> None:
     family.add_argument("--config", metavar="FILE", help="configuration that the original was trained with")
     family.add_argument("--tokenizer", metavar="DIR_OR_ID", help="the model's tokenizer, if not the published one")
     family.add_argument("--seed", type=int, help="of weights that the checkpoint lacks and that start random")
+    for candidate in candidates:
+        for name, meaning in candidate.OPTIONS.items():
+            family.add_argument(f"--{name.replace('_', '-')}", metavar="PATH", help=f"{candidate.NAME}: {meaning}")
 
 
 def main(args: Namespace, family: ModuleType | None = None) -> int:
@@ -64,5 +67,5 @@ def launch(family: ModuleType, arguments: list[str] | None = None) -> int:
         description=family.__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--checkpoint", required=True, metavar="FILE", help="original file, or a folder of the Hub")
-    _add_options(parser)
+    _add_options(parser, [family])
     return main(parser.parse_args(arguments), family)

@@ -6,6 +6,7 @@ A family is a module of this package with the name of a package in `hf_videolang
     NAME            the name of the system
     EXPECTED        what the keys of its checkpoints look like, for error messages
     ALSO_HARMLESS   types beyond those of tensors that its checkpoints contain, as `read_checkpoint` takes them
+    OPTIONS         name → meaning of paths that `convert` takes beyond the usual options
     recognises      whether a [`Checkpoint`] is one of the family's
     convert         makes a [`Conversion`] of a [`Checkpoint`]; its keyword arguments are the options it knows
 """
@@ -55,7 +56,7 @@ def convert(
         family: take the file for one of this family; by default the family is found by the file's keys.
         push_to_hub: `"ORGANISATION/NAME"` to upload the finished folder to.
         options: of the family's own `convert`: `config` (the file that the original was trained with), `tokenizer`
-            (folder or Hub id) and `seed` (of new weights), as far as the family knows them.
+            (folder or Hub id), `seed` (of new weights) and the family's `OPTIONS`, as far as the family knows them.
 
     Returns:
         The content of `conversion_report.json`: sha256 of the source, counts, what every key became, versions.
@@ -78,7 +79,8 @@ def convert(
     if found is None:
         raise ConversionError(_unknown(source, candidates))
     if unknown := options.keys() - inspect.signature(found.convert).parameters.keys():
-        raise ConversionError(f"A checkpoint of {found.NAME} takes no --{' and no --'.join(sorted(unknown))}.")
+        names = " and no --".join(sorted(unknown)).replace("_", "-")
+        raise ConversionError(f"A checkpoint of {found.NAME} takes no --{names}.")
     conversion = found.convert(source, **options)
     with source.path.open("rb") as file:
         facts = {
@@ -87,8 +89,13 @@ def convert(
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
             "container": source.container,
         }
-    with_config = ["--config", Path(options["config"]).name] if options.get("config") else []
-    command = ["hf-videolang", "convert", source.path.name, *with_config, "--output-dir", output_dir.name]
+    with_files = [
+        part
+        for name, value in options.items()
+        if name == "config" or name in found.OPTIONS
+        for part in (f"--{name.replace('_', '-')}", Path(value).name)
+    ]
+    command = ["hf-videolang", "convert", source.path.name, *with_files, "--output-dir", output_dir.name]
     del source  # so that the original is unmapped before the new file is mapped
     return write_model_folder(conversion, output_dir, facts, shlex.join(command), push_to_hub)
 

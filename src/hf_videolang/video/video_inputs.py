@@ -1,6 +1,7 @@
 """Everything that a user may pass as a video (a file, frames in memory, an open decoder) as frames `[T, 3, H, W]`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from .decoded_video import Cut, VideoDecodingError
 from .frame_folder import rgb_array
 
 SampleFrames = Callable[[VideoMetadata], Sequence[int]]
+
+
+@dataclass
+class CutMetadata(VideoMetadata):
+    """Facts about a video before it is decoded: those that transformers has, and the times of its frames."""
+
+    cut: Cut | None = None
+
 
 EXPECTED_VIDEO = (
     "a path of a file or of a folder of pictures, a URL, bytes, a binary file, {'path', 'bytes'}, a torchcodec or "
@@ -129,7 +138,7 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
 
     def select(cut: Cut) -> Sequence[int]:
         rate = None if cut.frame_rate is None else float(cut.frame_rate)
-        return sample(VideoMetadata(total_num_frames=cut.num_frames, fps=rate))  # type: ignore[misc]
+        return sample(CutMetadata(total_num_frames=cut.num_frames, fps=rate, cut=cut))  # type: ignore[misc]
 
     decoded = decode_video(source, select if sample else None, start=start, end=end)
     info = decoded.info

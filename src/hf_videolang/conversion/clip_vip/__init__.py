@@ -5,6 +5,6 @@ CLIP-ViP   pretrain_clipvip_base_{16,32}.pt, fine-tuned model_best.pt and model_
            an untrained CLIP-ViP
 """
 
-from hf_videolang.conversion.clip_vip.conversion import ALSO_HARMLESS, EXPECTED, NAME, convert, recognises
+from hf_videolang.conversion.clip_vip.conversion import ALSO_HARMLESS, EXPECTED, NAME, OPTIONS, convert, recognises
 
-__all__ = ["ALSO_HARMLESS", "EXPECTED", "NAME", "convert", "recognises"]
+__all__ = ["ALSO_HARMLESS", "EXPECTED", "NAME", "OPTIONS", "convert", "recognises"]

@@ -24,6 +24,7 @@ EXPECTED = (
     "a vision transformer), clip.visual.transformer.… (CLIP4Clip)"
 )
 ALSO_HARMLESS = ()
+OPTIONS: dict[str, str] = {}
 CLIP_TOKENIZER, CLIP_VOCABULARY = "openai/clip-vit-base-patch32", 49408
 
 

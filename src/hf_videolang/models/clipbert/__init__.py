@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .clip_windows_clipbert import *
     from .configuration_clipbert import *
     from .modeling_clipbert import *
     from .processing_clipbert import *
