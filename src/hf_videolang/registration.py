@@ -10,11 +10,11 @@ imported, before anybody can ask for it.
 
 import ast
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +49,32 @@ def public_names() -> dict[str, str]:
 
 
 class _AfterImport(MetaPathFinder):
-    """Calls a function each time one of the named modules has been imported."""
+    """
+    Calls a function each time the outermost import of a module of transformers, or of a family, has ended.
 
-    def __init__(self, names: Iterable[str], action: Callable[[], None]):
-        self.names = set(names)
+    Inside it, another module may be half imported, which those of a family may need.
+    """
+
+    def __init__(self, action: Callable[[], None]):
         self.action = action
+        self.depth = 0
 
     def find_spec(self, fullname, path, target=None):
-        if fullname not in self.names:
+        if not fullname.startswith(("transformers.", f"{PACKAGE}.")):
             return None
-        self.names.remove(fullname)  # the finders behind this one answer below
-        spec = find_spec(fullname)
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
         def exec_module(module):
-            execute(module)
-            self.action()
+            self.depth += 1
+            try:
+                execute(module)
+            finally:
+                self.depth -= 1
+            if not self.depth:
+                self.action()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -104,6 +112,5 @@ def _register_what_is_imported() -> None:
 
 def register_with_auto_classes() -> None:
     """Make `AutoConfig`, `AutoModel`, `AutoProcessor` and `AutoVideoProcessor` know our classes."""
-    awaited = {*AUTO_MODULES, *family_modules()} - set(sys.modules)
-    sys.meta_path.insert(0, _AfterImport(awaited, _register_what_is_imported))
+    sys.meta_path.insert(0, _AfterImport(_register_what_is_imported))
     _register_what_is_imported()

@@ -24,7 +24,7 @@ def test_the_families_are_found():
 @pytest.mark.parametrize(
     ("content", "holds"),
     [
-        ({"cnn.feature.backbone.stem.conv1.weight": torch.ones(2)}, r"1 entries: cnn\.feature\.backbone\.stem"),
+        ({"unknown.backbone.stem.conv1.weight": torch.ones(2)}, r"1 entries: unknown\.backbone\.stem"),
         (
             {f"layer{index}": torch.ones(1) for index in range(7)},
             "7 entries: layer0, layer1, layer2, layer3, layer4 …",

@@ -158,14 +158,14 @@ def test_wrong_files_are_refused_and_nothing_is_left(tmp_path):
     del missing["cnn.feature.backbone.res3.1.conv2.norm.running_var"]
     other["transformer.bert.something"] = torch.ones(1)
     tied["transformer.cls.predictions.decoder.weight"] = tied["transformer.cls.predictions.decoder.weight"] + 1
-    for content, config, message in (
+    for content, its_config, message in (
         (missing, config, r"missing: cnn\.feature\.backbone\.res3\.1\.conv2\.norm\.running_var"),
         (other, config, r"unexpected: transformer\.bert\.something"),
         (tied, None, "differ, but ClipBERT ties them"),
     ):
         with pytest.raises(ConversionError, match=message):
-            convert(saved(content, tmp_path / "a.pt"), tmp_path / "folder", config=config)
-    file, config = saved(values, tmp_path / "a.pt"), tmp_path / "log" / "args.json"
+            convert(saved(content, tmp_path / "a.pt"), tmp_path / "folder", config=its_config)
+    file = saved(values, tmp_path / "a.pt")
     (tmp_path / "log" / "model_config.json").write_text('{"num_attention_heads": 4, "vocab_size": 98}')
     with pytest.raises(ConversionError, match="vocab_size: args.json says 98, the shapes say 97"):
         convert(file, tmp_path / "folder", config=config)

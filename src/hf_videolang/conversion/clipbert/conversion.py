@@ -256,29 +256,25 @@ def _processor(
 ) -> tuple[ClipBertProcessor | ClipBertVideoProcessor, list[str]]:
     """The processor, or its video half if there is no tokenizer; and what the user should know about it."""
     task, notes, is_image_model = settings.task, [], head == "pre_training"
-    defaults = (768, 30, 1) if is_image_model else (448, 100, 2)
-    size, max_length, num_frames = (
-        task.get(name, default)
-        for name, default in zip(("max_img_size", "max_txt_len", "num_frm"), defaults, strict=True)
-    )
-    normalisation = dict(IMAGENET) if layout.release == RESNET else {}
-    normalisation |= {
-        ours: list(task[theirs])
-        for theirs, ours in (("img_pixel_mean", "image_mean"), ("img_pixel_std", "image_std"))
-        if theirs in task
+    size = task.get("max_img_size", 768 if is_image_model else 448)
+    num_frames = task.get("num_frm", 1 if is_image_model else 2)
+    positions = config.max_position_embeddings
+    max_length = task.get("max_txt_len", min(30 if is_image_model else 100, positions))
+    options: dict[str, Any] = {
+        "size": {"longest_edge": size},
+        "num_frames": num_frames,
+        "num_clips": task.get("inference_n_clips", 1),
+        "fps": task.get("fps", 2),
+        "single_clip": "middle" if head == "retrieval" else "start",
+        **(IMAGENET if layout.release == RESNET else {}),
     }
-    video_processor = ClipBertVideoProcessor(
-        size={"longest_edge": size},
-        num_frames=num_frames,
-        num_clips=task.get("inference_n_clips", 1),
-        fps=task.get("fps", 2),
-        single_clip="middle" if head == "retrieval" else "start",
-        **normalisation,
-    )
-    if max_length > config.max_position_embeddings:
+    for theirs, ours in (("img_pixel_mean", "image_mean"), ("img_pixel_std", "image_std")):
+        if theirs in task:
+            options[ours] = list(task[theirs])
+    video_processor = ClipBertVideoProcessor(**options)
+    if max_length > positions:
         raise ConversionError(
-            f"{settings.source} asks for texts of {max_length} tokens, the model has {config.max_position_embeddings} "
-            "positions."
+            f"{settings.source} asks for texts of {max_length} tokens, the model has {positions} positions."
         )
     if not task and not is_image_model:
         notes.append(
@@ -292,7 +288,7 @@ def _processor(
         )
         return video_processor, notes
     fitting = _tokenizer(tokenizer or BERT_TOKENIZER, config.vocab_size)
-    fitting.model_max_length = config.max_position_embeddings
+    fitting.model_max_length = positions
     return ClipBertProcessor(video_processor, fitting, max_length=max_length), notes
 
 

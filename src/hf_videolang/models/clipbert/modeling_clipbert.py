@@ -199,15 +199,15 @@ class ClipBertCNN(nn.Module):
         width = config.hidden_size
         self.backbone = ClipBertBackbone(config)
         self.grid_encoder = nn.Conv2d(self.backbone.out_channels, width, 3, padding=1, bias=False)
-        self.temporal_fusion = {
-            "mean": nn.Identity,
-            "conv3d": lambda: nn.Conv3d(width, width, 3, padding=1),
-            "conv2plus1d": lambda: nn.Sequential(
+        self.temporal_fusion: nn.Module = nn.Identity()
+        if config.temporal_fusion == "conv3d":
+            self.temporal_fusion = nn.Conv3d(width, width, 3, padding=1)
+        elif config.temporal_fusion == "conv2plus1d":
+            self.temporal_fusion = nn.Sequential(
                 nn.Conv3d(width, width, (1, 3, 3), padding=(0, 1, 1)),
                 nn.ReLU(),
                 nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0)),
-            ),
-        }[config.temporal_fusion]()
+            )
 
     def forward(self, clips):
         """RGB pixels [clips, T, 3, H, W] -> grid of each frame [clips, T, rows, columns, D], of a clip without T."""
