@@ -1,5 +1,9 @@
 """ClipBERT's processor: which frames of which clips, upright pictures, questions with their options."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +11,11 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from hf_videolang.models.clipbert import video_processing_clipbert
+from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForVisualQuestionAnswering
 from hf_videolang.models.clipbert.processing_clipbert import ClipBertProcessor
 from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideoProcessor
 from hf_videolang.video.decoded_video import VideoDecodingError
-from tests.common.tiny.clipbert import IMAGE_SIZE, tiny_processor
+from tests.common.tiny.clipbert import IMAGE_SIZE, tiny_model, tiny_processor
 from tests.parity.cases import REPOSITORY
 from tests.parity.clipbert.preprocessing import frame_numbers
 
@@ -160,3 +165,39 @@ def test_saved_options_come_back_and_the_protocol_states_them(tmp_path):
     }
     with pytest.raises(ValueError, match="max_length is 25; expected 2 to 24"):
         loaded(text="a dog", max_length=25)
+
+
+REMOTE = """
+import sys, torch
+from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor
+folder, video = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForVisualQuestionAnswering.from_pretrained(folder, trust_remote_code=True)
+assert "hf_videolang" not in sys.modules
+inputs = processor(videos=video, text="what is the man doing?", return_tensors="pt")
+torch.save(model(**inputs).logits, folder + "/logits.pt")
+"""
+
+
+def test_a_saved_folder_answers_without_the_package(tmp_path):
+    processor = tiny_processor(num_clips=3)
+    model = tiny_model(ClipBertForVisualQuestionAnswering, num_labels=5)
+    processor.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "script.py").write_text(REMOTE)
+    without = REPOSITORY / "tests" / "common" / "without.py"
+    subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            str(without),
+            "hf_videolang,datasets",
+            str(tmp_path / "script.py"),
+            str(tmp_path),
+            VIDEO,
+        ],
+        check=True,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"},
+    )
+    expected = model(**processor(videos=VIDEO, text="what is the man doing?")).logits
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected)
