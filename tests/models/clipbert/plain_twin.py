@@ -1,4 +1,4 @@
-"""ClipBERT written a second time, with functions of torch alone: one clip and one text at a time (clipbert §1 to §3)."""
+"""ClipBERT written a second time with functions of torch alone: one clip, one text at a time (clipbert §1 to §3)."""
 
 import torch
 from torch.nn import functional as F

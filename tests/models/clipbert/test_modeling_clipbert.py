@@ -160,6 +160,8 @@ def test_absent_options_have_no_probability_and_change_nothing():
     torch.testing.assert_close(output.loss, cross_entropy(output.logits, torch.tensor([2, 0])))
     with pytest.raises(ValueError, match=r"choices=\[…\]"):
         model(**tiny_inputs())
+    with pytest.raises(ValueError, match="Only a model for multiple choice takes options"):
+        tiny_model()(**inputs)
 
 
 def test_literal_losses():

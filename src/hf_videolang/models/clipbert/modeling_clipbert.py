@@ -60,7 +60,7 @@ class ClipBertModelOutput(ModelOutput):
         last_hidden_state (`torch.Tensor` [N, texts, L + G, D]): the tokens of a text, then those of a clip.
         pooler_output (`torch.Tensor` [N, texts, D]): first token after a linear layer and tanh.
         video_embeds (`torch.Tensor` [videos, N, G, D]): as in [`ClipBertVideoOutput`].
-        hidden_states (tuple of `torch.Tensor` [N * texts, L + G, D]): on request: embeddings, then each layer's output.
+        hidden_states (tuple of `torch.Tensor` [N * texts, L + G, D]): on request: embeddings, then layers' outputs.
         attentions (tuple of `torch.Tensor` [N * texts, heads, L + G, L + G]): on request, with eager attention.
     """
 
@@ -334,8 +334,8 @@ class ClipBertModel(ClipBertPreTrainedModel):
         """
         if pixel_values_videos.ndim not in (5, 6):
             raise ValueError(
-                f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}; expected [videos, clips, frames, 3, "
-                "height, width], or [videos, frames, 3, height, width] for one clip."
+                f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}; expected [videos, clips, frames, "
+                "3, height, width], or [videos, frames, 3, height, width] for one clip."
             )
         if pixel_values_videos.ndim == 5:
             pixel_values_videos = pixel_values_videos[:, None]
@@ -363,11 +363,16 @@ class ClipBertModel(ClipBertPreTrainedModel):
             video_embeds: [videos, N, G, D] of `get_video_features`, in place of pixels.
 
         Raises:
-            ValueError: the texts cannot be matched with the videos, or not exactly one of pixels and `video_embeds`
-                is given.
+            ValueError: the texts cannot be matched with the videos, they have options, or not exactly one of pixels
+                and `video_embeds` is given.
         """
         if input_ids is None or (pixel_values_videos is None) == (video_embeds is None):
             raise ValueError("pass input_ids, and either pixel_values_videos or video_embeds.")
+        if input_ids.ndim != 2:
+            raise ValueError(
+                f"input_ids has shape {tuple(input_ids.shape)}; expected [texts, tokens]. Only a model for multiple "
+                "choice takes options."
+            )
         if video_embeds is None:
             video_embeds = self.get_video_features(pixel_values_videos, return_dict=True).video_embeds
         texts, (videos, clips) = input_ids.shape[0], video_embeds.shape[:2]
@@ -495,8 +500,8 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
 
 class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
     """
-    Answers a question by one of a fixed set of answers, or by a count (clipbert §3; `ClipBertForSequenceClassification`
-    and `ClipBertForRegression` of the original).
+    Answers a question by one of a fixed set of answers, or by a count (clipbert §3; of the original,
+    `ClipBertForSequenceClassification` and `ClipBertForRegression`).
 
     `config.problem_type` decides the loss: cross entropy, binary cross entropy with soft targets (a sum over answers,
     the mean over questions), or for counts the squared error.
@@ -599,8 +604,8 @@ class ClipBertForMultipleChoice(ClipBertHeadModel):
     ) -> ClipBertHeadOutput:
         """
         Args:
-            input_ids, attention_mask: [questions, options, L]. An option whose mask is 0 throughout fills up a question
-                with fewer options. Its logit is the lowest number, so its probability is 0.
+            input_ids, attention_mask: [questions, options, L]. An option whose mask is 0 throughout fills up a
+                question with fewer options. Its logit is the lowest number, so its probability is 0.
             pixel_values_videos, video_embeds: see [`ClipBertModel`].
             video_index: [questions], the video that each question is about; as of [`ClipBertModel`].
             labels: [questions], number of the right option from 0.
@@ -695,10 +700,8 @@ class ClipBertForPreTraining(ClipBertHeadModel):
         output = self.clipbert(
             input_ids, pixel_values_videos, attention_mask, video_index, video_embeds, return_dict=True, **kwargs
         )
-        length = input_ids.shape[1] if input_ids is not None else 0
-        prediction_logits, matching_logits = map(
-            self.pool_clips, self.cls(output.last_hidden_state[:, :, :length], output.pooler_output)
-        )
+        words = output.last_hidden_state[:, :, : -output.video_embeds.shape[2]]
+        prediction_logits, matching_logits = map(self.pool_clips, self.cls(words, output.pooler_output))
         losses = []
         if labels is not None:
             summed = nn.functional.cross_entropy(prediction_logits.flatten(0, 1), labels.flatten(), reduction="sum")

@@ -27,10 +27,11 @@ class ClipBertProcessor(RemoteCodeMixin, ProcessorMixin):
     Args:
         video_processor (`ClipBertVideoProcessor`): clips, resize and normalisation of videos.
         tokenizer (`BertTokenizer`): uncased in every published checkpoint.
-        max_length (`int`, defaults to 100): tokens of a text, [CLS] and [SEP] included. Longer texts are cut. Published
-            models use 20 to 100 (clipbert §9).
-        padding (`str` or `bool`, defaults to `"max_length"`): `"max_length"` pads shorter texts to `max_length`, as the
-            original does. `"longest"` pads to the longest text of the batch, which is faster and gives the same logits.
+        max_length (`int`, defaults to 100): tokens of a text, [CLS] and [SEP] included. Longer texts are cut.
+            Published models use 20 to 100 (clipbert §9).
+        padding (`str` or `bool`, defaults to `"max_length"`): `"max_length"` pads shorter texts to `max_length`, as
+            the original does. `"longest"` pads to the longest text of the batch, which is faster and gives the same
+            logits.
 
     Raises:
         ValueError: `max_length` is below 2 or above the tokenizer's `model_max_length`.

@@ -173,7 +173,8 @@ class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
         Args:
             video: a path or a dictionary with `"path"` or `"bytes"`, `"start"`, `"end"`.
-            seed: for training: draws the clips, and refuses videos beyond an aspect ratio of 5:1, as the original does.
+            seed: for training: draws the clips, and refuses videos beyond an aspect ratio of 5:1, as the original
+                does.
 
         Returns:
             uint8 `[clips * frames, 3, height, width]`. The processor makes clips of it with `do_sample_frames=False`.
@@ -216,8 +217,7 @@ class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
 
         def read(video: Any, given: Any) -> tuple[Any, str | None]:
             if holds_frames(video):
-                facts = None if given is None else {"total_num_frames": len(video), **given}
-                frames, found = select_frames(video, sample_indices_fn, facts)
+                frames, found = select_frames(video, sample_indices_fn, given)
             else:
                 sample = sample_indices_fn
                 if sample is not None and given is not None and given.get("fps") is not None:
@@ -265,8 +265,7 @@ class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
                 raise ValueError(f"float frames have values from {low:g} to {high:g}; expected 0..1.")
             picture = picture * 255
         if options["do_resize"]:
-            side = options["size"].longest_edge
-            picture = resize_to_square(picture, side)
+            picture = resize_to_square(picture, options["size"].longest_edge)
         if options["do_normalize"]:
             mean, std = (picture.new_tensor(options[key]).view(-1, 1, 1) for key in ("image_mean", "image_std"))
             picture = (picture - mean) / std
