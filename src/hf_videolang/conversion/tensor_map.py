@@ -41,12 +41,12 @@ class TensorMap:
     created: dict[str, str] = field(default_factory=dict)
 
 
-def state_dict(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
+def state_dict(checkpoint: Checkpoint, entry: str = STATE_DICT) -> tuple[dict[str, Any], str]:
     """
     The named values of a checkpoint in one dict.
 
-    It may be a state dict, or a training state with a `model_state_dict`. The other entries of a training state are
-    returned beside its values, so that they have to be accounted for, too.
+    It may be a state dict, or a training state that has one as its `entry`. The other entries of a training state
+    are returned beside its values, so that they have to be accounted for, too.
 
     Returns:
         Name → value, and the prefix (`"module."`, `"_orig_mod."` or both) that was removed from every name of the
@@ -55,14 +55,14 @@ def state_dict(checkpoint: Checkpoint) -> tuple[dict[str, Any], str]:
     content = checkpoint.content
     if not isinstance(content, Mapping):
         return {}, ""
-    inner = content.get(STATE_DICT)
+    inner = content.get(entry)
     values, others = (inner, content) if isinstance(inner, Mapping) else (content, {})
     if not all(isinstance(name, str) for name in (*values, *others)):
         return {}, ""
     wrappers = re.findall(WRAPPERS, next(iter(values), ""))[0]
     prefix = wrappers if all(name.startswith(wrappers) for name in values) else ""
     named = {name.removeprefix(prefix): value for name, value in values.items()}
-    return named | {name: value for name, value in others.items() if name != STATE_DICT}, prefix
+    return named | {name: value for name, value in others.items() if name != entry}, prefix
 
 
 def model_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_videolang.conversion.tensor_map import Origin, state_dict
+from hf_videolang.conversion.tensor_map import STATE_DICT, Origin, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint
 
 CLIPBERT, GRID_FEATURES, RESNET = "ClipBERT", "grid-feature CNN", "ResNet of the Hub"
@@ -89,7 +89,7 @@ def find_layout(checkpoint: Checkpoint) -> Layout | None:
     """The layout of a checkpoint, `None` if no release has such keys."""
     content = checkpoint.content
     is_detector = isinstance(content, Mapping) and isinstance(content.get("model"), Mapping)
-    values, _ = state_dict(checkpoint, "model" if is_detector else "model_state_dict")
+    values, _ = state_dict(checkpoint, "model" if is_detector else STATE_DICT)
     for release, start in (
         (CLIPBERT, "cnn.feature.backbone."),
         (GRID_FEATURES, "backbone.stem.conv1."),
