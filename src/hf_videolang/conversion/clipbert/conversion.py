@@ -11,7 +11,6 @@ from transformers import BertTokenizer
 from hf_videolang.conversion.clipbert.layouts import CLIPBERT, RESNET, TIED, Layout, drop_reason, find_layout
 from hf_videolang.conversion.clipbert.settings import (
     AGGREGATIONS,
-    LOSSES,
     Settings,
     read_answers,
     read_json,
@@ -207,8 +206,8 @@ def _config(layout: Layout, settings: Settings, head: str, answers: str | Path |
     if head == "retrieval":
         fields["retrieval_loss"] = "ranking" if rows == 1 else "cross_entropy"
     if head == "question_answering":
-        is_soft = LOSSES.get(task.get("loss_type", "")) == "binary cross entropy"
-        fields["problem_type"] = "multi_label_classification" if is_soft else "single_label_classification"
+        kind = "multi" if task.get("loss_type") == "bce" else "single"
+        fields["problem_type"] = f"{kind}_label_classification"
         fields["num_labels"] = rows or 2
         if answers is not None:
             fields["id2label"] = read_answers(answers, rows or 2)

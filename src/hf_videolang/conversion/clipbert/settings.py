@@ -8,7 +8,6 @@ from typing import Any
 from hf_videolang.conversion.untrusted import ConversionError
 
 AGGREGATIONS = {"mean": "mean", "max": "max", "lse": "logsumexp"}
-LOSSES = {"ce": "cross_entropy", "rank": "ranking", "bce": "binary cross entropy"}
 SAME_NAMES = (
     "attention_probs_dropout_prob",
     "hidden_act",
