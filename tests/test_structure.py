@@ -35,7 +35,7 @@ LEVELS = [
 ]
 # What models need, and what comes with it. All else is imported in the functions that use it.
 ALWAYS_INSTALLED = {"torch", "torchvision", "transformers", "safetensors", "huggingface_hub"}
-ALWAYS_INSTALLED |= {"accelerate", "numpy", "packaging", "PIL", "tqdm", "yaml"}
+ALWAYS_INSTALLED |= {"accelerate", "numpy", "packaging", "PIL", "tokenizers", "tqdm", "yaml"}
 
 
 def words(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """Every family keeps the contract; a file of none is refused with what it holds."""
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,9 @@ from hf_videolang.conversion.untrusted import ConversionError
 def test_every_family_keeps_the_contract(family):
     assert isinstance(family.NAME, str) and isinstance(family.EXPECTED, str)
     assert family.__doc__.strip().startswith(family.NAME)
-    assert all(callable(each) for each in (family.recognises, family.convert, *family.ALSO_HARMLESS))
+    harmless = [each[0] if isinstance(each, tuple) else each for each in family.ALSO_HARMLESS]
+    assert all(callable(each) for each in (family.recognises, family.convert, *harmless))
+    assert set(family.OPTIONS) <= set(inspect.signature(family.convert).parameters)
 
 
 def test_the_families_are_found():
@@ -48,7 +51,7 @@ def test_a_family_gets_only_options_that_it_knows(tmp_path):
         raise AssertionError("must not be called")
 
     toy = SimpleNamespace(
-        NAME="Toy", EXPECTED="a", ALSO_HARMLESS=(), recognises=lambda checkpoint: True, convert=convert_toy
+        NAME="Toy", EXPECTED="a", ALSO_HARMLESS=(), OPTIONS={}, recognises=lambda checkpoint: True, convert=convert_toy
     )
     torch.save({"a": torch.ones(1)}, tmp_path / "toy.pt")
     with pytest.raises(ConversionError, match="A checkpoint of Toy takes no --seed and no --tokenizer"):

@@ -84,7 +84,7 @@ def test_a_model_without_tokenizer_says_so(tmp_path):
 
 
 def test_a_model_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match=r"'clip_vip_text_model'; expected one of \['clip_vip'\]"):
+    with pytest.raises(ValueError, match=r"'clip_vip_text_model'; expected one of \['clip_vip'"):
         build_model_card(tiny_config().text_config, None, "me/tower")
 
 

@@ -1,8 +1,12 @@
 """The contrastive loss in both directions (InfoNCE) with a learned or a fixed temperature."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+Directions = Literal["both", "text_to_video", "video_to_text"]
 
 
 def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | float) -> Tensor:
@@ -27,7 +31,9 @@ def matching_cross_entropy(logits: Tensor) -> Tensor:
     return cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
-def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
+def contrastive_loss(
+    video: Tensor, text: Tensor, logit_scale: Tensor | float, directions: Directions = "both"
+) -> Tensor:
     """
     Each video against all texts of the batch, plus each text against all videos. All fine-tuning uses it.
 
@@ -42,6 +48,8 @@ def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -
         video, text (`Tensor` `[batch, dim]`): L2-normalised; text i describes video i.
         logit_scale (`Tensor` or `float`): log of the factor on the cosine, the model's `logit_scale`. 0 compares the
             dot products as they are.
+        directions (`str`, defaults to `"both"`): `"text_to_video"` keeps each text against all videos,
+            `"video_to_text"` each video against all texts (videoclip §5.1).
 
     Returns:
         `Tensor` without dimensions.
@@ -52,6 +60,7 @@ def contrastive_loss(video: Tensor, text: Tensor, logit_scale: Tensor | float) -
     Example:
         >>> loss = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)
     """
-    video_to_text = scaled_similarities(video, text, logit_scale)
-    text_to_video = scaled_similarities(text, video, logit_scale)
-    return matching_cross_entropy(video_to_text) + matching_cross_entropy(text_to_video)
+    pairs = {"video_to_text": (video, text), "text_to_video": (text, video)}
+    chosen = pairs.values() if directions == "both" else [pairs[directions]]
+    losses = [matching_cross_entropy(scaled_similarities(*pair, logit_scale)) for pair in chosen]
+    return losses[0] if len(losses) == 1 else losses[0] + losses[1]

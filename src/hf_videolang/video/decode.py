@@ -80,7 +80,7 @@ def decode_video(
             last = cut.num_frames - 1
             raise IndexError(f"frame {outside[0]} was selected; {stream.name} has frames 0 to {last} in the segment.")
         indices = [first + number for number in numbers]
-        frames, seconds = _read_frames(stream, indices), stream.whole.seconds
+        frames, seconds = stack_pictures(stream, indices), stream.whole.seconds
         timestamps = None if seconds is None else seconds[indices].tolist() if indices else []
         return DecodedVideo(frames, indices, timestamps, stream.info)
 
@@ -165,11 +165,16 @@ def _cut(stream: Stream, start: float | None, end: float | None) -> tuple[int, C
     return first, replace(whole, num_frames=stop - first, ticks=whole.ticks[first:stop], end=ends_at)
 
 
-def _read_frames(stream: Stream, indices: list[int]) -> torch.Tensor:
-    """uint8 `[len(indices), 3, height, width]`."""
+def stack_pictures(stream: Stream, indices: list[int], shape: tuple[int, int] | None = None) -> torch.Tensor:
+    """The frames of an open video in the given order, perhaps repeated: uint8 `[len(indices), 3, height, width]`.
+
+    Args:
+        shape: height and width to which FFmpeg brings each picture as it is decoded.
+    """
+    height, width = shape or (stream.info.height, stream.info.width)
     numbers, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-    frames = np.empty((len(numbers), stream.info.height, stream.info.width, 3), np.uint8)
-    for row, picture in enumerate(stream.pictures(numbers.tolist())):
+    frames = np.empty((len(numbers), height, width, 3), np.uint8)
+    for row, picture in enumerate(stream.pictures(numbers.tolist(), shape and (width, height))):
         frames[row] = picture
     if indices != numbers.tolist():
         frames = frames[places]

@@ -78,10 +78,10 @@ class HelperStream:
         fractions = {key: times[key] and Fraction(times[key]) for key in ("frame_rate", "time_base")}
         self.whole = Cut(**{**times, **fractions, "ticks": np.frombuffer(ticks, np.int64)})
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`."""
         self._busy = True
-        self._ask({"read": list(numbers)})
+        self._ask({"read": list(numbers), "size": size})
         seconds = self.whole.seconds
         for number in numbers:
             answer, pixels = self._answer(self._limit)
@@ -139,7 +139,7 @@ def serve() -> None:
         try:
             if "read" in request:
                 assert stream is not None
-                for picture in stream.pictures(request["read"]):
+                for picture in stream.pictures(request["read"], request["size"]):
                     _send(answers, {"shape": picture.shape}, np.ascontiguousarray(picture))
                     _end_if_orphaned(limit)
                 continue

@@ -87,7 +87,7 @@ class FrameFolderStream:
             self.info = VideoInfo(len(self._files), None, None, *first.size, 0, str(first.format).lower(), 0)
         self.whole = Cut(len(self._files))
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`; also raises if a picture has another size than the first."""
         for number in numbers:
             with self._opened(number) as image:
@@ -99,7 +99,7 @@ class FrameFolderStream:
                     f"frame {number} ({self._files[number]}) has {width}x{height} pixels, the first one "
                     f"{self.info.width}x{self.info.height}",
                 )
-            yield picture
+            yield picture if size is None else np.asarray(Image.fromarray(picture).resize(size))  # bicubic
 
     def close(self) -> None:
         """No file stays open."""

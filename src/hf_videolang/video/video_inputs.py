@@ -51,7 +51,7 @@ def flatten_videos(videos: Any) -> list:
     if is_array and videos.ndim == 5:
         return list(videos)
     is_source = isinstance(videos, (str, Path, bytes, bytearray, memoryview, Mapping)) or hasattr(videos, "read")
-    if is_source or _is_torchcodec(videos) or _is_pyav(videos) or (is_array and videos.ndim == 4):
+    if is_source or is_torchcodec(videos) or _is_pyav(videos) or (is_array and videos.ndim == 4):
         return [videos]
     given = type(videos).__name__ + (f" of shape {tuple(videos.shape)}" if is_array else "")
     raise TypeError(f"{given} is no video; expected {EXPECTED_VIDEO}. Pass a single picture as `images`.")
@@ -125,16 +125,9 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
         VideoDecodingError: the video cannot be read.
         ValueError: a dictionary has no video.
     """
-    if _is_torchcodec(video):
+    if is_torchcodec(video):
         return _read_torchcodec(video, sample)
-    source, start, end = video, None, None
-    if isinstance(video, Mapping):
-        start, end = video.get("start"), video.get("end")
-        source = video.get("bytes") if video.get("bytes") is not None else video.get("path")
-        if source is None:
-            raise ValueError(f"a dictionary with the keys {sorted(video)} holds neither 'path' nor 'bytes'.")
-    elif _is_pyav(video):
-        source = _source_of_container(video)
+    source, start, end = video_source(video)
 
     def select(cut: Cut) -> Sequence[int]:
         rate = None if cut.frame_rate is None else float(cut.frame_rate)
@@ -151,6 +144,24 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
         frames_indices=decoded.indices,
     )
     return decoded.frames, metadata
+
+
+def video_source(video: Any) -> tuple[Any, float | None, float | None]:
+    """
+    What `decode_video` takes for a video of `read_frames` other than a `VideoDecoder`, and the seconds of its cut.
+
+    Raises:
+        ValueError: a dictionary has no video.
+    """
+    source, start, end = video, None, None
+    if isinstance(video, Mapping):
+        start, end = video.get("start"), video.get("end")
+        source = video.get("bytes") if video.get("bytes") is not None else video.get("path")
+        if source is None:
+            raise ValueError(f"a dictionary with the keys {sorted(video)} holds neither 'path' nor 'bytes'.")
+    elif _is_pyav(video):
+        source = _source_of_container(video)
+    return source, start, end
 
 
 def to_rgb_frames(video: Any, data_format: str | None = None) -> torch.Tensor:
@@ -232,7 +243,7 @@ def _is_picture(item: Any) -> bool:
     return is_array or isinstance(item, PIL.Image.Image)
 
 
-def _is_torchcodec(video: Any) -> bool:
+def is_torchcodec(video: Any) -> bool:
     return hasattr(video, "get_frames_at")  # needs no import of torchcodec
 
 

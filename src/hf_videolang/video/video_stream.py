@@ -61,6 +61,7 @@ class VideoStream:
         self._path, self._num_threads, self._report = path, num_threads, report
         self._container: Any = None
         self._layout: tuple | None = None
+        self._size: Sequence[int] = ()
         self._next = 0  # number of the frame that the decoder shows next
         self._reached: float | None = None  # seconds of the last frame that it showed
         self._is_damaged = False  # the last frame, or one that it is predicted from
@@ -77,11 +78,15 @@ class VideoStream:
                 self.close()
                 raise
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """Upright RGB pictures, uint8 `[height, width, 3]`, of ascending, distinct frame numbers. Call it once.
 
         Of the other frames, only those are decoded that wanted ones are predicted from, and none is converted. The
         decoder seeks only where a key frame lies between its position and the next wanted frame.
+
+        Args:
+            numbers: of the frames.
+            size: width and height to which FFmpeg's bicubic `scale` filter brings the pictures.
 
         Raises:
             VideoDecodingError: a wanted frame does not decode; those before it have been handed out.
@@ -89,6 +94,7 @@ class VideoStream:
         """
         if self._may_leave_out:
             self._wanted = set(numbers)
+        self._size = size or ()
         find = self._indexed_frame if self._numbers else self._counted_frame
         with self._named_failures():
             for number in numbers:
@@ -269,28 +275,31 @@ class VideoStream:
         return frame
 
     def _picture(self, frame: Any) -> np.ndarray:
-        layout = (frame.width, frame.height, frame.format.name)
-        if layout != self._layout:
-            self._graph, self._layout = self._rgb_graph(frame), layout
-        self._graph.vpush(frame)
-        picture = np.rot90(self._graph.vpull().to_ndarray(), self.info.rotation // 90)
-        height, width, _ = picture.shape
+        sideways = self.info.rotation in (90, 270)
+        width, height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
         if (width, height) != (self.info.width, self.info.height):
             reason = f"its picture changes from {self.info.width}x{self.info.height} to {width}x{height}"
             raise VideoDecodingError(self.name, reason, self._reached)
-        return picture
+        layout = (frame.width, frame.height, frame.format.name)
+        if layout != self._layout:
+            self._graph, self._layout = self._rgb_graph(frame, self._size[::-1] if sideways else self._size), layout
+        self._graph.vpush(frame)
+        return np.rot90(self._graph.vpull().to_ndarray(), self.info.rotation // 90)
 
-    def _rgb_graph(self, frame: Any) -> Any:
-        """FFmpeg's own conversion to RGB.
+    def _rgb_graph(self, frame: Any, size: Sequence[int]) -> Any:
+        """FFmpeg's own conversion to RGB, in one step with the resize to width and height, if there is one.
 
         `VideoFrame.to_ndarray` takes colour samples to lie elsewhere, which shows in 10-bit, interlaced and odd-sized
         pictures.
         """
         graph = self._av.filter.Graph()
         graph.threads = 1
-        size = {"width": frame.width, "height": frame.height}
-        source = graph.add_buffer(**size, format=frame.format, time_base=frame.time_base)
-        graph.link_nodes(source, graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")).configure()
+        shape = {"width": frame.width, "height": frame.height}
+        nodes = [graph.add_buffer(**shape, format=frame.format, time_base=frame.time_base)]
+        if size:
+            nodes.append(graph.add("scale", f"{size[0]}:{size[1]}"))
+        nodes += [graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")]
+        graph.link_nodes(*nodes).configure()
         return graph
 
     @contextmanager

@@ -17,8 +17,8 @@ from transformers.video_utils import VideoMetadata
 
 import hf_videolang  # noqa: F401  registers with the Auto classes
 from hf_videolang.data.moving_shapes import write_video
-from hf_videolang.models.clip_vip import video_processing_clip_vip
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+from hf_videolang.models.shared import any_video
 from hf_videolang.models.shared import separable_resize as resizing
 from hf_videolang.video import Cut, video_inputs
 from hf_videolang.video.decoded_video import VideoDecodingError
@@ -178,8 +178,8 @@ def test_the_frames_of_one_clip_at_a_time_are_in_memory(processor, video, decode
         alive.add(frames)
         return frames, metadata
 
-    read_frames = video_processing_clip_vip.read_frames
-    monkeypatch.setattr(video_processing_clip_vip, "read_frames", counting)
+    read_frames = any_video.read_frames
+    monkeypatch.setattr(any_video, "read_frames", counting)
     result = processor([str(video)] * 3, return_tensors="pt", return_metadata=True)
     assert len(result["video_metadata"]) == 3
     for pixels in result["pixel_values_videos"]:

@@ -9,20 +9,12 @@ import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImageResampling, SizeDict
 from transformers.processing_utils import VideosKwargs
-from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from hf_videolang.models.shared.any_video import AnyVideoProcessor, check_range
 from hf_videolang.models.shared.batch_clips import batch_clips
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.models.shared.separable_resize import separable_resize
 from hf_videolang.video.sampling import uniform_indices
-from hf_videolang.video.video_inputs import (
-    flatten_videos,
-    holds_frames,
-    read_frames,
-    select_frames,
-    to_rgb_frames,
-)
 
 
 class CLIPViPVideoProcessorKwargs(VideosKwargs, total=False):
@@ -40,21 +32,15 @@ class CLIPViPVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | None
 
 
-class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
+class CLIPViPVideoProcessor(AnyVideoProcessor):
     """
     Turns videos into `pixel_values_videos` `[videos, frames, 3, height, width]`, float32.
 
     Videos of different lengths are padded. Then the output also has `video_attention_mask` `[videos, frames]`, 1 for
     a frame and 0 for padding.
 
-    A video is one of these; a list may mix them:
-    - a path, a URL, bytes or a binary file,
-    - a dictionary with `"path"` or `"bytes"`, as `datasets` has them, and optionally `"start"` and `"end"` in seconds,
-    - a torchcodec `VideoDecoder` or a PyAV container,
-    - frames in memory: an array or tensor, channels first or last, or a list of PIL images or arrays.
-
-    Only the sampled frames of a file are decoded. Frames in memory are sampled by the same rule: 12 of 12 stay as they
-    are, fewer are repeated. `do_sample_frames=False` keeps all frames.
+    What a video may be: see `AnyVideoProcessor`. Frames in memory are sampled by the same rule: 12 of 12 stay as
+    they are, fewer are repeated. `do_sample_frames=False` keeps all frames.
 
     Integers lie in 0..255 and are divided by 255. Floats must lie in 0..1 and are not rescaled. `do_rescale=False`
     takes values as they are. Grey frames are repeated to three channels, and alpha is dropped. The bicubic resize
@@ -137,12 +123,6 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             generator = None  # a single frame has no step to move by
         return uniform_indices(metadata.total_num_frames, num_frames, generator)
 
-    def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):
-        """Decode the sampled frames of a file or decoder: uint8 `[frames, 3, height, width]` and `VideoMetadata`."""
-        if isinstance(video_url_or_urls, list):
-            return list(zip(*[self.fetch_videos(video, sample_indices_fn) for video in video_url_or_urls]))
-        return read_frames(video_url_or_urls, sample_indices_fn)
-
     def read_clip(self, video: Any, seed: int | None = None) -> torch.Tensor:
         """
         Read the frames of one video as this processor samples them, without resize and normalisation.
@@ -159,34 +139,11 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         """
         return self.fetch_videos(video, partial(self.sample_frames, seed=seed))[0]
 
-    def _decode_and_sample_videos(
-        self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
-    ):
-        videos = flatten_videos(videos)
-        known_metadata = [None] * len(videos) if video_metadata is None else _flatten(video_metadata)
-        if len(known_metadata) != len(videos):
-            raise ValueError(
-                f"{len(known_metadata)} entries of video_metadata for {len(videos)} videos; pass one a video."
-            )
+    def _decode_and_sample_videos(self, videos, video_metadata=None, do_sample_frames=None, sample_indices_fn=None):
         if sample_indices_fn is not None and (seed := sample_indices_fn.keywords["seed"]) is not None:
             # One generator for the whole call, so that videos of equal length get different frames.
             sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
-        metadata: list[VideoMetadata] = []
-
-        def read(video: Any, known: Any, data_format: str | None) -> torch.Tensor:
-            if holds_frames(video):
-                frames, facts = select_frames(video, sample_indices_fn, known)
-            else:
-                frames, facts = self.fetch_videos(video, sample_indices_fn)
-                data_format = "channels_first"
-            metadata.append(facts)
-            return to_rgb_frames(frames, data_format)
-
-        # Each clip is read when its turn comes in `_preprocess`, so that the frames of only one are in memory.
-        return [partial(read, video, known) for video, known in zip(videos, known_metadata, strict=True)], metadata
-
-    def _prepare_input_videos(self, videos: list[Callable], input_data_format=None, device=None, **kwargs):
-        return [lambda read=read: read(input_data_format).to(device) for read in videos]
+        return super()._decode_and_sample_videos(videos, video_metadata, do_sample_frames, sample_indices_fn)
 
     def _preprocess(self, videos: list[Callable[[], torch.Tensor]], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""
@@ -194,7 +151,7 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         def process(read: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
             frames = read()
             if kwargs["do_rescale"]:
-                _check_range(frames)
+                check_range(frames)
             mean, std = (
                 torch.tensor(kwargs[key], dtype=torch.float32, device=frames.device).view(-1, 1, 1)
                 for key in ("image_mean", "image_std")
@@ -222,24 +179,6 @@ class CLIPViPVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         if mode and is_plain and size.height and size.width:
             return separable_resize(image, size.height, size.width, mode, antialias)
         return super().resize(image.contiguous(), size, resample, antialias=antialias, **kwargs)
-
-
-def _flatten(entries: Any) -> list:
-    """Lists of any depth as one list, a single entry as a list of one."""
-    if isinstance(entries, (list, tuple)):
-        return [one for entry in entries for one in _flatten(entry)]
-    return [entries]
-
-
-def _check_range(frames: torch.Tensor) -> None:
-    if frames.dtype == torch.uint8:
-        return
-    low, high = (value.item() for value in frames.double().aminmax())
-    if not (low >= 0 and high <= (1 if frames.is_floating_point() else 255)):  # catches NaN, too
-        raise ValueError(
-            f"{frames.dtype} frames have values from {low:g} to {high:g}; expected 0..255 for integers and 0..1 for "
-            "floats. Divide floats in 0..255 by 255; pass do_rescale=False to take the values as they are."
-        )
 
 
 __all__ = ["CLIPViPVideoProcessor"]
