@@ -39,7 +39,7 @@ def _add_options(parser: ArgumentParser, candidates: list[ModuleType]) -> None:
     family.add_argument("--seed", type=int, help="of weights that the checkpoint lacks and that start random")
     for candidate in candidates:
         for name, meaning in candidate.OPTIONS.items():
-            family.add_argument(f"--{name.replace('_', '-')}", metavar="PATH", help=f"{candidate.NAME}: {meaning}")
+            family.add_argument(f"--{name.replace('_', '-')}", help=f"{candidate.NAME}: {meaning}")
 
 
 def main(args: Namespace, family: ModuleType | None = None) -> int:
