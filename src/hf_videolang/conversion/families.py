@@ -92,7 +92,7 @@ def convert(
     with_files = [
         part
         for name, value in options.items()
-        if name == "config" or name in found.OPTIONS
+        if value is not None and (name == "config" or name in found.OPTIONS)
         for part in (f"--{name.replace('_', '-')}", Path(value).name)
     ]
     command = ["hf-videolang", "convert", source.path.name, *with_files, "--output-dir", output_dir.name]
