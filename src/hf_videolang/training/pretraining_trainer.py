@@ -61,7 +61,11 @@ class PretrainingTrainer(ContrastiveTrainer):
             raise ValueError(f"loss is {args.loss!r}; expected one of {', '.join(LOSSES)}.")
         self.loss_function = LOSSES[args.loss]
         # The arguments of the loss name what is encoded: (video, subtitle, frame, caption) or fewer.
-        self.features = [name for name in inspect.signature(self.loss_function).parameters if name != "logit_scale"]
+        self.features = [
+            name
+            for name, parameter in inspect.signature(self.loss_function).parameters.items()
+            if name != "logit_scale" and parameter.default is parameter.empty  # options have defaults
+        ]
         order = PretrainingOrder(
             {source.name: source.lengths for source in sources},
             {source.name: source.ratio for source in sources},
