@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 HANGING = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores Ctrl-C
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
 from hf_videolang.console import explain_interrupt
 explain_interrupt("stopped by Ctrl-C.")
