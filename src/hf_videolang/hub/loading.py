@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig, PreTrainedModel
+
+from hf_videolang.registration import public_names
 
 
 @contextmanager
@@ -22,19 +25,23 @@ def errors_naming(model: str | Path) -> Iterator[None]:
 
 
 def load_model_and_processor(
-    model: str | Path, num_frames: int | None = None, max_length: int | None = None
+    model: str | Path, num_frames: int | None = None, max_length: int | None = None, **video_settings: Any
 ) -> tuple[PreTrainedModel, Any]:
     """
     Load a model, in float32 and in evaluation mode, and its processor. Mixed precision then casts where it is safe.
+
+    The model has the head that it was saved with: the class is the one that `architectures` of its config names.
 
     Args:
         model: folder or Hub id of model and processor.
         num_frames, max_length (*optional*): frames of a clip and tokens of a text, in place of the processor's own
             numbers.
+        video_settings (*optional*): further settings of the video processor, such as `num_clips`; `None` leaves its
+            own. `size` is a number of pixels.
 
     Raises:
-        ValueError: there is no processor of videos and texts, weights are missing, or `max_length` exceeds the model's
-            position table.
+        ValueError: there is no processor of videos and texts, weights are missing, the processor has no such setting,
+            `max_length` exceeds the model's position table, or the tokenizer has more words than the model.
         OSError: the folder or repository does not exist, or it holds no model.
 
     Example:
@@ -42,23 +49,54 @@ def load_model_and_processor(
     """
     with errors_naming(model):
         processor = AutoProcessor.from_pretrained(model)
-    if not (hasattr(processor, "video_processor") and hasattr(processor, "tokenizer")):
+        config = AutoConfig.from_pretrained(model)
+    if not (hasattr(processor, "input_protocol") and hasattr(processor, "tokenizer")):
         raise ValueError(
             f"{model} holds a {type(processor).__name__}, not a processor of videos and texts; save one there with "
             "processor.save_pretrained(folder)."
         )
-    loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
+    loaded = model_class(config).from_pretrained(model, dtype=torch.float32)
     for tensor in (*loaded.parameters(), *loaded.buffers()):
         # Memory-mapped weights may be unaligned, and then the last bits of a product differ from run to run.
         tensor.data = tensor.data.clone()
-    if num_frames is not None:
-        if num_frames < 1:
-            raise ValueError(f"num_frames is {num_frames}; expected at least 1.")
-        processor.video_processor.num_frames = num_frames
-        processor.video_processor.fps = None  # it would take precedence
+    text_config = config.get_text_config()
+    words = text_config.vocab_size
+    if len(processor.tokenizer) > words:
+        raise ValueError(
+            f"{model} has a tokenizer of {len(processor.tokenizer)} words and a model of {words}; save the tokenizer "
+            "there that the model was trained with."
+        )
+    set_video_settings(processor, num_frames=num_frames, **video_settings)
     if max_length is not None:
-        limit = loaded.config.get_text_config().max_position_embeddings
+        limit = text_config.max_position_embeddings
         if not 2 <= max_length <= limit:
             raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the rows of the position table.")
         processor.max_length = max_length
     return loaded, processor
+
+
+def model_class(config: PreTrainedConfig) -> Any:
+    """The class of the package that `config.architectures` names; where it names none, `AutoModel`."""
+    name = (config.architectures or [""])[0]
+    module = public_names().get(name)
+    return getattr(import_module(module), name) if module else AutoModel
+
+
+def set_video_settings(processor: Any, **settings: Any) -> None:
+    """
+    Change what a processor does with videos; `None` leaves its own setting. See [`load_model_and_processor`].
+
+    Raises:
+        ValueError: the processor has no such setting, or a number is below 1.
+    """
+    video_processor = getattr(processor, "video_processor", None)
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if not hasattr(video_processor, name):
+            raise ValueError(f"{name} is {value}, but the model's processor has no such setting; leave it out.")
+        if isinstance(value, (int, float)) and value < 1 and name != "fps":
+            raise ValueError(f"{name} is {value}; expected at least 1.")
+        setattr(video_processor, name, dict.fromkeys(dict(video_processor.size), value) if name == "size" else value)
+    if settings.get("num_frames") is not None and not hasattr(video_processor, "num_clips"):
+        video_processor.fps = None  # it would take precedence; of a system with clips it tells how long one is
