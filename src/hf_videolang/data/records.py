@@ -16,26 +16,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEXT = {"_type": "Value", "dtype": "string"}
-_SECONDS = {"_type": "Value", "dtype": "float64"}
+_NUMBER = {"_type": "Value", "dtype": "float64"}
 # The columns that a task reads besides the video's own, in the form of `datasets.Features.from_dict`.
 TASK_COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
     "retrieval": {"captions": {"_type": "List", "feature": _TEXT}},
     "pretraining": {"subtitle": _TEXT},
+    "question_answering": {
+        "question_id": _TEXT,
+        "question": _TEXT,
+        "answer": _TEXT,
+        "choices": {"_type": "List", "feature": _TEXT},
+        "answer_index": {"_type": "Value", "dtype": "int64"},
+        "answers": {"_type": "List", "feature": {"answer": _TEXT, "score": _NUMBER}},
+        "answer_type": _TEXT,
+    },
 }
 REMEDY = "`hf-videolang data check` lists every such video."
 
 
 @dataclass
 class Record:
-    """What an annotation says about one video, or one part of a video. Nothing is checked yet.
+    """What an annotation says about one video or one part of it, or asks about it. Nothing is checked yet.
 
     Attributes:
-        video_id: the name of the video, or of the part (see `segment_id`); unique in its split.
+        video_id: the name of the video, or of the part (see `segment_id`); unique in its split, except for questions.
         path: its file, or the folder with its frames; `None` where no such file was found.
         start, end: the cut to read, in seconds; `None` for the beginning and the end of the file.
         captions: its sentences, in the order of the annotation.
         columns: everything else that the annotation says, such as a "subtitle".
         num_frames: the number of pictures that its folder of frames must have; `None` where nothing says so.
+        question_id: of a question, unique in its split. What is asked stands in `columns`.
     """
 
     video_id: str
@@ -45,6 +55,12 @@ class Record:
     captions: list[str] = field(default_factory=list)
     columns: dict[str, Any] = field(default_factory=dict)
     num_frames: int | None = None
+    question_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What is unique in a split."""
+        return self.question_id or self.video_id
 
     @property
     def has_video(self) -> bool:
@@ -54,6 +70,7 @@ class Record:
         """The record as a row of a dataset: `video`, `video_id`, `captions`, its columns, and the cut if any."""
         path = None if self.path is None else str(self.path)
         row = {**self.columns, "video": {"path": path, "bytes": None}, "video_id": self.video_id}
+        row |= {"question_id": self.question_id} if self.question_id else {}
         is_cut = self.start is not None or self.end is not None
         return {**row, "captions": self.captions, **({"start": self.start, "end": self.end} if is_cut else {})}
 
@@ -79,7 +96,7 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
         if any record is cut, `start` and `end` in seconds.
 
     Raises:
-        FileNotFoundError, ValueError: as `check_records`, or a video has no caption where the task needs one.
+        FileNotFoundError, ValueError: as `check_records`, or a caption or question is absent where the task needs one.
     """
     from datasets import Dataset, Features
 
@@ -91,10 +108,12 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
         _raise_for([r for r in records if not r.captions], "have no caption, or only blank ones")
         if blank := count - sum(len(record.captions) for record in records):
             logger.warning("Left out %d blank captions. %s", blank, REMEDY)
+    if "question" in columns:
+        _raise_for([r for r in records if "question" not in r.columns], "have no question")
     rows = [record.row() for record in records]
     features = {"video": {"_type": "Video", "decode": False}, "video_id": _TEXT, **columns}
     if any("start" in row for row in rows):
-        features |= {"start": _SECONDS, "end": _SECONDS}
+        features |= {"start": _NUMBER, "end": _NUMBER}
     table = {name: [row.get(name) for row in rows] for name in features}
     return Dataset.from_dict(table, Features.from_dict(features))
 
@@ -106,20 +125,22 @@ def check_records(records: Sequence[Record]) -> None:
         FileNotFoundError: some videos are absent.
         ValueError: an id occurs twice, or a cut does not end after its start.
     """
-    if missing := [record.video_id for record in records if not record.has_video]:
+    if missing := list(dict.fromkeys(record.video_id for record in records if not record.has_video)):
+        num_videos = len({record.video_id for record in records})
         raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} annotated videos have no file: {name_some(missing)}. "
+            f"{len(missing)} of {num_videos} annotated videos have no file: {name_some(missing)}. "
             f"Expected {EXPECTED_VIDEO}, or the file that the metadata names. {REMEDY}"
         )
-    counts = Counter(record.video_id for record in records)
-    _raise_for([r for r in records if counts[r.video_id] > 1], "have an id that occurs more than once")
+    counts = Counter(record.id for record in records)
+    _raise_for([r for r in records if counts[r.id] > 1], "have an id that occurs more than once")
     _raise_for([r for r in records if r.end is not None and r.end <= (r.start or 0)], "do not end after their start")
 
 
 def _raise_for(records: Sequence[Record], fault: str) -> None:
     if records:
-        names = list(dict.fromkeys(record.video_id for record in records))
-        raise ValueError(f"{len(records)} videos {fault}: {name_some(names)}. Correct the annotation. {REMEDY}")
+        names = list(dict.fromkeys(record.id for record in records))
+        what = "questions" if records[0].question_id else "videos"
+        raise ValueError(f"{len(records)} {what} {fault}: {name_some(names)}. Correct the annotation. {REMEDY}")
 
 
 def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:

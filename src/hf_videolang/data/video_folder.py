@@ -1,9 +1,10 @@
 """A user's own videos: the `videofolder` layout of `datasets` with a metadata file.
 
 `metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder. Its columns are `file_name`
-(relative to the metadata file; a video, or a folder with its frames as pictures) and one of `caption`, `captions` and
-`text`; optional `video_id`, `split`, `start` and `end` (seconds). Other columns are kept. With a column `subtitle`,
-which pre-training reads, captions may be absent.
+(relative to the metadata file; a video, a picture, or a folder with the frames of a video as pictures) and one of
+`caption`, `captions`, `text` and `question`; optional `video_id`, `split`, `start` and `end` (seconds). A question has
+`answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`. Other columns are kept.
+With a column `subtitle`, which pre-training reads, captions may be absent.
 """
 
 import csv
@@ -20,10 +21,12 @@ from typing import Any
 
 from hf_videolang.data.annotation_text import in_layout, read_json_lines
 from hf_videolang.data.protocol import Protocol
+from hf_videolang.data.questions import name_questions, question_columns
 from hf_videolang.data.records import Record, name_some, segment_id
 from hf_videolang.data.validation_split import VALIDATION_SHARE, split_off_validation
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.data.video_files import is_video, list_files
+from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,8 @@ class VideoFolder(VideoDataset):
     """A video folder whose metadata has been read; see `read_video_folder`.
 
     Attributes:
-        task: "retrieval", or "pretraining" where the metadata has subtitles but no captions.
+        task: "retrieval"; "question_answering" where the metadata has questions; "pretraining" where it has subtitles
+            but no captions.
         source: the metadata files.
         records: by split.
     """
@@ -61,9 +65,11 @@ class VideoFolder(VideoDataset):
 
     def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
         records = self.records[split]
-        counts = {"videos": len(records)}
+        counts = {"videos": len({record.video_id for record in records})}
         if self.task == "retrieval":
             counts["captions"] = sum(len(record.captions) for record in records)
+        elif self.task == "question_answering":
+            counts["questions"] = len(records)
         return records, Protocol(self.name, self.task, split, counts, {}, self.source)
 
 
@@ -72,7 +78,8 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
 
     The split of a row is its column `split`, or else the topmost sub-folder called train, validation (val, valid, dev)
     or test. Without any split, all rows are `train`. Without a validation split, a tenth of the training videos become
-    one (`split_off_validation`). Rows for one file (and segment) become one record with all their captions.
+    one (`split_off_validation`). Rows for one file (and segment) become one record with all their captions. Each
+    question is a record of its own.
 
     Raises:
         FileNotFoundError: the folder is absent, or has no metadata file (`MissingMetadataError`).
@@ -101,7 +108,8 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
                 record, split = _read_row(row, file, folder)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{file}, row {number}, {str(row)[:200]}: {error}") from error
-            same = merged[split].setdefault((record.path, record.video_id, record.start, record.end), record)
+            only = (file, number) if "question" in record.columns else None  # questions are not merged
+            same = merged[split].setdefault((record.path, record.video_id, record.start, record.end, only), record)
             if same is not record:
                 same.captions += record.captions
     if "" in merged and len(merged) > 1:
@@ -111,18 +119,23 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
 
     everything = [record for found in records.values() for record in found]
     named = {os.path.normpath(record.path) for record in everything if record.path}
+    named |= {os.path.dirname(path) for path in named if is_picture_of_a_frame(os.path.basename(path))}
     _keep_suffixes(everything)
+    is_asking = any("question" in record.columns for record in everything)
     for found in records.values():
         _name_segments(found)
+        if is_asking:
+            name_questions(found)
     if "train" in records and "validation" not in records:
         records["train"], validation = split_off_validation(records["train"])
         if validation:
             records["validation"] = validation
-            share, count = round(100 * VALIDATION_SHARE), len(validation)
+            share, count = round(100 * VALIDATION_SHARE), len({record.video_id for record in validation})
             logger.info("%s has no validation split: %d %% of train (%d videos) become one.", folder, share, count)
     is_subtitled = any("subtitle" in record.columns for record in everything)
     is_captioned = any(record.captions for record in everything)
     task = "pretraining" if is_subtitled and not is_captioned else "retrieval"
+    task = "question_answering" if is_asking else task
     unnamed = [video for video in videos if os.path.normpath(video) not in named]
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
     name = f"{folder.name} (videofolder)"
@@ -143,12 +156,12 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 
             rows = read_table(file).to_pylist()
     columns = sorted({column for row in rows for column in row if column})
-    num_captions = len(set(CAPTION_COLUMNS) & set(columns))
-    if "file_name" not in columns or num_captions > 1 or (not num_captions and "subtitle" not in columns):
+    num_texts = len({*CAPTION_COLUMNS, "question"} & set(columns))
+    if "file_name" not in columns or num_texts > 1 or (not num_texts and "subtitle" not in columns):
         commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
         raise ValueError(
-            f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)} "
-            f"(optional: video_id, split, start, end).{commas}"
+            f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)}, "
+            f"question (optional: video_id, split, start, end).{commas}"
         )
     return rows
 
@@ -171,6 +184,9 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
         _captions(row, file),
         {key: value for key, value in row.items() if key and key not in KNOWN_COLUMNS},
     )
+    if "question" in row:
+        record.question_id = None if row.get("question_id") is None else str(row["question_id"])
+        record.columns |= question_columns(row)
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 
@@ -212,7 +228,8 @@ def _keep_suffixes(records: Sequence[Record]) -> None:
 
 def _name_segments(records: Sequence[Record]) -> None:
     """Segments of one video get ids of their own: "<video id>#t=1.5,4"."""
-    counts = Counter((record.path, record.video_id) for record in records)
+    cuts = {(record.path, record.video_id, record.start, record.end) for record in records}
+    counts = Counter((path, video_id) for path, video_id, _, _ in cuts)
     for record in records:
         if counts[record.path, record.video_id] > 1:
             record.video_id = segment_id(record.video_id, record.start, record.end)

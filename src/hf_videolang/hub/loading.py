@@ -89,7 +89,7 @@ def set_video_settings(processor: Any, **settings: Any) -> None:
     Raises:
         ValueError: the processor has no such setting, or a number is below 1.
     """
-    video_processor = getattr(processor, "video_processor", None)
+    video_processor: Any = getattr(processor, "video_processor", None)
     for name, value in settings.items():
         if value is None:
             continue
