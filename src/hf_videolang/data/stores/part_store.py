@@ -58,34 +58,36 @@ class PartStore:
             return False
         return True
 
-    def write(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    def write(self, name: str, columns: Mapping[str, Sequence[Any]], **options: Any) -> None:
         """
         Write one part, completely or not at all. An existing part is replaced.
 
         Args:
             name: of the part: a file name without extension that does not begin with a dot.
             columns: name -> values, a list, numpy array or Arrow array. All are equally long.
+            options: of `pyarrow.parquet.write_table`, e.g. `row_group_size`, the rows that can be read alone.
         """
         from pyarrow import table
         from pyarrow.parquet import write_table
 
         with atomic_file(self.folder / f"{name}.parquet") as temporary:
-            write_table(table(dict(columns)), temporary, write_page_checksum=True)
+            write_table(table(dict(columns)), temporary, write_page_checksum=True, **options)
 
-    def read(self, name: str) -> "Table":
+    def read(self, name: str, row_group: int | None = None, columns: list[str] | None = None) -> "Table":
         """
-        One part as an Arrow table.
+        One part as an Arrow table, or one row group of it, or only some columns.
 
         Raises:
             FileNotFoundError: there is no such part.
             ValueError: it is damaged.
         """
         from pyarrow import ArrowInvalid
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import ParquetFile
 
         file = self.folder / f"{name}.parquet"
         try:
-            return read_table(file, page_checksum_verification=True)
+            with ParquetFile(file, page_checksum_verification=True) as part:
+                return part.read(columns) if row_group is None else part.read_row_group(row_group, columns)
         except (ArrowInvalid, OSError) as error:
             if getattr(error, "errno", None) is not None:  # an error of the disk; a wrong checksum has no number
                 raise

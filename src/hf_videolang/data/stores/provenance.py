@@ -32,7 +32,7 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    earlier, now = read_provenance(file), json.loads(json.dumps(provenance))
+    earlier, now = _flat(read_provenance(file)), _flat(json.loads(json.dumps(provenance)))
     if differing := [
         f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(earlier.keys() | now.keys())
@@ -42,6 +42,14 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
             f"{folder} was made with other settings ({'; '.join(differing)}). Use the same settings, choose another "
             "folder, or remove this one."
         )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """JSON values by their path, `{"extractors.0.model": …}`, so that a message shows only what differs."""
+    if not isinstance(value, dict | list) or not value:
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path: leaf for key, inner in items for path, leaf in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
 
 
 def read_provenance(file: Path) -> dict[str, Any]:

@@ -1,0 +1,217 @@
+"""Features of videos: `hf-videolang extract` and `data import-features` write them; collators read them for frames."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_videolang.data.records import name_some
+from hf_videolang.data.stores.part_store import PartStore
+from hf_videolang.video import VideoDecodingError
+
+COLUMNS = ("video_id", "features", "num_rows", "problem", "num_bytes", "source")
+NORM_TOLERANCE = 0.01  # of a unit row in float16
+
+
+class MissingFeaturesError(ValueError):
+    """A store has no features of a video."""
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """
+    One row of a store: the features of a video, or why there are none.
+
+    Attributes:
+        video_id: as in the records of a dataset.
+        features: `[rows, width]`; empty if the video does not decode.
+        problem: why it does not decode; `None` if it does.
+        num_bytes: size of the file, which shows whether it has changed; `None` if unknown.
+        source: what the video is called where it was read: its id in a folder, `<shard>/<row>` in a shard.
+    """
+
+    video_id: str
+    features: np.ndarray
+    problem: str | None = None
+    num_bytes: int | None = None
+    source: str | None = None
+
+
+class FeatureStore(PartStore):
+    """
+    A `PartStore` of the features of videos, one row a video, as float16.
+
+    The provenance is `{"extractors": [...]}`, with an entry for each model whose features stand side by side in a row
+    of features: `model` and `version`, `rows_per_second` (`None`: one vector a clip), `width`, `normalized` (whether
+    its part of each row is a unit vector), and how frames and pixels were chosen. What is not known is `None`.
+
+    Arguments and errors are those of `PartStore`.
+
+    Example:
+        >>> store = FeatureStore("features")
+        >>> store.features("kitchen").shape
+        torch.Size([95, 512])
+    """
+
+    def __init__(self, folder: str | Path, provenance: Mapping[str, Any] | None = None):
+        super().__init__(folder, provenance)
+        if "extractors" not in self.provenance:
+            raise ValueError(
+                f"{folder} is a store, but not of features; expected a folder that `hf-videolang extract` or "
+                "`hf-videolang data import-features` wrote."
+            )
+
+    @property
+    def extractors(self) -> list[dict[str, Any]]:
+        return self.provenance["extractors"]
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return sum(extractor["width"] for extractor in self.extractors)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """`None` if a clip has a single vector."""
+        return self.extractors[0]["rows_per_second"]
+
+    @property
+    def video_ids(self) -> list[str]:
+        """Ids of all videos, also of those that do not decode."""
+        return list(self._places)
+
+    def features(self, video_id: str) -> torch.Tensor:
+        """
+        All rows of a video. A part of a video, "<video id>#t=1.5,4", has those of the whole.
+
+        Returns:
+            float32 `[rows, dim]`.
+
+        Raises:
+            MissingFeaturesError: the store does not know the video.
+            VideoDecodingError: it did not decode when the features were made.
+        """
+        place = self._places.get(video_id) or self._places.get(_whole(video_id))
+        if place is None:
+            raise MissingFeaturesError(
+                f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
+                "`hf-videolang extract` on the folder with this video; the store keeps what it has."
+            )
+        part, row = place
+        (video,) = _from_table(self.read(part, row))
+        if video.problem is not None:
+            raise VideoDecodingError(video_id, f"it has no features: {video.problem}")
+        return torch.from_numpy(video.features).float()
+
+    def rows(self, video_id: str, start: float | None = None, end: float | None = None) -> torch.Tensor:
+        """
+        The rows of a segment: floor(start) to ceil(end) of the file's own grid, counted from its first frame.
+
+        Args:
+            video_id: see `features`, which also tells the errors.
+            start, end: seconds; `None` for the beginning and the end of the file.
+
+        Raises:
+            VideoDecodingError: no row lies between `start` and `end`.
+            ValueError: a segment is asked for, but the store has one vector a clip.
+        """
+        rows = self.features(video_id)
+        if start is None and end is None:
+            return rows
+        if self.rows_per_second is None:
+            raise ValueError(
+                f"{self.folder} has one vector a clip, so it has no rows between {start} and {end} s of {video_id}. "
+                "Extract features with a model that gives rows for each second."
+            )
+        first = math.floor((start or 0) * self.rows_per_second)
+        stop = len(rows) if end is None else math.ceil(end * self.rows_per_second)
+        if not len(rows[first:stop]):
+            raise VideoDecodingError(
+                video_id, f"it has {len(rows)} rows of features, and none lies between {start} and {end} s"
+            )
+        return rows[first:stop]
+
+    def check_complete(self, video_ids: Sequence[str]) -> None:
+        """
+        Raises:
+            MissingFeaturesError: the store does not know some of these videos, e.g. because its run was killed.
+        """
+        places = self._places
+        if missing := [name for name in video_ids if name not in places and _whole(name) not in places]:
+            raise MissingFeaturesError(
+                f"{self.folder} has no features of {len(missing)} of {len(video_ids)} videos: {name_some(missing)}. "
+                "Run `hf-videolang extract` with this output folder again: it adds what is missing."
+            )
+
+    def input_protocol(self) -> dict[str, str]:
+        """What the model sees in place of frames, part of every printed result."""
+        return {"features": " + ".join(map(_describe, self.extractors))}
+
+    def write_features(self, name: str, videos: Sequence[VideoFeatures]) -> None:
+        """Write one part, completely or not at all."""
+        import pyarrow
+
+        rows = [video.features for video in videos]
+        flat = np.concatenate([np.empty((0, self.dim)), *rows]).astype(np.float16)
+        pages = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.reshape(-1)), self.dim)
+        columns = {
+            "video_id": pyarrow.array([video.video_id for video in videos], pyarrow.string()),
+            "features": pyarrow.ListArray.from_arrays(np.cumsum([0, *map(len, rows)], dtype=np.int32), pages),
+            "num_rows": pyarrow.array(map(len, rows), pyarrow.int64()),
+            "problem": pyarrow.array([video.problem for video in videos], pyarrow.string()),
+            "num_bytes": pyarrow.array([video.num_bytes for video in videos], pyarrow.int64()),
+            "source": pyarrow.array([video.source for video in videos], pyarrow.string()),
+        }
+        # A row group is a video, so that one video can be read alone. A dictionary would not make numbers smaller.
+        self.write(name, columns, row_group_size=1, use_dictionary=False)
+
+    def read_features(self, name: str) -> list[VideoFeatures]:
+        """The rows of one part."""
+        return list(_from_table(self.read(name)))
+
+    def facts(self, name: str) -> list[dict[str, Any]]:
+        """The rows of one part without the features: a dictionary of the other columns for each."""
+        return self.read(name, columns=[column for column in COLUMNS if column != "features"]).to_pylist()
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """Video id -> part and row. Parts written after the first call are not seen."""
+        return {
+            video_id: (part, row)
+            for part in self.names()
+            for row, video_id in enumerate(self.read(part, columns=["video_id"])["video_id"].to_pylist())
+        }
+
+
+def are_unit_rows(features: np.ndarray | torch.Tensor) -> bool:
+    """Whether each row `[rows, width]` has norm 1, as far as float16 tells (videoclip A4)."""
+    norms = torch.as_tensor(features).float().norm(dim=1)
+    return bool(((norms - 1).abs() <= NORM_TOLERANCE).all())
+
+
+def _from_table(table: Any) -> Iterator[VideoFeatures]:
+    features = table["features"].combine_chunks()
+    width = features.type.value_type.list_size
+    flat = features.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    ends = np.cumsum(table["num_rows"].to_numpy())
+    for facts, end in zip(table.drop_columns(["features"]).to_pylist(), ends):
+        num_rows = facts.pop("num_rows")
+        yield VideoFeatures(**facts, features=flat[end - num_rows : end].copy())
+
+
+def _whole(video_id: str) -> str:
+    """The id of the video that a segment belongs to, see `segment_id`."""
+    return video_id.partition("#t=")[0]
+
+
+def _describe(extractor: Mapping[str, Any]) -> str:
+    rate, version = extractor["rows_per_second"], extractor.get("version")
+    model = f"of {extractor.get('model') or 'an unknown model'}" + (f" ({version[:15]})" if version else "")
+    rows = "one vector a clip" if rate is None else f"{rate:g} rows a second"
+    frames = extractor.get("frames") or "unknown frames"
+    return f"{model}, {rows}, {'unit' if extractor['normalized'] else 'raw'}, from {frames}"
