@@ -1,20 +1,18 @@
 """Text-video retrieval: encode every video and every caption once, score all pairs, count ranks."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.evaluation.batch_parts import BatchParts
+from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
 from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
 from hf_videolang.metrics.retrieval import Ties
@@ -135,17 +133,9 @@ class RetrievalEvaluator:
         collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
         loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
         kept = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
-        batches = progress(loader) if progress else _progress_bar(loader, name, kept, accelerator)
+        title = name.replace("_", " of the ")
+        batches = progress(loader) if progress else progress_bar(loader, title, "video_index", kept, accelerator)
         return encode_pairs(model, batches, records, accelerator, parts)
-
-
-def _progress_bar(loader: DataLoader, name: str, kept: int, accelerator: Accelerator) -> Iterable[dict[str, Tensor]]:
-    """Counts videos. The main process shows it, for all."""
-    total, title = len(loader.dataset), name.replace("_", " of the ")  # type: ignore[arg-type]
-    with tqdm(total=total, initial=kept, desc=title, unit="clip", disable=not accelerator.is_main_process) as bar:
-        for batch in loader:
-            yield batch
-            bar.update(min(len(batch["video_index"]) * accelerator.num_processes, total - bar.n))
 
 
 def sample_querybank(records: Any, scored: Any, size: int = 1000) -> Any:
@@ -195,34 +185,6 @@ class PairEmbeddings:
         """Cosines `[texts, other videos]`. Equal captions get bit-equal rows, so that their ties remain ties."""
         different, row = self.text_embeds.unique(dim=0, return_inverse=True)
         return (different @ video_embeds.T)[row]
-
-
-def evaluation_loader(
-    dataset: Any,
-    collator: RetrievalCollator,
-    accelerator: Accelerator,
-    batch_size: int,
-    num_workers: int,
-    firsts: Sequence[int],
-) -> DataLoader:
-    """
-    The batches that begin with the rows `firsts`, divided among the processes.
-
-    Sharded models need equally many batches on every process, so some batches may come twice; [`encode_pairs`] keeps
-    each row once. No row is dropped.
-    """
-    each = math.ceil(len(firsts) / accelerator.num_processes)
-    turns = range(accelerator.process_index, each * accelerator.num_processes, accelerator.num_processes)
-    mine = [firsts[turn % len(firsts)] for turn in turns]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=[list(range(first, min(first + batch_size, len(dataset)))) for first in mine],
-        collate_fn=collator,
-        num_workers=num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-    )
-    # The batches are divided already. This only moves them to the device.
-    return prepare_data_loader(loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True)
 
 
 @torch.no_grad()

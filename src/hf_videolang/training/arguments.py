@@ -1,4 +1,4 @@
-"""The arguments that tasks share: the model (`ModelArguments`), and how to train it."""
+"""The arguments that tasks share: the model (`ModelArguments`), its data, and how to train it."""
 
 import logging
 from dataclasses import MISSING, dataclass, field
@@ -28,7 +28,38 @@ class ModelArguments:
     model: str = option(MISSING, "model folder or Hub id to start from; `hf-videolang convert` makes a folder")
     num_frames: int | None = option(None, "frames of a clip, saved with the model; default: as the model's processor")
     max_length: int | None = option(None, "tokens of a text, saved with the model; default: as the model's processor")
-    freeze: list[str] | None = option(None, "names of the model's parts that are not trained, e.g. text_model")
+    freeze: list[str] | None = option(
+        None, "names of the model's parts that are not trained, e.g. text_model; an unknown name lists them"
+    )
+
+
+@dataclass(kw_only=True)
+class FinetuningArguments(ModelArguments):
+    """Model and data of a run on one dataset with splits. The help texts explain the fields."""
+
+    num_clips: int | None = option(
+        None, "clips of a video in training, of a system that reads several; default: as the model's processor"
+    )
+    eval_num_clips: int | None = option(
+        None, "clips of a video in evaluation, saved with the model; default: num_clips"
+    )
+    fps: float | None = option(None, "num_frames / fps is the length of a clip in seconds; saved with the model")
+    sampling: str | None = option(
+        None, "where the clips lie in training: random (sparse), uniform (dense) or whole; saved with the model"
+    )
+    size: int | None = option(None, "pixels of a frame, saved with the model; default: as the model's processor")
+    score_aggregation: str | None = option(
+        None, "how the scores of the clips become one: mean, max or logsumexp; saved with the model"
+    )
+    data_dir: str = option(MISSING, "folder with videos and annotations, in any sub-folders")
+    dataset: str = option("videofolder", "videofolder (your own clips) or a benchmark, e.g. msrvtt-1ka")
+    train_split: str = option("train", "split to train on; train+validation is the whole published list")
+    select_on: Literal["validation", "test", "none"] = option(
+        "validation",
+        "split that is evaluated during training and chooses the checkpoint. 'test' is what many authors did: it "
+        "reports the best of many looks at the test set. 'none' keeps the last checkpoint",
+    )
+    test: bool = option(True, "evaluate the chosen checkpoint on the test split, if there is one")
 
 
 @dataclass

@@ -1,24 +1,13 @@
 """The keys of a retrieval recipe: model and data (`RetrievalArguments`), and how to train."""
 
-from dataclasses import MISSING, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
-from .arguments import ContrastiveTrainingArguments, ModelArguments, option
+from .arguments import ContrastiveTrainingArguments, FinetuningArguments, option
 
 
 @dataclass(kw_only=True)
-class RetrievalArguments(ModelArguments):
+class RetrievalArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
-
-    data_dir: str = option(MISSING, "folder with videos and annotations, in any sub-folders")
-    dataset: str = option("videofolder", "videofolder (your own clips) or a benchmark, e.g. msrvtt-1ka")
-    train_split: str = option("train", "split to train on; train+validation is the whole published list")
-    select_on: Literal["validation", "test", "none"] = option(
-        "validation",
-        "split that is evaluated during training and chooses the checkpoint. 'test' is what many authors did: it "
-        "reports the best of many looks at the test set. 'none' keeps the last checkpoint",
-    )
-    test: bool = option(True, "evaluate the chosen checkpoint on the test split, if there is one")
 
 
 @dataclass

@@ -98,13 +98,22 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def freeze_parts(model: nn.Module, names: Sequence[str] | None) -> None:
-    """Do not train these modules or parameters. Raises `ValueError` with the model's parts if one does not exist."""
+    """
+    Do not train these modules or parameters.
+
+    A model may give names of its own to several modules together, in `freezable_parts`. Names within the base model
+    are known under a head, too. Raises `ValueError` with the model's parts if one does not exist.
+    """
     parts = dict(model.named_modules()) | dict(model.named_parameters())
+    together = getattr(model, "freezable_parts", {})
+    base = f"{getattr(model, 'base_model_prefix', '')}."
     for name in names or ():
-        if name not in parts:
-            top = [*dict(model.named_children()), *dict(model.named_parameters(recurse=False))]
-            raise ValueError(f"freeze has {name!r}; expected parts of the model: {', '.join(top)}.")
-        parts[name].requires_grad_(False)
+        for part in together.get(name, (name,)):
+            found = parts.get(part, parts.get(base + part))
+            if found is None:
+                top = [*together, *dict(model.named_children()), *dict(model.named_parameters(recurse=False))]
+                raise ValueError(f"freeze has {name!r}; expected parts of the model: {', '.join(top)}.")
+            found.requires_grad_(False)
 
 
 def train_and_finish(run: Run) -> None:

@@ -16,14 +16,11 @@ The output folder gets the chosen model with its processor, code and card (AutoM
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.training.checkpoints import choose_checkpoint
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
 from hf_videolang.training.processes import end_process
-from hf_videolang.training.recipes import RecipeError, parse_recipe
+from hf_videolang.training.recipes import parse_recipe
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 from hf_videolang.training.retrieval_trainer import RetrievalTrainer
 from hf_videolang.training.run import Run, freeze_parts, run_command
@@ -40,22 +37,17 @@ def set_up(argv: list[str] | None) -> Run:
         description=__doc__,
         program="python -m hf_videolang.training.run_retrieval",
     )
-    choose_selection(arguments, training_args, given)
+    choose_selection(arguments, training_args)
+    if arguments.select_on == "test" and "metric_for_best_model" not in given:
+        training_args.metric_for_best_model = "text_to_video_R1_DSL"  # as the authors chose
     checkpoint = choose_checkpoint(training_args)
 
     # ---- Model ----
-    model, processor = load_model_and_processor(arguments.model, arguments.num_frames, arguments.max_length)
+    model, processor, _ = load_model(arguments)
     freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
-    dataset = find_dataset(arguments.dataset, arguments.data_dir)
-    tested = [] if arguments.select_on == "none" else [arguments.select_on]
-    notes = []
-    if arguments.test and "test" not in dataset.splits:
-        notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
-    elif arguments.test and "test" not in tested:
-        tested.append("test")
-    data = {split: dataset.load(split) for split in sorted({arguments.train_split, *tested})}
+    data, tested, notes = load_splits(arguments, find_dataset(arguments.dataset, arguments.data_dir))
     train_records, train_protocol = data[arguments.train_split]
     eval_records = None if arguments.select_on == "none" else data[arguments.select_on][0]
     trainer = RetrievalTrainer(model, training_args, processor, train_records, eval_records)
@@ -63,23 +55,6 @@ def set_up(argv: list[str] | None) -> Run:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
     reported = {split: data[split] for split in tested}
     return Run(trainer, checkpoint, reported, arguments.select_on, train_protocol.name, given)
-
-
-def choose_selection(
-    arguments: RetrievalArguments, training_args: RetrievalTrainingArguments, given: Mapping[str, Any]
-) -> None:
-    """Make the options that choose a checkpoint agree with `select_on`."""
-    if arguments.select_on in arguments.train_split.split("+"):
-        raise RecipeError(
-            f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: videos that a model was "
-            "trained on cannot choose its checkpoint. Set select_on to none, or to test as the authors did."
-        )
-    if arguments.select_on == "test" and "metric_for_best_model" not in given:
-        training_args.metric_for_best_model = "text_to_video_R1_DSL"
-    if arguments.select_on == "none":
-        training_args.eval_strategy = type(training_args.eval_strategy)("no")
-        training_args.eval_on_start = training_args.load_best_model_at_end = False
-        training_args.metric_for_best_model = None
 
 
 if __name__ == "__main__":

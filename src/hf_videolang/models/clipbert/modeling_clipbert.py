@@ -265,6 +265,8 @@ class ClipBertPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
     # The head of another task. A new one starts random, which `from_pretrained` announces.
     _keys_that_may_be_new = [r"^(cls|classifier|regressor)\."]
     _keys_to_ignore_on_load_unexpected = [r"^(cls|classifier|regressor)\."]
+    # What the paper's ablation freezes, in our reading (clipbert A17). The other parts always train.
+    freezable_parts = {"cnn": ["cnn.backbone"], "language_model": ["embeddings", "encoder", "pooler"]}
 
     @torch.no_grad()
     def _init_weights(self, module):

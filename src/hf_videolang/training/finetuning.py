@@ -1,0 +1,67 @@
+"""What the scripts that fine-tune on a dataset share: the model with its settings, and the splits."""
+
+from copy import copy
+from typing import Any
+
+from transformers import PreTrainedModel, TrainingArguments
+
+from hf_videolang.data.video_dataset import VideoDataset
+from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
+from hf_videolang.training.arguments import FinetuningArguments
+from hf_videolang.training.recipes import RecipeError
+from hf_videolang.training.run import Data
+
+
+def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, Any]:
+    """
+    The model of a recipe with its settings, its processor, and the processor of the training clips.
+
+    The two processors differ in the number of clips. The first is saved with the model.
+
+    Raises:
+        ValueError, OSError: as of [`load_model_and_processor`]; or the model has no `score_aggregation`, or no such.
+    """
+    model, processor = load_model_and_processor(
+        arguments.model,
+        arguments.num_frames,
+        arguments.max_length,
+        num_clips=arguments.num_clips if arguments.eval_num_clips is None else arguments.eval_num_clips,
+        fps=arguments.fps,
+        sampling=arguments.sampling,
+        size=arguments.size,
+    )
+    if arguments.score_aggregation is not None:
+        if not hasattr(model.config, "score_aggregation"):
+            raise ValueError("score_aggregation is given, but the model does not read several clips; leave it out.")
+        model.config.score_aggregation = arguments.score_aggregation
+        model.config.validate()
+    training_processor = processor
+    if arguments.num_clips is not None:
+        training_processor = copy(processor)
+        training_processor.video_processor = copy(processor.video_processor)
+        set_video_settings(training_processor, num_clips=arguments.num_clips)
+    return model, processor, training_processor
+
+
+def load_splits(arguments: FinetuningArguments, dataset: VideoDataset) -> tuple[Data, list[str], list[str]]:
+    """The splits to train on and to evaluate, the names of the latter, and notes for the user."""
+    tested: list[str] = [] if arguments.select_on == "none" else [arguments.select_on]
+    notes = []
+    if arguments.test and "test" not in dataset.splits:
+        notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
+    elif arguments.test and "test" not in tested:
+        tested.append("test")
+    return {split: dataset.load(split) for split in sorted({arguments.train_split, *tested})}, tested, notes
+
+
+def choose_selection(arguments: FinetuningArguments, training_args: TrainingArguments) -> None:
+    """Make the options that choose a checkpoint agree with `select_on`."""
+    if arguments.select_on in arguments.train_split.split("+"):
+        raise RecipeError(
+            f"train_split is {arguments.train_split} and select_on is {arguments.select_on}: videos that a model was "
+            "trained on cannot choose its checkpoint. Set select_on to none, or to test as the authors did."
+        )
+    if arguments.select_on == "none":
+        training_args.eval_strategy = type(training_args.eval_strategy)("no")
+        training_args.eval_on_start = training_args.load_best_model_at_end = False
+        training_args.metric_for_best_model = None
