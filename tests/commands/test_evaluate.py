@@ -65,7 +65,7 @@ def test_files_and_card(evaluated):
         "querybank: train",  # the split matters: an equally large bank of another one gives other numbers
     ):
         assert fact in results["line"]
-    assert set(results["scores"]) == {"raw", "DSL", "QB-Norm"} and results["settings"]["frames"] == 3
+    assert set(results["scores"]) == {"raw", "DSL", "QB-Norm", "chance"} and results["settings"]["frames"] == 3
     # A literal count of the first recall, from the saved matrix.
     best = saved["similarity"].argmax(dim=1)
     assert results["scores"]["raw"]["text_to_video"]["R1"] == pytest.approx(
@@ -75,6 +75,7 @@ def test_files_and_card(evaluated):
     entered = [entry for entry in card.data.eval_results if entry.metric_name == "R@1 (raw)"]
     value = 100 * results["scores"]["raw"]["text_to_video"]["R1"]
     assert entered[0].metric_value == pytest.approx(value) and entered[0].dataset_args["frames"] == 3
+    assert entered[0].metric_args == {"post_processing": "raw", "chance": 20.0}
     assert entered[0].dataset_args["size"] == "5 videos, 10 captions, each a query of its own"
     assert sorted(file.name for file in evaluated.iterdir()) == [
         "model",

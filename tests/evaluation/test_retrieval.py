@@ -120,7 +120,10 @@ def test_scores_of_a_literal_matrix():
     assert scores["raw"]["text_to_video"] == {"R1": 0.25, "R5": 1.0, "R10": 1.0, "MedianR": 2.0, "MeanR": 2.0}
     assert scores["raw"]["video_to_text"]["R1"] == pytest.approx(1 / 3)
     assert scores["raw"]["video_to_text"]["MeanR"] == 2.0
-    assert set(scores) == {"raw", "DSL"}
+    assert set(scores) == {"raw", "DSL", "chance"}
+    assert scores["chance"]["text_to_video"] == pytest.approx(
+        {"R1": 1 / 3, "R5": 1.0, "R10": 1.0, "MedianR": 2.0, "MeanR": 2.0}
+    )
 
 
 def test_each_direction_of_qb_norm_uses_its_own_bank():

@@ -68,6 +68,17 @@ def test_raw_and_post_processed_scores_have_separate_rows_and_entries():
     ]
 
 
+def test_chance_stands_below_the_raw_scores_and_beside_each_entry():
+    card = tiny_card()
+    chance = {"text_to_video": {"R1": 0.25, "R5": 1.0, "MedianR": 2.5, "MeanR": 2.5}}
+    raw = {"text_to_video": SCORES["raw"]["text_to_video"]}
+    add_evaluation(card, **{**EVALUATION, "scores": {"raw": raw, "DSL": SCORES["DSL"], "chance": chance}})
+    assert [row[4:6] for row in table(card)[1:]] == [["raw", "50.0"], ["chance", "25.0"], ["DSL", "62.5"]]
+    entries = [(entry.metric_name, entry.metric_args) for entry in card.data.eval_results]
+    assert ("R@1 (DSL)", {"post_processing": "DSL", "chance": 25.0}) in entries
+    assert not any("chance" in name for name, _ in entries)
+
+
 def test_text_after_a_missing_end_mark_stays():
     card = tiny_card()
     card.text = card.text.replace(END, "My words.")

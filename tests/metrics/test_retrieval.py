@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from pytest import approx
 
 from hf_videolang.metrics import (
+    chance_metrics,
     dual_softmax,
     metric_path,
     retrieval_metrics,
@@ -48,6 +50,32 @@ def test_metrics_by_hand():
         "text_to_video": {"R1": 1 / 3, "R2": 2 / 3, "MedianR": 2.0, "MeanR": 2.0},
         "video_to_text": {"R1": 2 / 3, "R2": 2 / 3, "MedianR": 1.0, "MeanR": pytest.approx(5 / 3)},
     }
+
+
+def test_chance_by_hand():
+    # Of 4 texts in random order, video 0 has 3 and video 1 has 1: ranks of the first of them, 1 or 2, and 1 … 4.
+    assert chance_metrics([0, 0, 0, 1], num_videos=3, recall_at=(1, 2)) == {
+        "text_to_video": {"R1": approx(1 / 3), "R2": approx(2 / 3), "MedianR": 2.0, "MeanR": 2.0},
+        "video_to_text": {"R1": approx(1 / 2), "R2": approx(3 / 4), "MedianR": 1.5, "MeanR": approx(15 / 8)},
+    }
+    assert chance_metrics([0], num_videos=1)["text_to_video"] == {
+        "R1": 1.0,
+        "R5": 1.0,
+        "R10": 1.0,
+        "MedianR": 1.0,
+        "MeanR": 1.0,
+    }
+
+
+def test_chance_is_the_average_of_random_scores():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(30), generator.integers(1, 6, 30))
+    drawn = [retrieval_metrics(generator.random((len(labels), 40)), labels) for _ in range(400)]
+    for direction, metrics in chance_metrics(labels, num_videos=40).items():
+        for metric, value in metrics.items():
+            values = np.array([scores[direction][metric] for scores in drawn])
+            margin = 4 * values.std() / len(values) ** 0.5 + (0.5 if metric == "MedianR" else 0)
+            assert abs(values.mean() - value) < margin, (direction, metric, values.mean(), value)
 
 
 def original_metrics(similarity: np.ndarray) -> dict[str, float]:

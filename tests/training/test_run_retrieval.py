@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
+from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.training.checkpoints import last_complete_checkpoint
@@ -211,17 +214,31 @@ def results_of(folder):
     return json.loads((folder / "eval_results.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def ten_to_choose(tmp_path_factory):
+    """As many videos to validate and to test as scores must have to choose a checkpoint and to enter a card."""
+    folder = write_moving_shapes(tmp_path_factory.mktemp("ten") / "videos", num_train=22, num_test=20, num_frames=8)
+    lines = (folder / "test" / "metadata.jsonl").read_text().splitlines(keepends=True)
+    (folder / "validation").mkdir()
+    for line in lines[:10]:
+        name = json.loads(line)["file_name"]
+        shutil.move(folder / "test" / name, folder / "validation" / name)
+    (folder / "validation" / "metadata.jsonl").write_text("".join(lines[:10]))
+    (folder / "test" / "metadata.jsonl").write_text("".join(lines[10:]))
+    return ["--data_dir", folder]
+
+
 CHOOSING = ["--eval_strategy", "steps", "--load_best_model_at_end", "--select_on"]
 EACH = ["--eval_steps", "1", "--save_steps", "1"]
 
 
-def test_finished_folder(tiny_run, tmp_path, capsys):
+def test_finished_folder(tiny_run, ten_to_choose, tmp_path, capsys):
     shorter = ["--max_steps", "4", "--eval_steps", "2", "--save_steps", "2", "--num_frames", "3", "--max_length", "40"]
-    assert main(words(tiny_run, tmp_path, *CHOOSING, "validation", "--test", *shorter)) == 0
+    assert main(words(tiny_run, tmp_path, *ten_to_choose, *CHOOSING, "validation", "--test", *shorter)) == 0
     printed = capsys.readouterr().out
-    assert "videos (videofolder), validation: 2 videos" in printed
-    assert "videos (videofolder), test: 5 videos" in printed
-    assert "selected on: validation" in printed and "raw      DSL" in printed
+    assert "videos (videofolder), validation: 10 videos" in printed
+    assert "videos (videofolder), test: 10 videos" in printed
+    assert "selected on: validation" in printed and "raw      DSL   chance" in printed
 
     model, processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
     assert isinstance(model, CLIPViPModel) and isinstance(processor, CLIPViPProcessor)
@@ -247,18 +264,31 @@ def test_finished_folder(tiny_run, tmp_path, capsys):
     assert "--resume_from_checkpoint true" in capsys.readouterr().err
 
 
-def test_results_of_half_precision_say_so(tiny_run, tmp_path, capsys):
-    assert main(words(tiny_run, tmp_path, "--bf16", "true", "--max_steps", "1", "--test")) == 0
+def test_results_of_half_precision_say_so(tiny_run, ten_to_choose, tmp_path, capsys):
+    assert main(words(tiny_run, tmp_path, *ten_to_choose, "--bf16", "true", "--max_steps", "1", "--test")) == 0
     printed = capsys.readouterr().out
     assert "precision: bf16" in printed and "ties: original" in printed
     card = ModelCard.load(tmp_path / "README.md")
     facts = next(result.dataset_args for result in card.data.eval_results if result.dataset_split == "test")
     assert facts["precision"] == "bf16"
-    assert facts["size"] == "5 videos, 10 captions, each a query of its own"
+    assert facts["size"] == "10 videos, one caption a video"
 
 
-def test_the_last_checkpoint_does_not_pass_for_the_best(tiny_run, tmp_path):
-    evaluating = ["--select_on", "validation", "--eval_strategy", "steps"]
+@pytest.fixture
+def first_is_best(monkeypatch):
+    """Each evaluation of the process gives a lower recall than the one before."""
+    evaluate, calls = RetrievalEvaluator.__call__, count(1)
+
+    def evaluate_worse(*args):
+        scores = evaluate(*args)
+        scores["raw"]["text_to_video"]["R1"] = 1 / next(calls)
+        return scores
+
+    monkeypatch.setattr(RetrievalEvaluator, "__call__", evaluate_worse)
+
+
+def test_the_last_checkpoint_does_not_pass_for_the_best(tiny_run, ten_to_choose, first_is_best, tmp_path):
+    evaluating = [*ten_to_choose, "--select_on", "validation", "--eval_strategy", "steps"]
     assert main(words(tiny_run, tmp_path, *evaluating, *EACH, "--max_steps", "2")) == 0
     assert json.loads((tmp_path / "trainer_state.json").read_text())["best_global_step"] == 1
     results = results_of(tmp_path)
@@ -266,8 +296,26 @@ def test_the_last_checkpoint_does_not_pass_for_the_best(tiny_run, tmp_path):
     assert results["step"] == 2 and results["evaluations"][0]["protocol"]["selected on"] == "none"
 
 
-def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, tmp_path):
-    choosing = (*CHOOSING, "validation", *EACH, "--max_steps", "3", "--learning_rate", "1e-3")
+def test_few_videos_choose_no_checkpoint_and_enter_no_card(tiny_run, tmp_path, capsys):
+    assert main(words(tiny_run, tmp_path, *CHOOSING, "validation", *EACH, "--max_steps", "2", "--test")) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "note: validation holds 2 videos. Scores of fewer than 10 are mostly luck and do not enter the card. "
+        in printed
+    )
+    assert "They choose no checkpoint: the last one stays.\n" in printed
+    assert "note: test holds 5 videos" in printed
+    assert_same_bits(tmp_path, tmp_path / "checkpoint-2")
+    results = results_of(tmp_path)
+    assert results["selected_on"] == "none" and results["step"] == 2
+    chances = [evaluation["scores"]["chance"]["text_to_video"]["R1"] for evaluation in results["evaluations"]]
+    assert chances == pytest.approx([0.5, 0.2])
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.eval_results is None and "Nothing has been measured yet." in card.text
+
+
+def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, ten_to_choose, first_is_best, tmp_path):
+    choosing = (*ten_to_choose, *CHOOSING, "validation", *EACH, "--max_steps", "3", "--learning_rate", "1e-3")
     first, moved = tmp_path / "first", tmp_path / "moved"
     assert main(words(tiny_run, first, *choosing)) == 0
     shutil.move(first, moved)
@@ -290,8 +338,10 @@ def test_the_best_checkpoint_of_a_run_that_was_moved(tiny_run, tmp_path):
         (("--metric_for_best_model", "text_to_video_R1"), "text_to_video_R1"),  # the default, but typed
     ],
 )
-def test_selection_on_test_is_by_dsl_unless_the_user_chooses_and_says_so(tiny_run, tmp_path, more, metric):
-    assert main(words(tiny_run, tmp_path, *CHOOSING, "test", *EACH, "--max_steps", "1", *more)) == 0
+def test_selection_on_test_is_by_dsl_unless_the_user_chooses_and_says_so(
+    tiny_run, ten_to_choose, tmp_path, more, metric
+):
+    assert main(words(tiny_run, tmp_path, *ten_to_choose, *CHOOSING, "test", *EACH, "--max_steps", "1", *more)) == 0
     results = results_of(tmp_path)
     assert results["selected_by"] == metric and results["selected_on"] == "test"
     (only,) = results["evaluations"]

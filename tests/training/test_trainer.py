@@ -170,8 +170,36 @@ def test_the_evaluator_scores_and_chooses(tmp_path):
     trainer.train()
     assert [(len(rows), training) for rows, training in trainer.evaluator.seen] == [(3, False), (5, False)] * 2
     assert logged(trainer, "eval_one_what_R1") == [0.5, 0.5] and logged(trainer, "eval_two_what_R1_DSL") == [0.75] * 2
-    assert trainer.state.best_global_step == 1 and trainer.last_scores["DSL"]["what"]["R1"] == 0.75
+    assert trainer.state.best_global_step == 2 and trainer.last_scores["DSL"]["what"]["R1"] == 0.75
     assert trainer.evaluate(records["one"], metric_key_prefix="final")["final_what_R1"] == 0.5
+
+
+@pytest.mark.parametrize(("metric", "best"), [("what_R1", 3), ("what_R1_DSL", 4)])
+def test_of_equal_scores_the_lower_mean_rank_wins_and_then_the_later_step(tmp_path, metric, best):
+    """Also after a resumption, which knows the mean rank of the best checkpoint from the log alone."""
+    mean_ranks = [3.0, 2.0, 2.0, 4.0]
+    given = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+
+    class TiedEvaluator(Evaluator):
+        def __call__(self, model, records, accelerator, progress=None):
+            rank = mean_ranks[trainer.state.global_step - 1]
+            return {"raw": {"what": {"R1": 0.5, "MeanR": rank}}, "DSL": {"what": {"R1": 0.5, "MeanR": -rank}}}
+
+    for start_from in (None, str(tmp_path / "checkpoint-2")):
+        trainer = make_trainer(
+            tmp_path, TiedEvaluator(), data(2), load_best_model_at_end=True, metric_for_best_model=metric, **given
+        )
+        trainer.train(resume_from_checkpoint=start_from)
+        assert trainer.state.best_global_step == best
+        assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
+
+
+def test_without_a_mean_rank_the_later_of_equal_scores_wins(tmp_path):
+    choosing = {"load_best_model_at_end": True, "metric_for_best_model": "what_R1", "eval_strategy": "steps"}
+    saving = {"eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    trainer = make_trainer(tmp_path, Evaluator(), data(2), **choosing, **saving)
+    trainer.train()
+    assert trainer.state.best_global_step == 3
 
 
 @pytest.mark.parametrize(

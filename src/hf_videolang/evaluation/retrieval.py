@@ -14,7 +14,8 @@ from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
-from hf_videolang.metrics import dual_softmax, querybank_norm, retrieval_metrics
+from hf_videolang.metrics import chance_metrics, dual_softmax, querybank_norm, retrieval_metrics
+from hf_videolang.metrics.facts import CHANCE
 from hf_videolang.metrics.retrieval import Ties
 
 INDICES = ("video_index", "caption_index", "caption_video_index", "num_broken_videos")  # not for the model
@@ -279,7 +280,7 @@ def score_similarity(
     video_bank: Tensor | None = None,
 ) -> Scores:
     """
-    Raw and post-processed scores in both directions.
+    Raw and post-processed scores in both directions, and what chance gives.
 
     Args:
         similarity, labels, ties: as for `retrieval_metrics`.
@@ -288,7 +289,7 @@ def score_similarity(
         video_bank (`[bank, texts]`, *optional*): similarities of training videos to the texts.
 
     Returns:
-        `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …}`.
+        `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …, "chance": …}`.
     """
     columns = labels.tolist()
     scores = {
@@ -302,4 +303,4 @@ def score_similarity(
             "text_to_video": to_videos["text_to_video"],
             "video_to_text": to_texts["video_to_text"],
         }
-    return scores
+    return {**scores, CHANCE: chance_metrics(columns, similarity.shape[1])}

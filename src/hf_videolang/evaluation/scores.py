@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hf_videolang.metrics.facts import METRICS
+from hf_videolang.metrics.facts import CHANCE, METRICS
 
 if TYPE_CHECKING:
     from hf_videolang.data.protocol import Protocol
 
-# Column ("raw", "DSL") → group ("text_to_video", a type of question) → metric ("R1") → value. Shares run from 0 to 1.
+# Column ("raw", "DSL", "chance") → group ("text_to_video", a type of question) → metric ("R1") → value.
+# Shares run from 0 to 1.
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
@@ -19,8 +20,8 @@ def protocol_line(protocol: "Protocol", settings: Mapping[str, str | int]) -> st
 
 def score_table(scores: Scores) -> str:
     """
-    A table for people: one row a metric, one column for raw and for each kind of post-processed scores. Shares are in
-    per cent.
+    A table for people: one row a metric, one column for raw, for each kind of post-processed scores, and for chance.
+    Shares are in per cent.
 
     Example:
         >>> print(score_table({"raw": {"text_to_video": {"R1": 0.5, "MedianR": 1.5}}}))
@@ -45,9 +46,15 @@ def flat_scores(scores: Scores, prefix: str = "") -> dict[str, float]:
     return {
         f"{prefix}{group}_{metric}{'' if column == 'raw' else '_' + column}": value
         for column, groups in scores.items()
+        if column != CHANCE
         for group, metrics in groups.items()
         for metric, value in metrics.items()
     }
+
+
+def mean_rank_beside(name: str) -> str:
+    """The flat name of the mean rank in the place of another metric: `text_to_video_R1_DSL` → `…_MeanR_DSL`."""
+    return "_".join("MeanR" if word in METRICS else word for word in name.split("_"))
 
 
 def higher_is_better(name: str) -> bool:

@@ -10,7 +10,7 @@ from yaml import YAMLError
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.hub.model_card import BEGIN, END, write_model_card
-from hf_videolang.metrics.facts import METRICS
+from hf_videolang.metrics.facts import CHANCE, METRICS
 
 IS_SHARE = {facts.card_type: facts.is_share for facts in METRICS.values()}
 
@@ -83,7 +83,8 @@ def add_evaluation(
     Args:
         card: changed in place, metadata and table.
         dataset, split: what the model was measured on, e.g. `"msrvtt-1ka"`, `"test"`.
-        scores: see `hf_videolang.evaluation.scores`. Shares become per cent; each column gets entries of its own.
+        scores: see `hf_videolang.evaluation.scores`. Shares become per cent; each column gets entries of its own,
+            beside which chance stands.
         protocol: what the numbers depend on, e.g. `{"frames": 12, "ties": "original"}`.
         task (defaults to `"retrieval"`): of the dataset. With the group of scores it is the Hub's type of task, e.g.
             `text-to-video-retrieval`.
@@ -97,9 +98,14 @@ def add_evaluation(
         if (result.dataset_type, result.dataset_name, result.dataset_split) != (dataset_type, dataset, split)
     ]
     for post_processing, groups in scores.items():
+        if post_processing == CHANCE:
+            continue
         for group, metrics in groups.items():
             for metric, value in metrics.items():
                 facts = METRICS[metric]
+                metric_args: dict[str, str | float] = {"post_processing": post_processing}
+                if CHANCE in scores:
+                    metric_args[CHANCE] = round(facts.for_people(scores[CHANCE][group][metric]), 2)
                 results.append(
                     EvalResult(
                         task_type=f"{group}-{task}".replace("_", "-"),
@@ -110,7 +116,7 @@ def add_evaluation(
                         dataset_args=dict(protocol),
                         metric_type=facts.card_type,
                         metric_name=f"{facts.title} ({post_processing})",
-                        metric_args={"post_processing": post_processing},
+                        metric_args=metric_args,
                         metric_value=round(100 * value, 2) if facts.is_share else value,
                     )
                 )
@@ -124,17 +130,20 @@ def add_evaluation(
 
 
 def _table(results: Sequence[EvalResult]) -> str:
-    """One row for each dataset, split, group and post-processing; only of what this package measured."""
+    """One row for each dataset, split, group and post-processing, and for chance; only what this package measured."""
     rows: dict[tuple, dict[str, str]] = {}
     for result in results:
-        post_processing = (result.metric_args or {}).get("post_processing")
+        metric_args = result.metric_args or {}
+        post_processing = metric_args.get("post_processing")
         if post_processing is None:  # somebody else's, perhaps of another task
             continue
         protocol = ", ".join(f"{key} {value}" for key, value in (result.dataset_args or {}).items())
-        where = (result.dataset_name, result.dataset_split, protocol, result.task_name, post_processing)
+        where = (result.dataset_name, result.dataset_split, protocol, result.task_name)
         title = str(result.metric_name).removesuffix(f" ({post_processing})")
         rounding = ".1f" if IS_SHARE.get(result.metric_type) else "g"
-        rows.setdefault(where, {})[title] = f"{result.metric_value:{rounding}}"
+        rows.setdefault((*where, post_processing), {})[title] = f"{result.metric_value:{rounding}}"
+        if CHANCE in metric_args:
+            rows.setdefault((*where, CHANCE), {})[title] = f"{metric_args[CHANCE]:{rounding}}"
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
     table = [["dataset", "split", "protocol", "direction", "post-processing", *titles]]
     table += [["---"] * 5 + ["---:"] * len(titles)]

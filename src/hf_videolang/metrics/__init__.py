@@ -10,9 +10,10 @@ from pathlib import Path
 
 from .dual_softmax import dual_softmax
 from .querybank_norm import querybank_norm
-from .retrieval import rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
+from .retrieval import chance_metrics, rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
 
 __all__ = [
+    "chance_metrics",
     "dual_softmax",
     "metric_path",
     "querybank_norm",

@@ -23,6 +23,8 @@ class MetricFacts:
         return 100 * value if self.is_share else value
 
 
+CHANCE = "chance"  # the column of what random scores give. It stands in tables and cards, but not in logs.
+
 METRICS = {
     **{f"R{k}": MetricFacts(f"R@{k}", f"recall_at_{k}") for k in (1, 5, 10)},
     "MedianR": MetricFacts("median rank", "median_rank", is_share=False, higher_is_better=False),

@@ -107,6 +107,46 @@ def rank_metrics(ranks: np.ndarray, recall_at: Sequence[int] = (1, 5, 10)) -> di
     return {**recalls, "MedianR": float(np.median(ranks)), "MeanR": float(np.mean(ranks - 1) + 1)}
 
 
+def chance_metrics(
+    labels: Sequence[int], num_videos: int, recall_at: Sequence[int] = (1, 5, 10)
+) -> dict[str, dict[str, float]]:
+    """
+    What random scores give: the expected recalls and mean ranks, and the median of the ranks.
+
+    Args:
+        labels (sequence of `int`): the video of each text. A video with several texts is found by the best of them.
+        num_videos: videos of the gallery.
+        recall_at: the k of R@k.
+
+    Returns:
+        The same mapping as [`retrieval_metrics`].
+
+    Example:
+        >>> chance_metrics([0, 1, 2, 3], num_videos=4)["text_to_video"]
+        {'R1': 0.25, 'R5': 1.0, 'R10': 1.0, 'MedianR': 2.5, 'MeanR': 2.5}
+    """
+    texts = np.bincount(labels, minlength=num_videos)
+    return {
+        "text_to_video": _chance(np.ones(1, dtype=int), num_videos, recall_at),
+        "video_to_text": _chance(texts[texts > 0], len(labels), recall_at),
+    }
+
+
+def _chance(right: np.ndarray, candidates: int, recall_at: Sequence[int]) -> dict[str, float]:
+    """The ranks of queries that have so many `right` ones among the candidates in random order."""
+    sizes, counts = np.unique(right, return_counts=True)
+    share, place = counts / counts.sum(), np.arange(candidates)
+    # The first k of n candidates hold none of the m right ones with probability (n-m)/n · (n-m-1)/(n-1) · … (k times).
+    missed = np.cumprod(np.maximum(candidates - sizes[:, None] - place, 0) / (candidates - place), axis=1)
+    found = 1 - share @ missed
+    middle = [np.searchsorted(found, 0.5 - 1e-9), np.searchsorted(found, 0.5 + 1e-9)]
+    return {
+        **{f"R{k}": float(found[min(k, candidates) - 1]) for k in recall_at},
+        "MedianR": float(np.mean(middle) + 1),
+        "MeanR": float(share @ ((candidates + 1) / (sizes + 1))),
+    }
+
+
 def _resolve_ties(better: np.ndarray, equal: np.ndarray, ties: Ties) -> np.ndarray:
     """Ranks of queries, given how many other candidates score better and how many score the same."""
     match ties:

@@ -20,6 +20,7 @@ from hf_videolang.training.processes import leave_process_group
 from hf_videolang.training.trainer import VideoTrainer
 from hf_videolang.video import VideoDecodingError
 
+FEWEST_VIDEOS = 10  # of a gallery whose scores can choose a checkpoint
 Data = dict[str, tuple[Any, Protocol]]  # split or name of a dataset -> records and facts
 
 
@@ -122,20 +123,34 @@ def train_and_finish(run: Run) -> None:
 
     Writes eval_results.json (scores, and what chose the checkpoint), recipe.yaml and the card next to the model, and
     pushes the folder if `push_to_hub` is set. Without `load_best_model_at_end`, or if the best checkpoint is gone, the
-    results say that nothing chose the checkpoint.
+    results say that nothing chose the checkpoint. Scores of fewer than `FEWEST_VIDEOS` videos are mostly luck: they
+    choose no checkpoint and do not enter the card.
     """
     trainer, args = run.trainer, run.trainer.args
+    sizes = {name: protocol.counts["videos"] for name, (_, protocol) in run.tested.items()}
+    too_small = [name for name, size in sizes.items() if size < FEWEST_VIDEOS]
+    for name in too_small:
+        note = f"{name} holds {sizes[name]} videos. Scores of fewer than {FEWEST_VIDEOS} are mostly luck"
+        note += " and do not enter the card"
+        if args.load_best_model_at_end and name == run.selected_on:
+            args.load_best_model_at_end = False
+            note += ". They choose no checkpoint: the last one stays"
+        if trainer.is_world_process_zero():
+            print(f"note: {note}.")
     trainer.train(resume_from_checkpoint=run.checkpoint)
     trainer.save_model()
     trainer.save_state()
     state = trainer.state
     chosen = bool(args.load_best_model_at_end and state.best_model_checkpoint)
     selected_on = run.selected_on if chosen else "none"
+    evaluations: list[dict[str, Any]] = []
     for name, (records, protocol) in run.tested.items():
         trainer.evaluate(records, metric_key_prefix=f"final_{name}")
         settings = trainer.evaluator.settings | {"selected on": selected_on}
         evaluation = {"dataset": protocol.name, "split": protocol.split, "protocol": protocol.facts | settings}
-        trainer.evaluations.append({**evaluation, "scores": trainer.last_scores})
+        evaluations.append({**evaluation, "scores": trainer.last_scores})
+        if name not in too_small:
+            trainer.evaluations.append(evaluations[-1])
         if trainer.is_world_process_zero():
             print(f"\n{protocol_line(protocol, settings)}\n\n{score_table(trainer.last_scores)}\n")
     if trainer.is_world_process_zero():
@@ -145,7 +160,7 @@ def train_and_finish(run: Run) -> None:
             "best": state.best_metric if chosen else None,
             "step": (state.best_global_step if chosen else None) or state.global_step,
             "broken_videos": sum(line.get("broken_videos", 0) for line in state.log_history),
-            "evaluations": trainer.evaluations,
+            "evaluations": evaluations,
         }
         for name, text in {
             "eval_results.json": json.dumps(results, indent=2),

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer_utils import SchedulerType, speed_metrics
 
-from hf_videolang.evaluation.scores import Scores, flat_scores
+from hf_videolang.evaluation.scores import Scores, flat_scores, mean_rank_beside
 from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.hub.model_card import write_training_card
 from hf_videolang.training.arguments import DECAY_LAST_ADAMW, VideoTrainingArguments
@@ -202,6 +202,23 @@ class VideoTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        """The Trainer keeps the first of equal scores. Here the lower mean rank wins, then the later step."""
+        best_step = self.state.best_global_step
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
+        if not best_step or metrics.get(name) != self.state.best_metric:
+            return False
+        mean_rank = mean_rank_beside(name)
+        best_ranks = [
+            line[mean_rank] for line in self.state.log_history if line["step"] == best_step and mean_rank in line
+        ]
+        if best_ranks and metrics[mean_rank] > best_ranks[-1]:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
 
     def _model_to_evaluate(self) -> nn.Module:
         model = self.model
