@@ -25,7 +25,9 @@ from accelerate import Accelerator
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
+from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
@@ -44,6 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--dataset", help="a benchmark such as msrvtt-1ka, or a folder with videos and metadata")
     what.add_argument("--data-dir", help="folder with the benchmark's videos and annotations")
     what.add_argument("--split", help="default: test; of a folder without one, everything")
+    what.add_argument("--features", metavar="DIR", help="folder of stored features, read in place of the videos")
     what.add_argument("--similarity", metavar="FILE", help="a saved similarity.safetensors instead of all these")
     how = parser.add_argument_group("protocol")
     how.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
@@ -104,11 +107,15 @@ def main(args: Namespace) -> int:
 
 def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
-    records, protocol = dataset.load(args.split)
+    features = FeatureStore(args.features) if args.features else None
+    need_videos = features is None
+    records, protocol = dataset.load(args.split, need_videos)
     querybank = None
     if args.querybank:
-        querybank = sample_querybank(dataset.load(args.querybank)[0], records, args.querybank_size)
+        querybank = sample_querybank(dataset.load(args.querybank, need_videos)[0], records, args.querybank_size)
     model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
+    if features is not None:
+        check_features(features, model, processor)
     version = model_version(args.model, model.config)
     evaluator = EVALUATORS[dataset.task](
         processor,
@@ -117,6 +124,7 @@ def _evaluate(args: Namespace) -> None:
         on_broken_video=args.on_broken_video,
         ties=args.ties,
         querybank=querybank,
+        features=features,
         folder=args.output_dir,
         provenance={**version, "dataset": protocol.name, "split": protocol.split},
     )
@@ -163,7 +171,7 @@ def _report(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
 
 def _check_usage(args: Namespace) -> None:
     if args.similarity:
-        names = ("dataset", "data_dir", "split", "querybank", "num_frames", "max_length")
+        names = ("dataset", "data_dir", "split", "querybank", "features", "num_frames", "max_length")
         if given := [name for name in names if getattr(args, name)]:
             raise ValueError(f"--similarity holds {', '.join(given)} already; leave these options out.")
     elif not (args.model and args.dataset):

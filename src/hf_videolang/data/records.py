@@ -83,13 +83,14 @@ def segment_id(video_id: str, start: float | None, end: float | None) -> str:
     return f"{video_id}#t={start or 0:.12g}" + ("" if end is None else f",{end:.12g}")
 
 
-def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "Dataset":
+def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_videos: bool = True) -> "Dataset":
     """Checks records and makes a `datasets.Dataset` of them.
 
     Args:
         records: of one split.
         task: a key of `TASK_COLUMNS`. Where its columns include captions, every video must have one; blank captions
             are left out with a warning.
+        need_videos (defaults to `True`): with `False`, files may be absent, and the records name none.
 
     Returns:
         A dataset with the columns `video` (`{"path", "bytes"}`, not decoded), `video_id`, the columns of the task and,
@@ -100,7 +101,9 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
     """
     from datasets import Dataset, Features
 
-    check_records(records)
+    if not need_videos:
+        records = [replace(record, path=None) for record in records]
+    check_records(records, need_videos)
     columns = TASK_COLUMNS[task]
     if "captions" in columns:
         count = sum(len(record.captions) for record in records)
@@ -118,14 +121,15 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval") -> "D
     return Dataset.from_dict(table, Features.from_dict(features))
 
 
-def check_records(records: Sequence[Record]) -> None:
+def check_records(records: Sequence[Record], need_videos: bool = True) -> None:
     """Checks that the videos of a split are there, and that ids and cuts are valid.
 
     Raises:
         FileNotFoundError: some videos are absent.
         ValueError: an id occurs twice, or a cut does not end after its start.
     """
-    if missing := list(dict.fromkeys(record.video_id for record in records if not record.has_video)):
+    missing = list(dict.fromkeys(record.video_id for record in records if not record.has_video))
+    if missing and need_videos:
         num_videos = len({record.video_id for record in records})
         raise FileNotFoundError(
             f"{len(missing)} of {num_videos} annotated videos have no file: {name_some(missing)}. "

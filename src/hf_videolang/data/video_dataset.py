@@ -63,17 +63,18 @@ class VideoDataset:
             [protocol for _, protocol in read]
         )
 
-    def load(self, split: str | None = None) -> tuple["Dataset", Protocol]:
+    def load(self, split: str | None = None, need_videos: bool = True) -> tuple["Dataset", Protocol]:
         """Reads a split, checks it (`records_to_dataset`) and returns it as a `datasets.Dataset`, with its protocol.
 
-        Videos that the metadata of a folder does not name are left out with a warning.
+        Videos that the metadata of a folder does not name are left out with a warning. Without `need_videos`, files
+        may be absent, and the records name none: stored features are read in their place.
         """
         records, protocol = self.read(split)
         if self.unnamed:
             logger.warning(
                 "Left out %d videos that no row of the metadata names: %s.", len(self.unnamed), name_some(self.unnamed)
             )
-        dataset = records_to_dataset(records, self.task)
+        dataset = records_to_dataset(records, self.task, need_videos)
         if "captions" in protocol.counts:  # blank captions are no queries
             protocol = replace(protocol, counts=protocol.counts | {"captions": sum(map(len, dataset["captions"]))})
         return dataset, protocol

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
@@ -37,6 +38,7 @@ class RetrievalEvaluator:
             scores are raw and DSL.
         folder (*optional*): finished batches are kept there, in `embeddings` and `embeddings_querybank`, so that the
             same evaluation continues after a kill. Every process must see it. Without it nothing is kept.
+        features (`FeatureStore`, *optional*): stored features, read in place of the videos.
         provenance (*optional*): for `folder`, what decides the embeddings: version of the model, dataset, split.
 
     Attributes, after a call:
@@ -60,10 +62,11 @@ class RetrievalEvaluator:
         on_broken_video: Literal["raise", "skip"] = "raise",
         ties: Ties = "original",
         querybank: Any = None,
+        features: FeatureStore | None = None,
         folder: str | Path | None = None,
         provenance: Mapping[str, Any] | None = None,
     ):
-        self.processor, self.ties, self.querybank = processor, ties, querybank
+        self.processor, self.ties, self.querybank, self.features = processor, ties, querybank, features
         self.batch_size, self.num_workers, self.on_broken_video = batch_size, num_workers, on_broken_video
         self.folder, self.provenance = folder, provenance or {}
         self.parts: dict[str, BatchParts] = {}
@@ -100,7 +103,8 @@ class RetrievalEvaluator:
         if self.folder is not None:  # all are opened, and perhaps refused, before the first video
             provenance = {
                 **self.provenance,
-                **self.processor.input_protocol(),
+                **self._input_protocol(),
+                "features": self.features and self.features.provenance,
                 "mixed precision": accelerator.mixed_precision,
                 "device": accelerator.device.type,
             }
@@ -115,7 +119,7 @@ class RetrievalEvaluator:
         if BANK in encoded:
             self.tensors["text_bank"] = encoded[BANK].similarity_to(embeddings.video_embeds)
             self.tensors["video_bank"] = embeddings.similarity_to(encoded[BANK].video_embeds).T
-        self.settings: dict[str, str | int] = self.processor.input_protocol()
+        self.settings: dict[str, str | int] = self._input_protocol()
         if accelerator.mixed_precision != "no":
             self.settings["precision"] = accelerator.mixed_precision
         if embeddings.num_broken_videos:
@@ -128,10 +132,18 @@ class RetrievalEvaluator:
         for parts in self.parts.values():
             parts.remove()
 
+    def _input_protocol(self) -> dict[str, str | int]:
+        """What the model sees: frames, or stored features."""
+        if self.features is None:
+            return self.processor.input_protocol()
+        return self.processor.input_protocol(features=self.features.description)
+
     def _encode(self, name, records, model, accelerator, progress) -> "PairEmbeddings":
         parts = self.parts.get(name)
         firsts = parts.missing if parts else range(0, len(records), self.batch_size)
-        collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
+        collator = RetrievalCollator(
+            self.processor, records, training=False, on_broken_video=self.on_broken_video, features=self.features
+        )
         loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
         kept = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
         title = name.replace("_", " of the ")

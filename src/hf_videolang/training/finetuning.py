@@ -43,7 +43,9 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
     return model, processor, training_processor
 
 
-def load_splits(arguments: FinetuningArguments, dataset: VideoDataset) -> tuple[Data, list[str], list[str]]:
+def load_splits(
+    arguments: FinetuningArguments, dataset: VideoDataset, need_videos: bool = True
+) -> tuple[Data, list[str], list[str]]:
     """The splits to train on and to evaluate, the names of the latter, and notes for the user."""
     tested: list[str] = [] if arguments.select_on == "none" else [arguments.select_on]
     notes = []
@@ -51,7 +53,8 @@ def load_splits(arguments: FinetuningArguments, dataset: VideoDataset) -> tuple[
         notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
     elif arguments.test and "test" not in tested:
         tested.append("test")
-    return {split: dataset.load(split) for split in sorted({arguments.train_split, *tested})}, tested, notes
+    splits = sorted({arguments.train_split, *tested})
+    return {split: dataset.load(split, need_videos) for split in splits}, tested, notes
 
 
 def choose_selection(arguments: FinetuningArguments, training_args: TrainingArguments) -> None:

@@ -9,6 +9,8 @@ from .arguments import ContrastiveTrainingArguments, FinetuningArguments, option
 class RetrievalArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
+    features: str | None = option(None, "folder of stored features, read in place of the videos")
+
 
 @dataclass
 class RetrievalTrainingArguments(ContrastiveTrainingArguments):

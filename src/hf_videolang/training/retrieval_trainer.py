@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.losses import contrastive_loss, dual_softmax_loss, hard_negative_loss, ranking_loss
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
@@ -55,6 +56,7 @@ class RetrievalTrainer(ContrastiveTrainer):
     Args:
         model (`PreTrainedModel`): gives `text_embeds` and `video_embeds`; has a `logit_scale` if the loss uses one.
         train_dataset, eval_dataset (`datasets.Dataset`, *optional*): records, see `load_dataset`.
+        features (`FeatureStore`, *optional*): stored features, read in place of the videos.
         args, processor, kwargs: as in [`VideoTrainer`].
 
     Raises:
@@ -76,6 +78,7 @@ class RetrievalTrainer(ContrastiveTrainer):
         processor: Any,
         train_dataset: Any = None,
         eval_dataset: Any = None,
+        features: FeatureStore | None = None,
         **kwargs,
     ):
         self.loss_function, self.loss_is_scaled = choose_loss(args.loss, args.loss_options)
@@ -84,7 +87,7 @@ class RetrievalTrainer(ContrastiveTrainer):
         collator = None
         if train_dataset is not None:
             collator = RetrievalCollator(
-                processor, train_dataset, training=True, on_broken_video=args.on_broken_video, seed=args.seed
+                processor, train_dataset, True, args.on_broken_video, seed=args.seed, features=features
             )
             batch = args.train_batch_size * args.world_size
             if args.dataloader_drop_last and len(train_dataset) < batch:
@@ -96,7 +99,10 @@ class RetrievalTrainer(ContrastiveTrainer):
                 batch *= args.gradient_accumulation_steps
                 args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / batch)
         evaluator = RetrievalEvaluator(
-            processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
+            processor,
+            batch_size=args.eval_batch_size,
+            num_workers=args.dataloader_num_workers,
+            features=features,
         )
         super().__init__(model, args, processor, train_dataset, eval_dataset, collator, evaluator, **kwargs)
 

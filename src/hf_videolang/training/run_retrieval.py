@@ -16,7 +16,9 @@ The output folder gets the chosen model with its processor, code and card (AutoM
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
+from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
 from hf_videolang.training.processes import end_process
@@ -47,10 +49,15 @@ def set_up(argv: list[str] | None) -> Run:
     freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
-    data, tested, notes = load_splits(arguments, find_dataset(arguments.dataset, arguments.data_dir))
+    features = None
+    if arguments.features is not None:
+        features = FeatureStore(arguments.features)
+        check_features(features, model, processor)
+    dataset = find_dataset(arguments.dataset, arguments.data_dir)
+    data, tested, notes = load_splits(arguments, dataset, need_videos=features is None)
     train_records, train_protocol = data[arguments.train_split]
     eval_records = None if arguments.select_on == "none" else data[arguments.select_on][0]
-    trainer = RetrievalTrainer(model, training_args, processor, train_records, eval_records)
+    trainer = RetrievalTrainer(model, training_args, processor, train_records, eval_records, features)
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
     reported = {split: data[split] for split in tested}

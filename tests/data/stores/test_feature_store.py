@@ -69,13 +69,13 @@ def test_another_extractor_and_another_kind_of_store_are_refused(store, tmp_path
         FeatureStore(tmp_path / "captions")
 
 
-def test_joined_extractors_stand_side_by_side_in_the_protocol(tmp_path):
+def test_joined_extractors_stand_side_by_side_in_the_description(tmp_path):
     second = EXTRACTOR | {"model": None, "version": None, "frames": None, "width": 2, "normalized": True}
     store = FeatureStore(tmp_path, {"extractors": [EXTRACTOR, second]})
     assert store.dim == 6
-    assert store.input_protocol()["features"] == (
-        "of tiny (sha256:01234567), 1 rows a second, raw, from 30 a second + "
-        "of an unknown model, 1 rows a second, unit, from unknown frames"
+    assert store.description == (
+        "of tiny (sha256:01234567) from 30 a second, raw rows + "
+        "of an unknown model from unknown frames, unit rows, 1 rows a second"
     )
 
 

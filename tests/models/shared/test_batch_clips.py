@@ -25,3 +25,9 @@ def test_clips_of_one_length_have_no_mask():
 def test_pictures_of_two_sizes():
     with pytest.raises(ValueError, match=r"heights and widths \[\(1, 2\), \(4, 1\)\] do not fit one batch"):
         batch_clips([clip(1, size=(4, 1)), clip(2)], limit=2)
+
+
+def test_a_step_of_several_frames_has_one_value_of_the_mask():
+    batch = batch_clips([clip(1, 2, 3, 4), clip(5, 6)], limit=2, frames_per_step=2)
+    assert batch["video_attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch_clips([clip(1, 2)], limit=1, frames_per_step=2)["video_attention_mask"].tolist() == [[1]]

@@ -17,6 +17,7 @@ from hf_videolang.data.batches.clip_reader import (
     read_ahead,
     read_first_whole,
 )
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.video import VideoDecodingError
 
 if TYPE_CHECKING:
@@ -34,18 +35,31 @@ class ClipCollator:
         on_broken_video: what to do with a video that does not decode: "raise" the error, "skip" it, or "replace" it by
             another record of `dataset` that is not in this process's batch.
         seed: of all draws.
+        features: stored features, read in place of the videos. A cut is read from the rows of its whole file.
+
+    Raises:
+        MissingFeaturesError: some records have no stored features.
     """
 
     id_column = "video_id"  # what is unique in the dataset
 
     def __init__(
-        self, processor: Any, dataset: "Dataset", training: bool, on_broken_video: Policy = "raise", seed: int = 42
+        self,
+        processor: Any,
+        dataset: "Dataset",
+        training: bool,
+        on_broken_video: Policy = "raise",
+        seed: int = 42,
+        features: FeatureStore | None = None,
     ):
         self.processor = processor
         self.dataset = dataset
         self.training = training
         self.on_broken_video: Policy = on_broken_video
         self.seed = seed
+        self.features = features
+        if features is not None:
+            features.check_complete(dataset["video_id"])
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
         self._rows = {one: row for row, one in enumerate(dataset[self.id_column])}
         self._ids = list(self._rows)
@@ -55,15 +69,16 @@ class ClipCollator:
         self._epoch.fill_(epoch)
 
     def _draw(self, record: dict[str, Any], generator: np.random.Generator) -> Any:
-        """What a record gives to the batch besides its frames; called after them."""
+        """What a record gives to the batch besides its video; called after that."""
 
     def _read(self, records: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], list[tuple[dict, Any]], int]:
         """
         Decodes and processes the videos of a batch.
 
         Returns:
-            What the processor makes of the videos; the records that were kept, or that took their place, with what
-            `_draw` drew; and the number of broken videos. If "skip" leaves nothing in evaluation, the video is black.
+            What the processor makes of the videos or features; the records that were kept, or that took their place,
+            with what `_draw` drew; and the number of broken videos. If "skip" leaves nothing in evaluation, there is
+            a black video, or the features of another one.
 
         Raises:
             VideoDecodingError: a video is broken under "raise", or so are its replacements under "replace".
@@ -85,16 +100,20 @@ class ClipCollator:
                 raise ValueError(
                     f"All {len(records)} videos of a batch are broken; `hf-videolang data check` names them."
                 )
-            if not kept:
+            if not kept and self.features is not None:
+                yield self.features.first_rows()
+            elif not kept:
                 yield torch.zeros(getattr(self.processor.video_processor, "num_clips", 1), 3, 8, 8, dtype=torch.uint8)
 
+        if self.features is not None:
+            return dict(self.processor(video_features=list(clips()))), kept, num_broken
         return process_clips(self.processor, clips(), limit=len(records)), kept, num_broken
 
     def _generator(self, record: dict[str, Any]) -> np.random.Generator:
         return np.random.default_rng([self.seed, int(self._epoch), crc32(record[self.id_column].encode())])
 
     def _clip(self, record: dict[str, Any], in_batch: set[str]) -> tuple[tuple | None, Exception | None]:
-        """A record or its replacement, what is drawn from it and its frames (`None`: skipped); and the error if the
+        """A record or its replacement, what is drawn from it and its video (`None`: skipped); and the error if the
         record is broken."""
         generator = self._generator(record)
 
@@ -115,8 +134,11 @@ class ClipCollator:
                 yield self.dataset[self._rows[self._ids[number]]]
 
     def _decode(self, record: dict[str, Any], generator: np.random.Generator) -> torch.Tensor:
-        """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule."""
+        """uint8 `[frames, 3, height, width]`, sampled by the processor's own rule; or `[rows, width]` of features."""
         seed = int(generator.integers(2**31)) if self.training else None
-        video = {**record["video"], "start": record.get("start"), "end": record.get("end")}
+        cut = {"start": record.get("start"), "end": record.get("end")}
+        if self.features is not None:
+            return self.features.rows(record["video_id"], **cut)
+        video = {**record["video"], **cut}
         with errors_naming_clip(video.get("path") or record[self.id_column]):
             return self.processor.video_processor.read_clip(video, seed)

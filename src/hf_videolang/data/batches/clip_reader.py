@@ -1,5 +1,6 @@
-"""What the collators of all tasks share: reading clips ahead, replacing broken ones, and batching them."""
+"""What the collators of all tasks share: reading clips or their features, replacing broken ones, and batching them."""
 
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch.utils.data import get_worker_info
 
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.models.shared.batch_clips import batch_clips
 from hf_videolang.video import VideoDecodingError
 
@@ -90,14 +92,45 @@ def process_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> 
         limit: the number of clips, or an upper bound of it.
 
     Returns:
-        See [`batch_clips`].
+        See [`batch_clips`]. The mask has a value for each frame, or for as many as the model encodes together.
 
     Raises:
         ValueError: the clips differ in height or width after the resize.
     """
+    frames_per_step = getattr(processor.video_processor, "frames_per_clip", 1)
     options = {"do_sample_frames": False, "input_data_format": "channels_first", "return_tensors": "pt"}
     processed = (processor.video_processor(videos=[clip], **options)["pixel_values_videos"][0] for clip in clips)
-    return batch_clips(processed, limit, _new_empty)
+    return batch_clips(processed, limit, _new_empty, frames_per_step)
+
+
+@torch.no_grad()
+def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
+    """
+    Shows a model one row of a store, before the work begins.
+
+    Args:
+        features: the store.
+        model, processor: what will read it.
+
+    Raises:
+        ValueError: the model reads pixels, or rows of another width, norm or rate than the store has.
+    """
+    if "video_features" not in inspect.signature(type(processor).__call__).parameters:
+        raise ValueError(
+            f"{features.folder} holds features, but a {type(model).__name__} reads frames; leave the features out."
+        )
+    frames_per_row = getattr(getattr(processor, "video_processor", None), "frames_per_clip", None)
+    if frames_per_row is not None:
+        expected = processor.video_processor.fps / frames_per_row
+        if features.rows_per_second != expected:
+            raise ValueError(
+                f"{features.folder} has {features.rate}, but the model reads {expected:g} rows a second. Extract the "
+                "features with the model that it was trained with."
+            )
+    try:
+        model(**processor(video_features=features.first_rows()))
+    except ValueError as error:
+        raise ValueError(f"{features.folder} does not fit the model: {error}") from error
 
 
 def _new_empty(picture: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

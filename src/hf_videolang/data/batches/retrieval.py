@@ -9,6 +9,7 @@ import torch
 from hf_videolang.data.batches.clip_collator import ClipCollator
 from hf_videolang.data.batches.clip_reader import Policy
 from hf_videolang.data.records import is_blank
+from hf_videolang.data.stores.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,9 +31,10 @@ class RetrievalCollator(ClipCollator):
             becomes smaller; the contrastive loss over several processes needs equal batches and excludes this.
             "replace" it by a video of `dataset` that is not in this process's batch.
         seed: of all draws.
+        features: stored features, read in place of the videos. A cut is read from the rows of its whole file.
 
-    A batch has what the processor returns for the videos (`pixel_values_videos`, and `video_attention_mask` if lengths
-    differ) and for the captions (`input_ids`, `attention_mask`), and
+    A batch has what the processor returns for the videos (`pixel_values_videos` or `video_features`, and
+    `video_attention_mask` if lengths differ) and for the captions (`input_ids`, `attention_mask`), and
 
         num_broken_videos `[1]`: videos skipped or replaced.
 
@@ -43,13 +45,13 @@ class RetrievalCollator(ClipCollator):
         caption_video_index `[captions]`: row of the video that the caption belongs to.
 
     Remove all four before the model sees the batch. The Trainer needs `remove_unused_columns=False`. If "skip" leaves
-    nothing of a batch in evaluation, the indices are empty, and a black picture and an empty text stand in, since
-    every process must call the model equally often.
+    nothing of a batch in evaluation, the indices are empty, and a black picture or the features of another video, and
+    an empty text stand in, since every process must call the model equally often.
 
     Raises:
         VideoDecodingError: a video is broken under "raise", or so are its replacements under "replace".
-        ValueError: the dataset has no captions, all captions of a record are blank, or "skip"
-            leaves nothing of a training batch.
+        ValueError: the dataset has no captions, all captions of a record are blank, "skip" leaves nothing of a
+            training batch, or a video has no stored features.
 
     Example:
         >>> collator = RetrievalCollator(processor, dataset, training=True, on_broken_video="replace")
@@ -57,17 +59,23 @@ class RetrievalCollator(ClipCollator):
     """
 
     def __init__(
-        self, processor: Any, dataset: "Dataset", training: bool, on_broken_video: Policy = "raise", seed: int = 42
+        self,
+        processor: Any,
+        dataset: "Dataset",
+        training: bool,
+        on_broken_video: Policy = "raise",
+        seed: int = 42,
+        features: FeatureStore | None = None,
     ):
         if "captions" not in dataset.column_names:
             raise ValueError(f"The dataset has the columns {dataset.column_names}; retrieval needs captions.")
-        super().__init__(processor, dataset, training, on_broken_video, seed)
+        super().__init__(processor, dataset, training, on_broken_video, seed, features)
         self._first_caption = np.cumsum([0, *map(len, dataset["captions"])])
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        pixels, kept, num_broken = self._read(records)
+        videos, kept, num_broken = self._read(records)
         texts = [text for _, captions in kept for text in captions.values()]
-        batch = {**self.processor(text=texts or [""], return_tensors="pt"), **pixels}
+        batch = {**self.processor(text=texts or [""], return_tensors="pt"), **videos}
         if not self.training:
             rows = [(self._rows[record["video_id"]], captions) for record, captions in kept]
             indices = {

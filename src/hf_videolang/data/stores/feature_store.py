@@ -81,6 +81,11 @@ class FeatureStore(PartStore):
         return self.extractors[0]["rows_per_second"]
 
     @property
+    def rate(self) -> str:
+        """`rows_per_second` in words."""
+        return "one vector a clip" if self.rows_per_second is None else f"{self.rows_per_second:g} rows a second"
+
+    @property
     def video_ids(self) -> list[str]:
         """Ids of all videos, also of those that do not decode."""
         return list(self._places)
@@ -107,6 +112,19 @@ class FeatureStore(PartStore):
         if video.problem is not None:
             raise VideoDecodingError(video_id, f"it has no features: {video.problem}")
         return torch.from_numpy(video.features).float()
+
+    def first_rows(self) -> torch.Tensor:
+        """
+        The features of the first video that has some, to see what the store holds.
+
+        Raises:
+            MissingFeaturesError: there is none.
+        """
+        for part in self.names():
+            for video in self.read_features(part):
+                if video.problem is None:
+                    return torch.from_numpy(video.features).float()
+        raise MissingFeaturesError(f"{self.folder} has no features of any video. Run `hf-videolang extract` again.")
 
     def rows(self, video_id: str, start: float | None = None, end: float | None = None) -> torch.Tensor:
         """
@@ -148,9 +166,10 @@ class FeatureStore(PartStore):
                 "Run `hf-videolang extract` with this output folder again: it adds what is missing."
             )
 
-    def input_protocol(self) -> dict[str, str]:
-        """What the model sees in place of frames, part of every printed result."""
-        return {"features": " + ".join(map(_describe, self.extractors))}
+    @property
+    def description(self) -> str:
+        """How the features were made, part of every result printed with them."""
+        return " + ".join(map(_describe, self.extractors)) + f", {self.rate}"
 
     def write_features(self, name: str, videos: Sequence[VideoFeatures]) -> None:
         """Write one part, completely or not at all."""
@@ -210,8 +229,7 @@ def _whole(video_id: str) -> str:
 
 
 def _describe(extractor: Mapping[str, Any]) -> str:
-    rate, version = extractor["rows_per_second"], extractor.get("version")
+    version = extractor.get("version")
     model = f"of {extractor.get('model') or 'an unknown model'}" + (f" ({version[:15]})" if version else "")
-    rows = "one vector a clip" if rate is None else f"{rate:g} rows a second"
     frames = extractor.get("frames") or "unknown frames"
-    return f"{model}, {rows}, {'unit' if extractor['normalized'] else 'raw'}, from {frames}"
+    return f"{model} from {frames}, {'unit' if extractor['normalized'] else 'raw'} rows"

@@ -180,10 +180,8 @@ class S3DVideoProcessor(AnyVideoProcessor):
             shrunk = torch.stack([self._crop(self._shrink(frame, kwargs), kwargs) for frame in frames])
             return pad(shrunk, (0,) * 6 + (0, -len(shrunk) % frames_per_clip))  # black frames complete the last clip
 
-        data = batch_clips(map(process, videos), limit=len(videos))
-        pixels = data["pixel_values_videos"]
-        mask = data.get("video_attention_mask", torch.ones(pixels.shape[:2], dtype=torch.long))
-        data["video_attention_mask"] = mask[:, ::frames_per_clip].to(pixels.device)
+        data = batch_clips(map(process, videos), limit=len(videos), frames_per_step=frames_per_clip)
+        data["video_attention_mask"] = data["video_attention_mask"].to(data["pixel_values_videos"].device)
         return BatchFeature(data=data, tensor_type=kwargs.get("return_tensors"))
 
     def _shape(self, height: int, width: int, options: dict) -> tuple[int, int]:

@@ -9,6 +9,7 @@ def batch_clips(
     clips: Iterable[Sequence[torch.Tensor]],
     limit: int,
     new_empty: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor] = torch.Tensor.new_empty,
+    frames_per_step: int = 1,
 ) -> dict[str, torch.Tensor]:
     """
     Batch clips for a model. Each clip is copied as it arrives, so only one is in memory beside the batch.
@@ -17,10 +18,12 @@ def batch_clips(
         clips: at least one, each of pictures `[channels, height, width]`, all of one size.
         limit: the number of clips or an upper bound of it.
         new_empty: allocates the batch, given a picture of its type and its shape.
+        frames_per_step (defaults to 1): consecutive frames that share a value of the mask; clips have whole steps.
 
     Returns:
         `pixel_values_videos` `[clips, frames, channels, height, width]`, where shorter clips are padded with zeros.
-        If the clips differ in length, also `video_attention_mask` `[clips, frames]` (1 = frame, 0 = padding).
+        If the clips differ in length, or steps have several frames, also `video_attention_mask` `[clips, steps]`
+        (1 = frames, 0 = padding).
 
     Raises:
         ValueError: the pictures differ in height or width.
@@ -43,8 +46,9 @@ def batch_clips(
         batch[row, len(clip) :] = 0
         lengths.append(len(clip))
     result = {"pixel_values_videos": batch[: len(lengths)]}
-    if len(set(lengths)) > 1:
-        result["video_attention_mask"] = (torch.arange(batch.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    if frames_per_step > 1 or len(set(lengths)) > 1:
+        first_frames = torch.arange(0, batch.shape[1], frames_per_step)
+        result["video_attention_mask"] = (first_frames < torch.tensor(lengths)[:, None]).long()
     return result
 
 

@@ -122,9 +122,17 @@ class VideoCLIPProcessor(RemoteCodeMixin, ProcessorMixin):
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return super().save_pretrained(save_directory, *args, **kwargs)
 
-    def input_protocol(self) -> dict[str, str | int]:
-        """What the model sees, part of every printed result."""
-        return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} tokens"}
+    def input_protocol(self, features: str | None = None) -> dict[str, str | int]:
+        """
+        What the model sees, part of every printed result.
+
+        Args:
+            features (*optional*): how stored features, read in place of the videos, were made.
+        """
+        text = {"text": f"at most {self.max_length} tokens"}
+        if features is not None:
+            return {"features": f"{features}, the first {self.video_processor.max_clips} rows", **text}
+        return {**self.video_processor.input_protocol(), **text}
 
     def _merge_kwargs(self, model_kwargs=VideoCLIPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
         # The length belongs to this processor. One saved with the tokenizer must not override it.
