@@ -83,6 +83,11 @@ def segment_id(video_id: str, start: float | None, end: float | None) -> str:
     return f"{video_id}#t={start or 0:.12g}" + ("" if end is None else f",{end:.12g}")
 
 
+def whole_video_id(video_id: str) -> str:
+    """The id of the video that a part belongs to, which `segment_id` named."""
+    return video_id.partition("#t=")[0]
+
+
 def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_videos: bool = True) -> "Dataset":
     """Checks records and makes a `datasets.Dataset` of them.
 

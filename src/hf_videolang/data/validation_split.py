@@ -4,7 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from hf_videolang.data.records import Record
+from hf_videolang.data.records import Record, whole_video_id
 
 VALIDATION_SHARE = 0.1
 
@@ -20,7 +20,7 @@ def split_off_validation(
     videos = defaultdict(list)
     for record in records:
         # resolved, since several names may lead to one file
-        videos[record.path.resolve() if record.path else record.video_id.partition("#t=")[0]].append(record)
+        videos[record.path.resolve() if record.path else whole_video_id(record.video_id)].append(record)
 
     def draw(segments: list[Record]) -> bytes:
         return hashlib.sha256(min(record.video_id for record in segments).encode()).digest()

@@ -1,7 +1,7 @@
 """Decode chosen frames of a video, or only its facts."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from operator import index
@@ -121,21 +121,33 @@ def with_stream(
             decoder then contradicts the packets, all frames are counted by decoding them, and `read` is called again.
         source, num_threads, timeout: as for `decode_video`, with the same errors.
     """
+
+    def read_once(stream: Stream) -> Iterator[Result]:
+        yield read(stream)
+
+    with closing(iterate_stream(read_once, source, num_threads, timeout)) as results:
+        return next(results)
+
+
+def iterate_stream(
+    read: Callable[[Stream], Iterator[Result]], source: Any, num_threads: int = 1, timeout: float | None = 60.0
+) -> Generator[Result, None, None]:
+    """As `with_stream`, but `read` yields results one by one. It may begin again after it has yielded some."""
     with local_file(source, timeout) as (path, name):
         if os.path.isdir(path):
-            return read(FrameFolderStream(path, name))
+            yield from read(FrameFolderStream(path, name))
+            return
 
-        def read_file(count: bool) -> Result:
+        def open_file(count: bool) -> Stream:
             if timeout is None:
-                stream: Stream = VideoStream(path, name, num_threads, count)
-            else:
-                stream = HelperStream(path, name, num_threads, timeout, count)
-            with closing(stream):
-                return read(stream)
+                return VideoStream(path, name, num_threads, count)
+            return HelperStream(path, name, num_threads, timeout, count)
 
-        with suppress(UnconfirmedIndexError):
-            return read_file(count=False)
-        return read_file(count=True)
+        with suppress(UnconfirmedIndexError), closing(open_file(count=False)) as stream:
+            yield from read(stream)
+            return
+        with closing(open_file(count=True)) as stream:
+            yield from read(stream)
 
 
 def _cut(stream: Stream, start: float | None, end: float | None) -> tuple[int, Cut]:

@@ -140,6 +140,7 @@ def serve() -> None:
             if "read" in request:
                 assert stream is not None
                 for picture in stream.pictures(request["read"], request["size"]):
+                    signal.setitimer(signal.ITIMER_REAL, 0)  # who takes the pictures may have other work in between
                     _send(answers, {"shape": picture.shape}, np.ascontiguousarray(picture))
                     _end_if_orphaned(limit)
                 continue

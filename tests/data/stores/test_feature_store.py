@@ -74,8 +74,8 @@ def test_joined_extractors_stand_side_by_side_in_the_description(tmp_path):
     store = FeatureStore(tmp_path, {"extractors": [EXTRACTOR, second]})
     assert store.dim == 6
     assert store.description == (
-        "of tiny (sha256:01234567) from 30 a second, raw rows + "
-        "of an unknown model from unknown frames, unit rows, 1 rows a second"
+        "tiny (sha256:01234567), frames 30 a second, raw rows + "
+        "unknown model, frames unknown, unit rows, 1 rows a second"
     )
 
 

@@ -259,3 +259,15 @@ def test_words_are_those_of_the_specification(tmp_path):
         found = tokenizer(text, padding="max_length", truncation=True)
         assert found == {"input_ids": by_the_specification(text)}, text
     assert tokenizer.decode(tokenizer("Open the door").input_ids) == "open the door"
+
+
+@pytest.mark.parametrize("number", [1, 2, 50])
+@pytest.mark.parametrize(("start", "end"), [(None, None), (0.4, 2.2)])
+def test_a_few_clips_at_a_time_are_the_whole_video(tmp_path, number, start, end):
+    video = {"path": str(write_lossless(tmp_path / "long.mp4", 37)), "start": start, "end": end}
+    processor = tiny_processor(fps=4).video_processor
+    expected = processor([video], return_tensors="pt")["pixel_values_videos"][0]
+    parts = list(processor.read_clips(video, number))
+    assert [first for first, _ in parts] == list(range(0, len(expected) // 4, number))
+    assert torch.equal(torch.cat([pixels for _, pixels in parts]), expected)
+    assert all(len(pixels) <= 4 * number for _, pixels in parts)

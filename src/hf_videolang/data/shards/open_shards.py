@@ -30,19 +30,19 @@ class VideoFolderShard:
     def __init__(self, folder: str | Path, split: str, records: list[Record]):
         self.path = str(folder)
         self.name = f"{Path(folder).name}-{split}"
-        self._records = records
+        self.records = records
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return self._records[row].row()
+        return self.records[row].row()
 
 
 Shard = TarShard | ParquetShard | VideoFolderShard
 
 
-def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
+def find_shards(source: str | Path, split: str | None = "train") -> list[Shard]:
     """
     The shards of a source, sorted by name. This reads nothing of their content.
 
@@ -53,7 +53,7 @@ def find_shards(source: str | Path, split: str = "train") -> list[Shard]:
         split (defaults to `"train"`): of a folder of shards or a Hub dataset, the files that `datasets.load_dataset`
             takes for this split, by their names or by the dataset's card; if no name mentions a split, all files are
             "train". Of a video folder, see `read_video_folder`; without metadata all its videos are "train". Files and
-            globs are taken as they are.
+            globs are taken as they are. `None` takes all splits.
 
     Raises:
         FileNotFoundError: the source does not exist or holds neither shards nor videos.
@@ -98,7 +98,7 @@ def count_clips(shards: Sequence[Shard]) -> list[int]:
     return [len(shard) for shard in shards]
 
 
-def _video_folder(folder: str, split: str, names: list[str]) -> VideoFolderShard:
+def _video_folder(folder: str, split: str | None, names: list[str]) -> VideoFolderShard:
     try:
         records = read_video_folder(folder).records
     except MissingMetadataError as error:
@@ -107,6 +107,8 @@ def _video_folder(folder: str, split: str, names: list[str]) -> VideoFolderShard
                 f"{folder} holds neither shards (.tar, .parquet) nor videos.{_unpack(names)}"
             ) from error
         records = {"train": error.records}
+    if split is None:
+        return VideoFolderShard(folder, "all", [record for found in records.values() for record in found])
     if split not in records:
         raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(records)}.")
     return VideoFolderShard(folder, split, records[split])
@@ -138,7 +140,7 @@ def _files_of_glob(source: str) -> list[str]:
     return paths
 
 
-def _files_of_folder(folder: str, split: str) -> list[str]:
+def _files_of_folder(folder: str, split: str | None) -> list[str]:
     from datasets.data_files import DataFilesDict, get_data_patterns
 
     files = DataFilesDict.from_patterns(
@@ -147,7 +149,7 @@ def _files_of_folder(folder: str, split: str) -> list[str]:
     return _files_of_split(folder, files, split)
 
 
-def _files_on_hub(name: str, split: str) -> list[str]:
+def _files_on_hub(name: str, split: str | None) -> list[str]:
     """The URLs that `load_dataset` would read. A dataset cannot bring code."""
     from datasets import load_dataset_builder
 
@@ -158,14 +160,15 @@ def _files_on_hub(name: str, split: str) -> list[str]:
     return _files_of_split(name, builder.config.data_files or {}, split)
 
 
-def _files_of_split(source: str, files: Mapping[Any, Any], split: str) -> list[str]:
+def _files_of_split(source: str, files: Mapping[Any, Any], split: str | None) -> list[str]:
     splits = {str(name): [str(path) for path in paths] for name, paths in files.items()}
-    if split not in splits:
+    if split is not None and split not in splits:
         raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits) or 'none'}.")
-    paths = sorted(filter(_is_shard, splits[split]))
+    found = [path for name, files in splits.items() if split in (None, name) for path in files]
+    paths = sorted(filter(_is_shard, found))
     if not paths:
         raise FileNotFoundError(
-            f"{source}: split {split!r} has no .tar or .parquet files but {name_some(splits[split])}. Convert them "
+            f"{source}: split {split!r} has no .tar or .parquet files but {name_some(found)}. Convert them "
             "with `datasets` (`push_to_hub` writes .parquet)."
         )
     return paths

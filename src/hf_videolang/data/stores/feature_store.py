@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_videolang.data.records import name_some
+from hf_videolang.data.records import name_some, whole_video_id
 from hf_videolang.data.stores.part_store import PartStore
 from hf_videolang.video import VideoDecodingError
 
@@ -101,7 +101,7 @@ class FeatureStore(PartStore):
             MissingFeaturesError: the store does not know the video.
             VideoDecodingError: it did not decode when the features were made.
         """
-        place = self._places.get(video_id) or self._places.get(_whole(video_id))
+        place = self._places.get(video_id) or self._places.get(whole_video_id(video_id))
         if place is None:
             raise MissingFeaturesError(
                 f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
@@ -160,7 +160,7 @@ class FeatureStore(PartStore):
             MissingFeaturesError: the store does not know some of these videos, e.g. because its run was killed.
         """
         places = self._places
-        if missing := [name for name in video_ids if name not in places and _whole(name) not in places]:
+        if missing := [name for name in video_ids if name not in places and whole_video_id(name) not in places]:
             raise MissingFeaturesError(
                 f"{self.folder} has no features of {len(missing)} of {len(video_ids)} videos: {name_some(missing)}. "
                 "Run `hf-videolang extract` with this output folder again: it adds what is missing."
@@ -223,13 +223,8 @@ def _from_table(table: Any) -> Iterator[VideoFeatures]:
         yield VideoFeatures(**facts, features=flat[end - num_rows : end].copy())
 
 
-def _whole(video_id: str) -> str:
-    """The id of the video that a segment belongs to, see `segment_id`."""
-    return video_id.partition("#t=")[0]
-
-
 def _describe(extractor: Mapping[str, Any]) -> str:
     version = extractor.get("version")
-    model = f"of {extractor.get('model') or 'an unknown model'}" + (f" ({version[:15]})" if version else "")
-    frames = extractor.get("frames") or "unknown frames"
-    return f"{model} from {frames}, {'unit' if extractor['normalized'] else 'raw'} rows"
+    model = f"{extractor.get('model') or 'unknown model'}" + (f" ({version[:15]})" if version else "")
+    frames = extractor.get("frames") or "unknown"
+    return f"{model}, frames {frames}, {'unit' if extractor['normalized'] else 'raw'} rows"

@@ -1,7 +1,7 @@
 """Videos to the pixels of S3D (s3d §4, videoclip A1, A2): 30 frames a second, shorter side 224, centre crop."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers.video_utils import VideoMetadata
 
 from hf_videolang.models.shared.any_video import AnyVideoProcessor, check_range
 from hf_videolang.models.shared.batch_clips import batch_clips
-from hf_videolang.video.decode import stack_pictures, with_stream
+from hf_videolang.video.decode import Stream, iterate_stream, stack_pictures, with_stream
 from hf_videolang.video.decoded_video import VideoDecodingError
 from hf_videolang.video.sampling import constant_rate_indices
 from hf_videolang.video.video_inputs import CutMetadata, is_torchcodec, video_source
@@ -124,17 +124,11 @@ class S3DVideoProcessor(AnyVideoProcessor):
         source, start, end = video_source(video_url_or_urls)
         options = getattr(sample_indices_fn, "keywords", {})
 
-        def read(stream) -> tuple[torch.Tensor, VideoMetadata]:
+        def read(stream: Stream) -> tuple[torch.Tensor, VideoMetadata]:
             info = stream.info
             indices = np.arange(info.num_frames)
             if sample_indices_fn is not None:
-                facts = CutMetadata(total_num_frames=info.num_frames, cut=stream.whole)
-                indices = sample_indices_fn(facts, start=start, end=end)
-            if not len(indices):
-                raise VideoDecodingError(
-                    stream.name,
-                    f"it is {info.duration:.3f} s long, and nothing of it lies between {start} and {end} s",
-                )
+                indices = _sampled(stream, sample_indices_fn, start, end)
             frames = stack_pictures(stream, indices.tolist(), self._shape(info.height, info.width, options))
             metadata = VideoMetadata(
                 total_num_frames=info.num_frames,
@@ -164,6 +158,39 @@ class S3DVideoProcessor(AnyVideoProcessor):
         """
         return self.fetch_videos(video, self.sample_frames)[0]
 
+    def read_clips(self, video: Any, number: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """
+        Read a video of any length, a few clips at a time. Together they are what the processor makes of the video.
+
+        Args:
+            video: as for `read_clip`.
+            number: clips at a time; only so many are in memory.
+
+        Yields:
+            The position of the first clip, and uint8 `[clips * frames_per_clip, 3, height, width]`. Position 0 may
+            come again: then the file is damaged, the frames have been counted anew, and all clips follow once more.
+
+        Raises:
+            VideoDecodingError: the video cannot be read, perhaps only after some clips.
+        """
+        source, start, end = video_source(video)
+
+        def read(stream: Stream) -> Iterator[tuple[int, torch.Tensor]]:
+            indices = _sampled(stream, self.sample_frames, start, end)
+            numbers, repeats = np.unique(indices, return_counts=True)
+            height, width = self._shape(stream.info.height, stream.info.width, {})
+            first, frames = 0, []
+            for picture, count in zip(stream.pictures(numbers.tolist(), (width, height)), repeats):
+                for _ in range(count):
+                    frames.append(self._crop(picture.transpose(2, 0, 1), {}))
+                    if len(frames) == number * self.frames_per_clip:
+                        yield first, self._whole_clips(torch.from_numpy(np.stack(frames)))
+                        first, frames = first + number, []
+            if frames:
+                yield first, self._whole_clips(torch.from_numpy(np.stack(frames)))
+
+        yield from iterate_stream(read, source)
+
     def input_protocol(self) -> dict[str, str | int]:
         """What the model sees of a video, part of every printed result."""
         height, width = self.crop_size["height"], self.crop_size["width"]
@@ -178,7 +205,7 @@ class S3DVideoProcessor(AnyVideoProcessor):
             frames = read()
             check_range(frames)
             shrunk = torch.stack([self._crop(self._shrink(frame, kwargs), kwargs) for frame in frames])
-            return pad(shrunk, (0,) * 6 + (0, -len(shrunk) % frames_per_clip))  # black frames complete the last clip
+            return self._whole_clips(shrunk, frames_per_clip)
 
         data = batch_clips(map(process, videos), limit=len(videos), frames_per_step=frames_per_clip)
         data["video_attention_mask"] = data["video_attention_mask"].to(data["pixel_values_videos"].device)
@@ -202,13 +229,29 @@ class S3DVideoProcessor(AnyVideoProcessor):
         resized = interpolate(picture[None].cpu(), shape, mode="bicubic", antialias=True)  # of bytes on the CPU alone
         return resized[0].to(picture.device)
 
-    def _crop(self, picture: torch.Tensor, options: dict) -> torch.Tensor:
+    def _whole_clips(self, frames: torch.Tensor, frames_per_clip: int | None = None) -> torch.Tensor:
+        """Black frames complete the last clip."""
+        missing = -len(frames) % (frames_per_clip or self.frames_per_clip)
+        return pad(frames, (0,) * 6 + (0, missing)) if missing else frames
+
+    def _crop(self, picture: Any, options: dict) -> Any:
         """The centre of `[3, height, width]`; half a pixel goes to the top and the left."""
         if not options.get("do_resize", self.do_resize):
             return picture
         crop = options.get("crop_size", self.crop_size)
         top, left = (picture.shape[1] - crop["height"]) // 2, (picture.shape[2] - crop["width"]) // 2
         return picture[:, top : top + crop["height"], left : left + crop["width"]]
+
+
+def _sampled(stream: Stream, sample: Callable, start: float | None, end: float | None) -> np.ndarray:
+    """The positions of a cut that a rule chooses, at least one."""
+    info = stream.info
+    indices = sample(CutMetadata(total_num_frames=info.num_frames, cut=stream.whole), start=start, end=end)
+    if not len(indices):
+        length = f"{info.num_frames} frames" if info.duration is None else f"{info.duration:.3f} s"
+        reason = f"it is {length} long, and nothing of it lies between {start} and {end} s"
+        raise VideoDecodingError(stream.name, reason)
+    return indices
 
 
 __all__ = ["S3DVideoProcessor"]

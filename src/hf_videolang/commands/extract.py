@@ -1,0 +1,92 @@
+"""
+Extract features of videos once: rows of S3D for each second, or a vector for each clip of a two-tower model.
+
+  hf-videolang extract --model s3d --videos my_folder --output features
+  hf-videolang extract --model s3d --videos youcook2 --data-dir /data/youcook2 --output features
+  hf-videolang extract --model clip-vip-b16 --videos "/data/clips/*.tar" --output vectors
+
+On several GPUs: accelerate launch -m hf_videolang.cli extract ...
+
+`--features features` of other commands then reads the features in place of the videos. If a run is killed, or videos
+were added, run the same command again, on any number of processes: it extracts what is missing. A file whose size has
+changed is extracted again. A broken video is named with the reason; --retry-failed tries it again.
+
+Exit code: 0 success, 1 some videos do not decode, 2 wrong usage or data that cannot be read.
+"""
+
+from argparse import ArgumentParser, Namespace
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.shards.open_shards import Shard, VideoFolderShard, count_clips, find_shards
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.inference.extraction import extract_features
+from hf_videolang.inference.feature_extractor import FeatureExtractor
+
+LONGEST_WAIT = timedelta(days=30)  # how long the first process may wait for the last one
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    what = parser.add_argument_group("what to extract")
+    what.add_argument("--model", required=True, help="model folder or Hub id")
+    what.add_argument(
+        "--videos",
+        required=True,
+        help="a video folder; .tar or .parquet shards (folder, file, glob or Hub dataset); or a benchmark",
+    )
+    what.add_argument("--data-dir", help="folder with the videos and annotations of the benchmark")
+    what.add_argument("--split", help="default: all splits")
+    what.add_argument("--raw", action="store_true", help="leave rows as the model gives them (default: unit rows)")
+    run = parser.add_argument_group("running")
+    run.add_argument("--batch-size", type=int, default=8, help="rows at once per process (default: %(default)s)")
+    run.add_argument("--num-workers", type=int, default=2, help="decoding processes (default: %(default)s)")
+    run.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
+    )
+    run.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--output", type=Path, required=True, help="feature store, new or to be continued; all nodes must see it"
+    )
+    results.add_argument(
+        "--videos-per-part",
+        type=int,
+        default=16,
+        help="videos per file; a kill costs at most this many per process (default: %(default)s)",
+    )
+    results.add_argument("--retry-failed", action="store_true", help="also try videos again that did not decode")
+
+
+def main(args: Namespace) -> int:
+    state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+    shards = _find(args)
+    model, processor = load_model_and_processor(args.model)
+    extractor = FeatureExtractor(
+        model, processor, state.device, getattr(torch, args.dtype), not args.raw, args.batch_size
+    )
+    report = extract_features(
+        shards,
+        args.output,
+        extractor,
+        videos_per_part=args.videos_per_part,
+        num_workers=args.num_workers,
+        retry_failed=args.retry_failed,
+    )
+    state.destroy_process_group()
+    if state.is_main_process:
+        print(report)
+    return int(bool(report.broken))
+
+
+def _find(args: Namespace) -> list[Shard]:
+    if args.data_dir is None:
+        shards = find_shards(args.videos, args.split)
+        count_clips(shards)  # makes the indices of tars; the processes share this work
+        return shards
+    dataset = find_dataset(args.videos, args.data_dir)
+    records, _ = dataset.read(args.split or "+".join(dataset.splits))
+    return [VideoFolderShard(args.data_dir, "all", records)]
