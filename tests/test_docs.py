@@ -14,6 +14,10 @@ import yaml
 from hf_videolang.cli import COMMANDS
 from hf_videolang.data.tools.check import PROBLEMS
 from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
+from hf_videolang.training.question_answering_arguments import (
+    QuestionAnsweringArguments,
+    QuestionAnsweringTrainingArguments,
+)
 from hf_videolang.training.recipes import RECIPES
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 
@@ -21,6 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 SCRIPTS = {
+    "hf_videolang.training.run_question_answering": (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments),
     "hf_videolang.training.run_retrieval": (RetrievalArguments, RetrievalTrainingArguments),
     "hf_videolang.training.run_pretraining": (PretrainingArguments, PretrainingTrainingArguments),
 }

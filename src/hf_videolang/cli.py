@@ -12,6 +12,7 @@ from hf_videolang.console import explain_interrupt, print_error, reader_left
 # Command → (module, summary). A module has `add_arguments(parser)` and `main(args) -> exit code`; its docstring is the
 # description of the command.
 COMMANDS = {
+    "ask": ("hf_videolang.commands.ask", "ask a question about a video"),
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
     "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),

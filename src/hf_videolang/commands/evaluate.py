@@ -1,12 +1,16 @@
 """
 Score a model in a benchmark's protocol, or score a saved similarity matrix again.
 
+The task of the dataset decides what is scored: videos against captions, or answers to questions about videos.
+
   hf-videolang evaluate --model clip-vip-b16 --dataset msrvtt-1ka --data-dir /data/msrvtt --output-dir results
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train
+  hf-videolang evaluate --model clipbert-msrvtt-qa --dataset my_questions --num-clips 16
   hf-videolang evaluate --similarity results/similarity.safetensors --ties pessimistic
 
 On several processes: accelerate launch -m hf_videolang.cli evaluate ... (every node must see --output-dir)
-Prints the protocol, then a table with a column each for raw and post-processed scores.
+Prints the protocol, then a table with a column each for raw and post-processed scores; of questions, the accuracy of
+all and of each type, beside chance.
 
 With --output-dir, finished batches are kept in `embeddings` and `embeddings_querybank` there until the results are
 written. After a kill, give the same command again: it encodes only the missing batches, on any number of processes,
@@ -16,9 +20,10 @@ One evaluation at a time may write to an output folder.
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +32,9 @@ from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
@@ -37,7 +44,8 @@ from hf_videolang.hub.model_version import RESULTS, SIMILARITY, model_version
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
-EVALUATORS = {"retrieval": RetrievalEvaluator}  # the task of a dataset → what scores it
+# The task of a dataset → what scores it.
+EVALUATORS = {"retrieval": RetrievalEvaluator, "question_answering": QuestionAnsweringEvaluator}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,6 +58,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--similarity", metavar="FILE", help="a saved similarity.safetensors instead of all these")
     how = parser.add_argument_group("protocol")
     how.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
+    how.add_argument(
+        "--num-clips", type=int, help="clips of a video, where the model reads several (default: its own)"
+    )
     how.add_argument("--max-length", type=int, help="tokens of a text (default: the model's own)")
     how.add_argument(
         "--ties",
@@ -68,8 +79,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument(
         "--on-broken-video",
         choices=("raise", "skip"),
-        default="raise",
-        help="a video that does not decode stops the run, or leaves the gallery with its captions and is counted",
+        help="a video that does not decode stops the run, or leaves the gallery with its captions and is counted "
+        "(default: raise). Of questions it is skip: they stay unanswered and count as wrong",
     )
     run = parser.add_argument_group("running")
     run.add_argument("--batch-size", type=int, default=16, help="videos a process at once (default: %(default)s)")
@@ -95,7 +106,7 @@ def main(args: Namespace) -> int:
             saved = SavedSimilarity.read(args.similarity)
             if args.model:
                 saved.check_model(args.model)
-            _report(args, saved, score_similarity(**saved.tensors, ties=args.ties))
+            _report_similarity(args, saved, score_similarity(**saved.tensors, ties=args.ties))
         else:
             _evaluate(args)
     except VideoDecodingError as error:
@@ -110,10 +121,13 @@ def _evaluate(args: Namespace) -> None:
     features = FeatureStore(args.features) if args.features else None
     need_videos = features is None
     records, protocol = dataset.load(args.split, need_videos)
-    querybank = None
-    if args.querybank:
-        querybank = sample_querybank(dataset.load(args.querybank, need_videos)[0], records, args.querybank_size)
-    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length)
+    options: dict[str, Any] = {"on_broken_video": args.on_broken_video} if args.on_broken_video else {}
+    if dataset.task == "retrieval":
+        options |= {"ties": args.ties, "features": features}
+        if args.querybank:
+            bank = dataset.load(args.querybank, need_videos)[0]
+            options["querybank"] = sample_querybank(bank, records, args.querybank_size)
+    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length, num_clips=args.num_clips)
     if features is not None:
         check_features(features, model, processor)
     version = model_version(args.model, model.config)
@@ -121,12 +135,9 @@ def _evaluate(args: Namespace) -> None:
         processor,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
-        on_broken_video=args.on_broken_video,
-        ties=args.ties,
-        querybank=querybank,
-        features=features,
         folder=args.output_dir,
         provenance={**version, "dataset": protocol.name, "split": protocol.split},
+        **options,
     )
     use_cpu = args.cpu or not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=args.mixed_precision)
@@ -134,27 +145,45 @@ def _evaluate(args: Namespace) -> None:
     accelerator.wait_for_everyone()
     accelerator.end_training()  # leaves the process group: the rest is the work of one process
     if accelerator.is_main_process:
-        settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
-        saved = SavedSimilarity(args.model, str(version["version"]), protocol, settings, evaluator.tensors)
-        _report(args, saved, scores)
+        if isinstance(evaluator, RetrievalEvaluator):
+            settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
+            saved = SavedSimilarity(args.model, str(version["version"]), protocol, settings, evaluator.tensors)
+            _report_similarity(args, saved, scores)
+        else:
+            facts = {"model": args.model, "version": str(version["version"])}
+            summary = {"scores": {**scores, **scores["raw"]["overall"]}, **evaluator.counts}
+            _report(args, facts, protocol, evaluator.settings, scores, evaluator.save, summary)
         evaluator.remove_parts()
 
 
-def _report(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
-    protocol = saved.protocol
+def _report_similarity(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
     settings = {**saved.settings, "ties": args.ties, "post-processing": saved.post_processing}
-    line = f"{saved.model} on {protocol_line(protocol, settings)}"
+    facts = {"model": saved.model, "version": saved.version}
+    _report(args, facts, saved.protocol, settings, scores, lambda folder: saved.save(folder / SIMILARITY), {})
+
+
+def _report(
+    args: Namespace,
+    facts: Mapping[str, str],
+    protocol: Protocol,
+    settings: Mapping[str, str | int],
+    scores: Scores,
+    save: Callable[[Path], None],
+    summary: Mapping[str, Any],
+) -> None:
+    """Print the scores; where the options say so, save them (with `summary` in results.json) and update the card."""
+    line = f"{facts['model']} on {protocol_line(protocol, settings)}"
     print(f"{line}\n\n{score_table(scores)}")
     if args.output_dir:
         args.output_dir.mkdir(parents=True, exist_ok=True)
-        saved.save(args.output_dir / SIMILARITY)
+        save(args.output_dir)
         results = {
             "line": line,
-            "model": saved.model,
-            "version": saved.version,
+            **facts,
             "dataset": asdict(protocol),
             "settings": settings,
             "scores": scores,
+            **summary,
         }
         with atomic_file(args.output_dir / RESULTS) as temporary:
             temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
@@ -164,7 +193,7 @@ def _report(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
             dataset=protocol.name,
             split=protocol.split,
             scores=scores,
-            protocol=protocol.facts | settings,
+            protocol={**protocol.facts, **settings},
             task=protocol.task,
         )
 

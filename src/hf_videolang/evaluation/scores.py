@@ -37,8 +37,12 @@ def score_table(scores: Scores) -> str:
         for number, metric in enumerate(metrics):
             title = group.replace("_", " ") if number == 0 else ""
             values = [METRICS[metric].for_people(column[group][metric]) for column in scores.values()]
-            lines.append(f"{title:<{first}}{metric:<{second}}" + "".join(f"{value:>9.1f}" for value in values))
+            lines.append(f"{title:<{first}}{metric:<{second}}" + "".join(map(_cell, values)))
     return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    return f"{value:>9}" if isinstance(value, int) else f"{value:>9.1f}"  # a count is an integer
 
 
 def flat_scores(scores: Scores, prefix: str = "") -> dict[str, float]:

@@ -86,8 +86,8 @@ def add_evaluation(
         scores: see `hf_videolang.evaluation.scores`. Shares become per cent; each column gets entries of its own,
             beside which chance stands.
         protocol: what the numbers depend on, e.g. `{"frames": 12, "ties": "original"}`.
-        task (defaults to `"retrieval"`): of the dataset. With the group of scores it is the Hub's type of task, e.g.
-            `text-to-video-retrieval`.
+        task (defaults to `"retrieval"`): of the dataset. It is the Hub's type of task, for retrieval with the
+            direction: `text-to-video-retrieval`.
     """
     data = cast(ModelCardData, card.data)
     # The Hub accepts only identifiers as the type of a dataset.
@@ -108,7 +108,7 @@ def add_evaluation(
                     metric_args[CHANCE] = round(facts.for_people(scores[CHANCE][group][metric]), 2)
                 results.append(
                     EvalResult(
-                        task_type=f"{group}-{task}".replace("_", "-"),
+                        task_type=(f"{group}-{task}" if task == "retrieval" else task).replace("_", "-"),
                         task_name=group.replace("_", " "),
                         dataset_type=dataset_type,
                         dataset_name=dataset,

@@ -8,17 +8,20 @@ Metrics and post-processings of scores: one pure function a file.
 
 from pathlib import Path
 
+from .accuracy import accuracy, soft_accuracy
 from .dual_softmax import dual_softmax
 from .querybank_norm import querybank_norm
 from .retrieval import chance_metrics, rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
 
 __all__ = [
+    "accuracy",
     "chance_metrics",
     "dual_softmax",
     "metric_path",
     "querybank_norm",
     "rank_metrics",
     "retrieval_metrics",
+    "soft_accuracy",
     "text_to_video_ranks",
     "video_to_text_ranks",
 ]
@@ -29,7 +32,7 @@ def metric_path(name: str) -> str:
     The file that `evaluate.load` takes for one of our metrics.
 
     Args:
-        name: `"retrieval"`.
+        name: `"retrieval"`, `"accuracy"` or `"soft_accuracy"`.
 
     Raises:
         ValueError: there is no such metric. The message lists the metrics.

@@ -29,4 +29,8 @@ METRICS = {
     **{f"R{k}": MetricFacts(f"R@{k}", f"recall_at_{k}") for k in (1, 5, 10)},
     "MedianR": MetricFacts("median rank", "median_rank", is_share=False, higher_is_better=False),
     "MeanR": MetricFacts("mean rank", "mean_rank", is_share=False, higher_is_better=False),
+    "accuracy": MetricFacts("accuracy", "accuracy"),
+    "soft_accuracy": MetricFacts("soft accuracy", "soft_accuracy"),
+    "MSE": MetricFacts("mean squared error", "mse", is_share=False, higher_is_better=False),
+    "questions": MetricFacts("questions", "questions", is_share=False),
 }

@@ -1,7 +1,6 @@
 """Fine-tuning for text-video retrieval: videos against captions."""
 
 import inspect
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.losses import contrastive_loss, dual_softmax_loss, hard_negative_loss, ranking_loss
 from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
 from hf_videolang.training.retrieval_arguments import RetrievalTrainingArguments
+from hf_videolang.training.trainer import set_num_updates
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "contrastive": contrastive_loss,
@@ -95,9 +95,7 @@ class RetrievalTrainer(ContrastiveTrainer):
                     f"{len(train_dataset)} videos to train on, fewer than one global batch of {batch} "
                     f"({args.train_batch_size} x {args.world_size} processes); lower per_device_train_batch_size."
                 )
-            if args.max_steps <= 0:
-                batch *= args.gradient_accumulation_steps
-                args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / batch)
+            set_num_updates(args, len(train_dataset))
         evaluator = RetrievalEvaluator(
             processor,
             batch_size=args.eval_batch_size,

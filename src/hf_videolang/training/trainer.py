@@ -1,5 +1,6 @@
 """`transformers.Trainer` for video-language models of any task."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,13 @@ from hf_videolang.training.optimization import (
     learning_rate_scheduler,
     parameter_groups,
 )
+
+
+def set_num_updates(args: VideoTrainingArguments, num_items: int) -> None:
+    """Where `max_steps` is not positive, make it the original's number of updates (clip_vip §4, clipbert §9)."""
+    if args.max_steps <= 0:
+        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        args.max_steps = math.ceil(args.num_train_epochs * num_items / batch)
 
 
 class VideoTrainer(Trainer):

@@ -1,0 +1,53 @@
+"""
+Ask a question about a video.
+
+  hf-videolang ask clip.mp4 "what is on the table?" --model org/clipbert-msrvtt-qa
+  hf-videolang ask clip.gif "what does the boy do?" --model org/clipbert-tgif-action --choices nod clap spin
+
+Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
+that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
+cannot tell "left then up" from its reversal in time.
+Exit code 0; 1 if the video does not decode; 2 if model or options cannot be used.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+
+import torch
+
+from hf_videolang.console import print_error
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.hub.question_heads import question_head
+from hf_videolang.inference.question_answering import ask
+from hf_videolang.video import VideoDecodingError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("video", help="path or URL")
+    parser.add_argument("question", help="perhaps empty, if the choices say all")
+    parser.add_argument("--model", required=True, help="model folder or Hub id, with a head for questions")
+    parser.add_argument("--choices", nargs="+", metavar="TEXT", help="options, for a model that chooses among them")
+    parser.add_argument("--num-clips", type=int, help="clips of the video (default: the model's own)")
+    parser.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def main(args: Namespace) -> int:
+    model, processor = load_model_and_processor(args.model, args.num_frames, num_clips=args.num_clips)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator().type)  # type: ignore[union-attr, arg-type]
+    try:
+        answers = ask(model, processor, args.video, args.question, args.choices)
+    except VideoDecodingError as error:
+        print_error(f"{error}.")
+        return 1
+    protocol = processor.input_protocol()
+    is_count = question_head(model) == "count"
+    if args.json:
+        found = [{"answer": answer, "number" if is_count else "probability": value} for answer, value in answers]
+        print(json.dumps({"question": args.question, "answers": found, "protocol": protocol}, ensure_ascii=False))
+        return 0
+    print(f"{args.video}; " + "; ".join(f"{name}: {value}" for name, value in protocol.items()) + "\n")
+    for answer, value in answers:
+        print(f"{answer} ({value:.2f} before rounding)" if is_count else f"{value:6.1%}  {answer}")
+    return 0

@@ -1,0 +1,129 @@
+"""Videos and questions become batches, in the DataLoader's workers: decode, sample, tokenise."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hf_videolang.data.answer_vocabulary import can_answer, check_choices, known_answers
+from hf_videolang.data.batches.clip_collator import ClipCollator
+from hf_videolang.data.batches.clip_reader import Policy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class QuestionAnsweringCollator(ClipCollator):
+    """
+    Batches of questions about videos, with the right answers in training.
+
+    In training, each question comes with clips of its own. The draw depends on the seed, the epoch and the question's
+    id alone. In evaluation, nothing is drawn, and each video of a batch is read once, however many questions it has.
+
+    Args:
+        processor: turns frames and texts into tensors. Clips, frames, resize and text length are its own.
+        dataset: records with questions (`TASK_COLUMNS["question_answering"]`).
+        training: draw clips and give `labels`.
+        head: of the model, see [`hf_videolang.hub.question_heads`].
+        answers: of an open or soft head, row by row.
+        on_broken_video: "raise", "skip" or "replace" by another question; see [`ClipCollator`].
+        seed: of all draws.
+
+    A batch has what the processor returns for the videos and for the questions, and
+
+        num_broken_videos `[1]`: videos skipped or replaced.
+
+    In training it also has
+
+        labels: int64 `[questions]`, rows of the answers or numbers of the options; float `[questions, answers]`, the
+            scores, for a soft head; float `[questions]` for counts;
+        num_cut_questions `[1]`: questions that are longer than the processor's `max_length`.
+
+    In evaluation it has
+
+        video_index `[questions]`: the video of the batch that each question is about;
+        question_index `[questions]`: row of each question in `dataset`, without those of videos that were skipped;
+        question_is_cut `[questions]`: 1 where a question is longer than `max_length`.
+
+    If "skip" leaves nothing of a batch in evaluation, `question_index` is empty and one empty question about a black
+    video stands in, since every process must call the model equally often.
+
+    Raises:
+        VideoDecodingError: a video is broken under "raise", or so are its replacements under "replace".
+        ValueError: options are absent or needless for the head, a training question has no answer that the head can
+            give, or "skip" leaves nothing of a training batch.
+
+    Example:
+        >>> collator = QuestionAnsweringCollator(processor, dataset, True, "open", ["red", "blue"])
+        >>> loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=collator, num_workers=8)
+    """
+
+    id_column = "question_id"
+
+    def __init__(
+        self,
+        processor: Any,
+        dataset: "Dataset",
+        training: bool,
+        head: str,
+        answers: Sequence[str] = (),
+        on_broken_video: Policy = "raise",
+        seed: int = 42,
+    ):
+        super().__init__(processor, dataset, training, on_broken_video, seed)
+        self.head = head
+        self.answer_rows = {answer: row for row, answer in enumerate(answers)}
+        check_choices(head, sum(bool(choices) for choices in dataset["choices"]), len(dataset))
+        if training and not all(can_answer(row, head, self.answer_rows) for row in dataset.remove_columns("video")):
+            raise ValueError("some training questions have no answer that the model can give; leave them out.")
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.training:
+            videos, kept, num_broken = self._read(records)
+            questions = [record for record, _ in kept]
+            cut = self._cut(questions).sum()[None]
+            batch = {**videos, **self._texts(questions), "labels": self._labels(questions), "num_cut_questions": cut}
+        else:
+            first = {record["video_id"]: record for record in reversed(records)}
+            videos, kept, num_broken = self._read(list(first.values()))
+            position = {record["video_id"]: number for number, (record, _) in enumerate(kept)}
+            questions = [record for record in records if record["video_id"] in position]
+            rows = [self._rows[record["question_id"]] for record in questions]
+            batch = {**videos, **self._texts(questions or [{"question": "", "choices": ["", ""]}])}
+            batch["video_index"] = torch.tensor([position[one["video_id"]] for one in questions] or [0])
+            batch["question_index"] = torch.tensor(rows, dtype=torch.int64)
+            batch["question_is_cut"] = self._cut(questions)
+        batch["num_broken_videos"] = torch.tensor([num_broken])
+        return batch
+
+    def _texts(self, questions: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        choices = {"choices": [one["choices"] for one in questions]} if self.head == "multiple_choice" else {}
+        return {**self.processor(text=[one["question"] for one in questions], return_tensors="pt", **choices)}
+
+    def _cut(self, questions: Sequence[dict[str, Any]]) -> torch.Tensor:
+        cut = [is_cut(self.processor, one["question"], one["choices"] or ()) for one in questions]
+        return torch.tensor(cut, dtype=torch.int64)
+
+    def _labels(self, questions: Sequence[dict[str, Any]]) -> torch.Tensor:
+        if self.head == "multiple_choice":
+            return torch.tensor([one["answer_index"] for one in questions])
+        if self.head == "count":
+            return torch.tensor([float(one["answer"]) for one in questions])
+        labels = torch.zeros(len(questions), len(self.answer_rows))
+        for row, question in enumerate(questions):
+            for answer, score in known_answers(question).items():
+                if answer in self.answer_rows:
+                    labels[row, self.answer_rows[answer]] = score
+        return labels if self.head == "soft" else labels.argmax(dim=-1)
+
+
+def is_cut(processor: Any, question: str, choices: Sequence[str] = ()) -> bool:
+    """Whether a question, with its longest option, exceeds the tokens that the model reads. Warns once."""
+    text = f"{question} {max(choices, key=len)}" if choices else question
+    if len(processor.tokenizer(text, verbose=False)["input_ids"]) <= processor.max_length:
+        return False
+    logger.warning_once(f"questions are cut at max_length, {processor.max_length} tokens.")  # type: ignore[attr-defined]
+    return True

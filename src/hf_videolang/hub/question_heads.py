@@ -1,0 +1,84 @@
+"""The head with which a model answers questions: which one it has, and how it gets a new one."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING,
+    PreTrainedModel,
+)
+
+# "open": one of the answers in `config.id2label`; "soft": the same, trained on scored answers; "multiple_choice": one
+# of the question's own options; "count": a number.
+Head = Literal["open", "soft", "multiple_choice", "count"]
+PROBLEM_TYPES: dict[Head, str] = {
+    "open": "single_label_classification",
+    "soft": "multi_label_classification",
+    "count": "regression",
+}
+UNUSED = "unused_"  # rows of a converted head beyond its list of answers are called unused_<row>
+
+
+def question_head(model: PreTrainedModel) -> Head:
+    """
+    The kind of head, from the model's class and `config.problem_type`.
+
+    Raises:
+        ValueError: the model has no head for questions.
+
+    Example:
+        >>> question_head(AutoModelForMultipleChoice.from_pretrained("org/clipbert-tgif-action"))
+        'multiple_choice'
+    """
+    if isinstance(model, _head_class(model, choosing=True) or ()):
+        return "multiple_choice"
+    if isinstance(model, _head_class(model, choosing=False) or ()):
+        kinds = {kind: head for head, kind in PROBLEM_TYPES.items()}
+        return kinds[model.config.problem_type or PROBLEM_TYPES["open"]]
+    raise ValueError(
+        f"{model.name_or_path} is a {type(model).__name__}, which has no head for questions; train one with "
+        "`python -m hf_videolang.training.run_question_answering`."
+    )
+
+
+def answers_of(model: PreTrainedModel) -> list[str]:
+    """The answer of each row of an open head, also of the unused ones."""
+    labels: Any = model.config.id2label
+    return [labels[row] for row in range(len(labels))]
+
+
+def with_new_head(model: PreTrainedModel, head: Head, answers: Sequence[str] = ()) -> PreTrainedModel:
+    """
+    The base of a model under a new head, which starts random. The random generator of torch decides its weights.
+
+    Args:
+        model: with any head, or with none.
+        head: kind of the new head.
+        answers: of an open or soft head, row by row.
+
+    Raises:
+        ValueError: the family has no such head.
+
+    Example:
+        >>> model = with_new_head(ClipBertForPreTraining.from_pretrained("org/clipbert-base"), "open", ["red", "blue"])
+    """
+    head_class = _head_class(model, choosing=head == "multiple_choice")
+    if head_class is None:
+        raise ValueError(f"the system of {model.name_or_path} ({model.config.model_type}) has no head {head!r}.")
+    config: Any = deepcopy(model.config)
+    if head != "multiple_choice":
+        config.problem_type = PROBLEM_TYPES[head]
+        config.id2label = dict(enumerate(answers)) if head != "count" else {0: "count"}
+        config.label2id = {answer: row for row, answer in config.id2label.items()}
+    new = head_class._from_config(config, dtype=torch.float32).eval()
+    new.base_model.load_state_dict(model.base_model.state_dict())
+    return new
+
+
+def _head_class(model: PreTrainedModel, choosing: bool) -> Any:
+    """The class of the model's family that chooses among options, or the one that answers openly; perhaps `None`."""
+    mapping = MODEL_FOR_MULTIPLE_CHOICE_MAPPING if choosing else MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING
+    return mapping.get(type(model.config), None)
