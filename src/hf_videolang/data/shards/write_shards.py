@@ -16,7 +16,7 @@ from tqdm import tqdm
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.records import name_some
 from hf_videolang.data.shards.tar_shard import TarShard
-from hf_videolang.data.stores.provenance import write_or_check_provenance
+from hf_videolang.data.stores.provenance import read_provenance
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
 
@@ -56,7 +56,8 @@ def write_shards(
     The shards are called `<name>-00000-of-00012.tar` and so on, each with an index. A sample consists of
     `<number>.<extension of the video>` and `<number>.json`, which has `video_id` and all other fields that are not
     `None`. The number is the record's row, because keys of WebDataset must not contain dots. Each segment of a video
-    is a record with the whole video. A killed run continues after its last complete shard if it is called again.
+    is a record with the whole video. A run that was killed or met a broken video continues after its last complete
+    shard if it is called again, also with other records in the shards that are not there yet.
 
     Args:
         records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and
@@ -77,18 +78,17 @@ def write_shards(
         240 records in 1 shards, 12.4 MB (1 written now, 0 before)
     """
     folder = Path(folder)
-    facts = {"hash of the records": _fingerprint(records), "records_per_shard": records_per_shard}
-    existing = sorted(path.name for path in folder.glob(f"{name}-*.tar"))
-    write_or_check_provenance(folder / f".{name}.shards.json", facts, existing)  # hidden, or `datasets` would read it
     starts = range(0, len(records), records_per_shard)
-    shards = [TarShard(str(folder / f"{name}-{i:05d}-of-{len(starts):05d}.tar")) for i in range(len(starts))]
+    parts = [range(start, min(start + records_per_shard, len(records))) for start in starts]
+    shards = [TarShard(str(folder / f"{name}-{i:05d}-of-{len(parts):05d}.tar")) for i in range(len(parts))]
+    hashes = {Path(shard.path).name: _fingerprint(records, rows) for shard, rows in zip(shards, parts)}
+    _agree_with_earlier_run(folder, name, hashes)
     for leftover in folder.glob(f".{name}-*.part.tar"):  # from a killed run
         leftover.unlink()
 
     num_written, kept = 0, set()
     with tqdm(total=len(records), unit="video", desc=name, disable=None) as progress:
-        for start, shard in zip(starts, shards):
-            rows = range(start, min(start + records_per_shard, len(records)))
+        for rows, shard in zip(parts, shards):
             if not Path(shard.path).is_file():
                 _write_shard(shard.path, rows, records, on_broken_video)
                 num_written += 1
@@ -98,10 +98,26 @@ def write_shards(
     return ShardReport(shards, num_written, len(kept), left_out)
 
 
-def _fingerprint(records: Records) -> str:
-    """A hash of all that decides the bytes of the shards except the videos' content."""
+def _agree_with_earlier_run(folder: Path, name: str, hashes: dict[str, str]) -> None:
+    """Raises if `folder` holds shards of other records; then notes of which records this run makes its shards."""
+    note = folder / f".{name}.shards.json"  # hidden, or `datasets` would read it
+    earlier = read_provenance(note) if note.is_file() else {}
+    existing = sorted(path.name for path in folder.glob(f"{name}-*.tar"))
+    if foreign := [shard for shard in existing if shard not in hashes or hashes[shard] != earlier.get(shard)]:
+        raise ValueError(
+            f"{folder} holds {name_some(foreign)}, made of other records or with another records_per_shard. Remove "
+            "these shards, or choose another folder."
+        )
+    if earlier != hashes:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(note) as temporary:
+            temporary.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
+
+
+def _fingerprint(records: Records, rows: range) -> str:
+    """A hash of all that decides the bytes of a shard except the videos' content."""
     digest = sha256()
-    for row in range(len(records)):
+    for row in rows:
         record = records[row]
         path, content = record["video"].get("path"), record["video"].get("bytes")
         if _extension(record) not in VIDEO_EXTENSIONS or (content is None and not os.path.isfile(path)):
@@ -110,7 +126,7 @@ def _fingerprint(records: Records) -> str:
                 f"{', '.join(VIDEO_EXTENSIONS)}. Encode folders of frames as videos first."
             )
         size = os.path.getsize(path) if content is None else len(content)
-        digest.update(b"%d %s\n" % (size, _fields(record)))
+        digest.update(b"%d %d %s\n" % (row, size, _fields(record)))
     return digest.hexdigest()
 
 

@@ -32,16 +32,21 @@ def write_or_check_provenance(file: Path, provenance: Mapping[str, Any], content
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    earlier, now = _flat(read_provenance(file)), _flat(json.loads(json.dumps(provenance)))
-    if differing := [
-        f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted(earlier.keys() | now.keys())
-        if earlier.get(key) != now.get(key)
-    ]:
+    if differing := differences(read_provenance(file), provenance):
         raise ValueError(
             f"{folder} was made with other settings ({'; '.join(differing)}). Use the same settings, choose another "
             "folder, or remove this one."
         )
+
+
+def differences(before: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
+    """What differs between facts read from JSON and those of today: `["frames: 4 there, 2 now"]`."""
+    earlier, now = _flat(before), _flat(json.loads(json.dumps(today)))
+    return [
+        f"{key}: {earlier.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(earlier.keys() | now.keys())
+        if earlier.get(key) != now.get(key)
+    ]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
