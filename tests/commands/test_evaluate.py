@@ -93,6 +93,34 @@ def test_saved_matrix_is_scored_again_without_the_model(evaluated, capsys):
     assert "ties: pessimistic" in capsys.readouterr().out
 
 
+def test_results_of_another_protocol_are_not_overwritten_unasked(tiny_run, tmp_path, capsys):
+    what = (
+        "--model",
+        tiny_run / "model",
+        "--dataset",
+        tiny_run / "videos",
+        "--num-workers",
+        0,
+        "--output-dir",
+        tmp_path,
+    )
+    assert evaluate(*what, "--num-frames", 2) == 0
+    first = (tmp_path / "results.json").read_bytes()
+    capsys.readouterr()
+    assert evaluate(*what, "--num-frames", 1) == 2  # before the work
+    error = capsys.readouterr().err
+    assert "holds results of another protocol (frames: 2 there, 1 now)" in error and "--overwrite" in error
+    assert "clip/s" not in error
+    assert evaluate(*what, "--num-frames", 2, "--querybank", "train", "--querybank-size", 3) == 2  # known at its end
+    matrix = ("--similarity", tmp_path / "similarity.safetensors", "--output-dir", tmp_path, "--ties", "average")
+    assert evaluate(*matrix) == 2
+    assert "ties: 'original' there, 'average' now" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_bytes() == first
+    assert evaluate(*what, "--num-frames", 2) == 0 and (tmp_path / "results.json").read_bytes() == first
+    assert evaluate(*what, "--num-frames", 1, "--overwrite") == 0
+    assert json.loads((tmp_path / "results.json").read_text())["settings"]["frames"] == 1
+
+
 def test_two_processes_score_every_item_once(tiny_run, evaluated, tmp_path):
     """With 5 videos in batches of 2, the second process repeats rows. None may count twice."""
     what = (

@@ -15,7 +15,8 @@ all and of each type, beside chance.
 With --output-dir, finished batches are kept in `embeddings` and `embeddings_querybank` there until the results are
 written. After a kill, give the same command again: it encodes only the missing batches, on any number of processes,
 and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device is refused.
-One evaluation at a time may write to an output folder.
+One evaluation at a time may write to an output folder. Results of another model or protocol there are not overwritten
+without --overwrite.
 """
 
 import json
@@ -36,6 +37,7 @@ from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
+from hf_videolang.evaluation.saved_results import check_earlier_results
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
 from hf_videolang.hub.evaluation_results import load_card, write_evaluation
@@ -93,6 +95,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help="gets similarity.safetensors and results.json; a killed run continues there (without it: from the start)",
     )
+    out.add_argument(
+        "--overwrite", action="store_true", help="replace results of another model or protocol in --output-dir"
+    )
     out.add_argument("--write-card", action="store_true", help="enter the results into the model's card")
 
 
@@ -131,6 +136,9 @@ def _evaluate(args: Namespace) -> None:
     if features is not None:
         check_features(features, model, processor)
     version = model_version(args.model, model.config)
+    if args.output_dir and not args.overwrite:
+        input_protocol = processor.input_protocol()
+        check_earlier_results(args.output_dir / RESULTS, version["version"], protocol, input_protocol, finished=False)
     evaluator = EVALUATORS[dataset.task](
         processor,
         batch_size=args.batch_size,
@@ -175,6 +183,8 @@ def _report(
     line = f"{facts['model']} on {protocol_line(protocol, settings)}"
     print(f"{line}\n\n{score_table(scores)}")
     if args.output_dir:
+        if not args.overwrite:
+            check_earlier_results(args.output_dir / RESULTS, saved.version, protocol, settings, finished=True)
         args.output_dir.mkdir(parents=True, exist_ok=True)
         save(args.output_dir)
         results = {
