@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_videolang.video.frame_folder import is_picture_of_a_frame
+from hf_videolang.video.sources import VIDEO_EXTENSIONS
 
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"),
-    *(".3gp", ".3gpp", ".3g2", ".mts", ".m2ts", ".asf", ".divx", ".qt"),  # among the Flickr uploads of DiDeMo
-)
 EXPECTED_VIDEO = (
     f"a file of that id ({', '.join(VIDEO_EXTENSIONS[:6])} …) or a folder of that name with pictures "
     "<name>_000.jpg, <name>_001.jpg, …"

@@ -13,6 +13,11 @@ from urllib.parse import quote, urlsplit
 
 from .decoded_video import VideoDecodingError
 
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"),
+    *(".3gp", ".3gpp", ".3g2", ".mts", ".m2ts", ".asf", ".divx", ".qt"),  # among the Flickr uploads of DiDeMo
+)
+
 
 @contextmanager
 def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:

@@ -35,14 +35,16 @@ EXPECTED_VIDEO = (
 def flatten_videos(videos: Any) -> list:
     """One video, or lists of videos nested to any depth, as a flat list with one entry a video.
 
-    A list of pictures (PIL images or arrays of 2 or 3 dimensions) is one video, an array of 5 dimensions a batch.
+    A list of pictures (PIL images or arrays of 2 or 3 dimensions) is one video, an array of 5 dimensions a batch. A
+    column of `datasets` (`dataset["video"]`) counts as a list.
 
     Raises:
         ValueError: a list is empty.
         TypeError: an entry is no video.
     """
-    if isinstance(videos, (list, tuple)):
-        if not len(videos):
+    if isinstance(videos, Sequence) and not isinstance(videos, (str, bytes, bytearray, memoryview)):
+        videos = list(videos)
+        if not videos:
             raise ValueError(f"an empty list holds no video; expected {EXPECTED_VIDEO}.")
         if all(_is_picture(item) for item in videos):
             return [videos]
@@ -66,7 +68,7 @@ def images_as_videos(images: Any) -> list[list]:
     """
     if isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
         images = list(images)
-    elif not isinstance(images, (list, tuple)):
+    elif not isinstance(images, Sequence) or isinstance(images, (str, bytes)):
         images = [images]
     images = [load_image(str(image)) if isinstance(image, (str, Path)) else image for image in images]
     for image in images:

@@ -6,11 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from datasets import Dataset, Image, Video
 from transformers import AutoProcessor, AutoVideoProcessor
 
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.models.clip_vip.processing_clip_vip import CLIPViPProcessor
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
+from hf_videolang.models.shared import any_text
 from hf_videolang.video import VideoDecodingError
 from tests.common.tiny.clip_vip import IMAGE_SIZE, NUM_FRAMES, tiny_processor, tiny_tokenizer
 
@@ -153,6 +155,34 @@ def test_as_sentence_transformers_calls_it():
     pictures = [[PIL.Image.fromarray(frame) for frame in frames(6)]]  # a list of frames arrives wrapped
     batch = processor(videos=[pictures, frames(9)], text_kwargs=text, videos_kwargs=metadata, **common)
     assert batch["pixel_values_videos"].shape == (2, NUM_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def test_columns_of_datasets_are_lists(tmp_path):
+    path = str(write_video(tmp_path / "clip.mp4", frames(6)))
+    data = Dataset.from_dict({"video": [path, path], "caption": ["ab", "c"], "image": list(frames(2))})
+    data = data.cast_column("image", Image())
+    processor = tiny_processor()
+    got = processor(videos=data["video"], text=data["caption"])
+    for name, value in processor(videos=[path, path], text=["ab", "c"]).items():
+        assert torch.equal(got[name], value), name
+    pictures = processor(images=data["image"])["pixel_values_videos"]
+    assert torch.equal(pictures, processor(images=list(data["image"]))["pixel_values_videos"])
+    decoded = Dataset.from_dict({"video": [path]}).cast_column("video", Video(decode=False))
+    assert processor(videos=decoded["video"])["pixel_values_videos"].shape[:2] == (1, NUM_FRAMES)
+
+
+@pytest.mark.parametrize("text", ["Clip.WEBM", __file__, ["a dog", "talks/nowhere.mp4"]])
+def test_the_name_of_a_video_as_text_warns_once(text, caplog, monkeypatch):
+    monkeypatch.setattr(any_text, "_WARNED", [])
+    processor = tiny_processor()
+    for _ in range(2):
+        processor(text=["a dog digs", "mp4"])
+        assert len(caplog.messages) == 0
+    for _ in range(2):
+        processor(text=text)
+    (message,) = caplog.messages
+    assert message.startswith(f"{text[1] if isinstance(text, list) else text!r} is encoded as a sentence")
+    assert 'videos=[path], or to sentence-transformers as {"video": path}' in message
 
 
 @pytest.mark.parametrize(

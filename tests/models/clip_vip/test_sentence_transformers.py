@@ -23,6 +23,7 @@ assert {"text", "video"} <= set(model.modalities), model.modalities
 video = model.encode(sys.argv[3:])
 text = model.encode(["a red circle moves left", "something else"])
 np.savez(sys.argv[2], video=video, text=text, similarity=model.similarity(text, video))
+model.encode(["nowhere.mp4", "clip.webm"])
 """
 
 
@@ -35,11 +36,15 @@ def test_folder_encodes_texts_and_video_paths_of_different_lengths_in_one_call(t
     short = np.random.default_rng(0).integers(0, 255, (3, 40, 56, 3), dtype=np.uint8)
     paths.append(str(write_video(tmp_path / "three_frames.mp4", list(short))))
 
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "model"), str(tmp_path / "out.npz"), *paths],
         check=True,
         cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
+    assert "'nowhere.mp4' is encoded as a sentence, not as a video." in done.stderr
+    assert done.stderr.count("is encoded as a sentence") == 1
     out = np.load(tmp_path / "out.npz")
     inputs = processor(text=["a red circle moves left", "something else"], videos=paths, return_tensors="pt")
     with torch.no_grad():

@@ -1,9 +1,9 @@
 """Videos, pictures and texts to the inputs of CLIP-ViP."""
 
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.any_text import AnyTextProcessor
 from hf_videolang.video.video_inputs import images_as_videos
 
 from .video_processing_clip_vip import CLIPViPVideoProcessorKwargs
@@ -14,7 +14,7 @@ class CLIPViPProcessorKwargs(ProcessingKwargs, total=False):
     _defaults = {"text_kwargs": {"truncation": True}, "common_kwargs": {"return_tensors": "pt"}}
 
 
-class CLIPViPProcessor(RemoteCodeMixin, ProcessorMixin):
+class CLIPViPProcessor(AnyTextProcessor):
     """
     A `CLIPViPVideoProcessor` and a CLIP tokenizer in one.
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageOps
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.any_text import AnyTextProcessor
 from hf_videolang.video.video_inputs import images_as_videos
 
 from .video_processing_clipbert import ClipBertVideoProcessorKwargs
@@ -20,7 +20,7 @@ class ClipBertProcessorKwargs(ProcessingKwargs, total=False):
     }
 
 
-class ClipBertProcessor(RemoteCodeMixin, ProcessorMixin):
+class ClipBertProcessor(AnyTextProcessor):
     """
     A `ClipBertVideoProcessor` and a BERT tokenizer in one.
 

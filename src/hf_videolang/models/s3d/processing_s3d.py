@@ -1,8 +1,8 @@
 """Videos and texts to the inputs of S3D."""
 
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.any_text import AnyTextProcessor
 
 from .video_processing_s3d import S3DVideoProcessorKwargs
 
@@ -15,7 +15,7 @@ class S3DProcessorKwargs(ProcessingKwargs, total=False):
     }
 
 
-class S3DProcessor(RemoteCodeMixin, ProcessorMixin):
+class S3DProcessor(AnyTextProcessor):
     """
     An `S3DVideoProcessor` and the word tokenizer of S3D's text module in one. Of a text it keeps the first 16 words
     that the dictionary has.

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 
 from hf_videolang.models.s3d.video_processing_s3d import S3DVideoProcessorKwargs
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.any_text import AnyTextProcessor
 
 # What sentence-transformers needs in the folder: without these files it takes the similarity for a cosine.
 SENTENCE_TRANSFORMERS: dict[str, Any] = {
@@ -37,7 +37,7 @@ class VideoCLIPProcessorKwargs(ProcessingKwargs, total=False):
     }
 
 
-class VideoCLIPProcessor(RemoteCodeMixin, ProcessorMixin):
+class VideoCLIPProcessor(AnyTextProcessor):
     """
     A `VideoCLIPVideoProcessor` and a BERT tokenizer in one. It also takes features in place of videos.
 

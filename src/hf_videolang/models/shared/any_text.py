@@ -1,0 +1,43 @@
+"""What the processors of all families share: the texts that a user may pass."""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.processing_utils import ProcessorMixin
+
+from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.video.sources import VIDEO_EXTENSIONS
+
+logger = logging.getLogger(__name__)
+_WARNED: list[str] = []
+
+
+class AnyTextProcessor(RemoteCodeMixin, ProcessorMixin):
+    """
+    Takes a text, a list of texts, or a column of `datasets` (`dataset["caption"]`).
+
+    Warns once if a text is the name of a video. sentence-transformers passes such a name as text if it finds no file
+    of that name or does not know the ending.
+    """
+
+    def prepare_inputs_layout(self, images: Any = None, text: Any = None, videos: Any = None, audio=None, **kwargs):
+        if isinstance(text, Sequence) and not isinstance(text, str):
+            text = list(text)
+        if text is not None and not _WARNED:
+            _WARNED.extend(filter(_names_a_video, text if isinstance(text, list) else [text]))
+            if _WARNED:
+                logger.warning(
+                    "%r is encoded as a sentence, not as a video. Pass a video as videos=[path], or to "
+                    'sentence-transformers as {"video": path}, and check that the file exists.',
+                    _WARNED[0],
+                )
+        return super().prepare_inputs_layout(images=images, text=text, videos=videos, audio=audio, **kwargs)
+
+
+def _names_a_video(text: Any) -> bool:
+    return isinstance(text, str) and (text.lower().endswith(VIDEO_EXTENSIONS) or os.path.isfile(text))
+
+
+__all__ = ["AnyTextProcessor"]
