@@ -1,5 +1,11 @@
 """Error lines of a command and of a launch."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from hf_videolang.console import print_error
@@ -20,3 +26,18 @@ def test_an_error_line_names_its_rank_in_a_launch(environment, printed, monkeypa
         monkeypatch.setenv(name, value)
     print_error("the disk is full")
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="waits for torch in /proc/PID/maps, which Linux has")
+@pytest.mark.parametrize("command", [["cli", "evaluate"], ["training.run_retrieval"]])
+def test_ctrl_c_while_torch_is_being_imported_is_one_line(command):
+    program = [sys.executable, "-m", f"hf_videolang.{command[0]}", *command[1:], "--help"]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        while "libtorch" not in maps.read_text():
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("\n") == 1 and "stopped by Ctrl-C." in errors
