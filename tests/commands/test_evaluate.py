@@ -219,7 +219,15 @@ def test_broken_video_stops_or_is_left_out(tiny_run, tmp_path, capsys):
     torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
     (tmp_path / "videos" / "test0002.mp4").unlink()
     assert evaluate(*what) == 2
-    assert "1 of 5 annotated videos have no file: test0002" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "1 of 5 annotated videos have no file: test0002" in error and "With skip as on_broken_video" in error
+    (tmp_path / "videos" / "test0003.mp4").write_bytes(b"no video")
+    assert evaluate(*what, "--split", "train+validation", "--on-broken-video", "skip", "--output-dir", tmp_path) == 2
+    assert "counts.videos: 5 there, 4 now" in capsys.readouterr().err  # another protocol than that of the results
+    assert evaluate(*what, "--split", "train+validation", "--on-broken-video", "skip") == 0
+    printed = capsys.readouterr().out
+    assert "train+validation: 4 of 5 videos, 8 captions" in printed
+    assert "left out: 1 videos that do not decode" in printed
 
 
 def test_broken_video_in_a_worker_is_one_line(tiny_run, tmp_path, capsys):

@@ -99,6 +99,28 @@ def test_check_and_evaluate(name, videos, tmp_path, capsys):
     assert all(scores == similarities[0] for scores in similarities)
 
 
+def test_absent_videos_are_left_out_on_request_and_counted(videos, tmp_path, caplog):
+    file, content = CAPTIONS["msrvtt-1ka"]
+    folder, own = tmp_path, tmp_path / "videos"
+    write(folder / file, content)
+    shutil.copytree(videos / "files" / "film", own)
+    (own / "video1.mkv").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 3 annotated videos have no file: video1"):
+        load_dataset("msrvtt-1ka", folder)
+    dataset, protocol = find_dataset("msrvtt-1ka", folder).load(skip_absent=True)
+    assert dataset["video_id"][:] == ["video0", "video2"]
+    assert protocol.counts == {"videos": 2, "captions": 2} and "2 of 1000 videos" in str(protocol)
+    assert "Left out 1 videos that have no file: video1" in caplog.text
+    rows = [{"file_name": f"video{i}.mkv", "captions": ["one", "two"]} for i in range(3)]
+    (own / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, protocol = find_dataset(str(own)).load("train+validation", skip_absent=True)
+    assert "2 of 3 videos, 4 captions" in str(protocol)
+    for video in own.glob("*.mkv"):
+        video.unlink()
+    with pytest.raises(FileNotFoundError, match="3 of 3 annotated videos have no file"):
+        find_dataset(str(own)).load("train+validation", skip_absent=True)
+
+
 def test_every_benchmark_is_here():
     assert set(BENCHMARKS) - set(CAPTIONS) == {"msrvtt-9k", "msrvtt-7k", "msrvtt-7k-1ka", "msrvtt-full"}
     for name, benchmark in BENCHMARKS.items():

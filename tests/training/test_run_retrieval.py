@@ -390,6 +390,21 @@ def test_a_folder_without_test_split_is_trained_on_with_a_note(tiny_run, tmp_pat
     assert "has no split test" in capsys.readouterr().err
 
 
+def test_absent_videos_are_left_out_of_training_and_counted(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run / "videos", tmp_path / "videos")
+    absent = [tmp_path / "videos" / "train" / f"train00{number:02d}.mp4" for number in (3, 4)]
+    for file in absent:
+        file.unlink()
+    short = ("--data_dir", tmp_path / "videos", "--max_steps", "1")
+    assert main(words(tiny_run, tmp_path / "out", *short)) == 2
+    assert "annotated videos have no file" in capsys.readouterr().err
+    assert main(words(tiny_run, tmp_path / "out", *short, "--on_broken_video", "replace")) == 0
+    assert "(videofolder), train: 20 of 22 videos" in capsys.readouterr().out
+    shutil.move(tmp_path / "videos" / "test" / "test0000.mp4", absent[0])
+    assert main(words(tiny_run, tmp_path / "other", *short, "--on_broken_video", "replace", "--test", "true")) == 2
+    assert "1 of 5 annotated videos have no file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_broken_video_is_one_line(tiny_run, tmp_path, capsys, workers):
     shutil.copytree(tiny_run / "videos" / "train", tmp_path / "videos")

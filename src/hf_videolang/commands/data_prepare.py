@@ -4,7 +4,8 @@ Re-encode a folder of videos for fast reading: fewer frames per second, smaller 
   hf-videolang data prepare --data-dir videos --output-dir small --frames-per-second 6 --shortest-edge 224
 
 Sub-folders are kept, and each video becomes <name>.mp4 (H.264 without sound). Time stamps stay, so seconds in
-annotations still hold. Annotation files are copied, and metadata files get the new names. The input is never changed.
+annotations still hold. Annotation files are copied. Metadata files get the new names, without the rows of broken
+videos. The input is never changed.
 If a run is killed, run the same command again: it encodes what is missing, and tries broken videos again.
 
 Exit code: 0 success, 1 some videos are broken, 2 wrong usage or files that cannot be read or written.

@@ -17,6 +17,7 @@ from hf_videolang.data.load_dataset import BENCHMARKS, find_dataset
 from hf_videolang.data.records import check_records
 from hf_videolang.data.shards.open_shards import VideoFolderShard
 from hf_videolang.data.shards.write_shards import write_shards
+from hf_videolang.data.video_dataset import leave_out_absent
 from hf_videolang.video import VideoDecodingError
 
 
@@ -30,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--on-broken-video",
         choices=("raise", "skip"),
         default="raise",
-        help="stop at a broken video (default), or skip it and name it at the end",
+        help="stop at a broken or absent video (default), or skip it and name it",
     )
 
 
@@ -39,6 +40,8 @@ def main(args: Namespace) -> int:
         dataset = find_dataset(args.dataset, args.data_dir)
         for split in [args.split] if args.split else dataset.splits:
             records, protocol = dataset.read(split)
+            if args.on_broken_video == "skip":
+                records, protocol = leave_out_absent(records, protocol)
             print(protocol)
             check_records(records)
             shard, name = VideoFolderShard(args.data_dir, split, records), split.replace("+", "_")

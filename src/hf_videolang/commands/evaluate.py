@@ -81,8 +81,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument(
         "--on-broken-video",
         choices=("raise", "skip"),
-        help="a video that does not decode stops the run, or leaves the gallery with its captions and is counted "
-        "(default: raise). Of questions it is skip: they stay unanswered and count as wrong",
+        help="a video that is absent or does not decode stops the run, or leaves the gallery with its captions and is "
+        "counted (default: raise). Of questions it is skip: they stay unanswered and count as wrong",
     )
     run = parser.add_argument_group("running")
     run.add_argument("--batch-size", type=int, default=16, help="videos a process at once (default: %(default)s)")
@@ -124,13 +124,13 @@ def main(args: Namespace) -> int:
 def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
     features = FeatureStore(args.features) if args.features else None
-    need_videos = features is None
-    records, protocol = dataset.load(args.split, need_videos)
+    reading = {"need_videos": features is None, "skip_absent": args.on_broken_video == "skip"}
+    records, protocol = dataset.load(args.split, **reading)
     options: dict[str, Any] = {"on_broken_video": args.on_broken_video} if args.on_broken_video else {}
     if dataset.task == "retrieval":
         options |= {"ties": args.ties, "features": features}
         if args.querybank:
-            bank = dataset.load(args.querybank, need_videos)[0]
+            bank = dataset.load(args.querybank, **reading)[0]
             options["querybank"] = sample_querybank(bank, records, args.querybank_size)
     model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length, num_clips=args.num_clips)
     if features is not None:

@@ -13,7 +13,7 @@ class Protocol:
         task: e.g. "retrieval".
         split: "train", "validation", "test", or several joined by "+".
         counts: what was read, e.g. `{"videos": 1000, "captions": 1000}`.
-        published: the same sizes in the literature; empty where nothing is published.
+        published: the same sizes in the literature; without them, empty or the number of annotated videos.
         source: the names of the files that the split was read from.
         note: anything else that changes a number, e.g. that the sentences of a video were joined to a paragraph.
 

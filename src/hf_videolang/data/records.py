@@ -126,6 +126,15 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
     return Dataset.from_dict(table, Features.from_dict(features))
 
 
+def count_records(records: Sequence[Record]) -> dict[str, int]:
+    """The sizes that a `Protocol` states, each for the tasks that it concerns."""
+    return {
+        "videos": len({record.video_id for record in records}),
+        "captions": sum(len(record.captions) for record in records),
+        "questions": len(records),
+    }
+
+
 def check_records(records: Sequence[Record], need_videos: bool = True) -> None:
     """Checks that the videos of a split are there, and that ids and cuts are valid.
 
@@ -138,7 +147,8 @@ def check_records(records: Sequence[Record], need_videos: bool = True) -> None:
         num_videos = len({record.video_id for record in records})
         raise FileNotFoundError(
             f"{len(missing)} of {num_videos} annotated videos have no file: {name_some(missing)}. "
-            f"Expected {EXPECTED_VIDEO}, or the file that the metadata names. {REMEDY}"
+            f"Expected {EXPECTED_VIDEO}, or the file that the metadata names. {REMEDY} With skip "
+            "as on_broken_video they are left out."
         )
     counts = Counter(record.id for record in records)
     _raise_for([r for r in records if counts[r.id] > 1], "have an id that occurs more than once")

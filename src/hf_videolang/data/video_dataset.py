@@ -7,12 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_videolang.data.protocol import Protocol, join_protocols
-from hf_videolang.data.records import Record, name_some, records_to_dataset
+from hf_videolang.data.records import Record, count_records, name_some, records_to_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
+
+
+def leave_out_absent(records: list[Record], protocol: Protocol) -> tuple[list[Record], Protocol]:
+    """The records whose video is there, and their protocol: "3305 of 3350 videos". Others are a warning.
+
+    If no video is there, all records come back, and their check raises.
+    """
+    there = [record for record in records if record.has_video]
+    if not there or len(there) == len(records):
+        return records, protocol
+    absent = list(dict.fromkeys(record.video_id for record in records if not record.has_video))
+    logger.warning("Left out %d videos that have no file: %s.", len(absent), name_some(absent))
+    counts = protocol.counts | {what: n for what, n in count_records(there).items() if what in protocol.counts}
+    return there, replace(
+        protocol, counts=counts, published={"videos": protocol.counts["videos"]} | protocol.published
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +79,18 @@ class VideoDataset:
             [protocol for _, protocol in read]
         )
 
-    def load(self, split: str | None = None, need_videos: bool = True) -> tuple["Dataset", Protocol]:
+    def load(
+        self, split: str | None = None, need_videos: bool = True, skip_absent: bool = False
+    ) -> tuple["Dataset", Protocol]:
         """Reads a split, checks it (`records_to_dataset`) and returns it as a `datasets.Dataset`, with its protocol.
 
-        Videos that the metadata of a folder does not name are left out with a warning. Without `need_videos`, files
-        may be absent, and the records name none: stored features are read in their place.
+        Videos that the metadata of a folder does not name are left out with a warning, and with `skip_absent` those
+        without a file, too. Without `need_videos`, files may be absent, and the records name none: stored features are
+        read in their place.
         """
         records, protocol = self.read(split)
+        if skip_absent and need_videos:
+            records, protocol = leave_out_absent(records, protocol)
         if self.unnamed:
             logger.warning(
                 "Left out %d videos that no row of the metadata names: %s.", len(self.unnamed), name_some(self.unnamed)

@@ -22,7 +22,7 @@ from typing import Any
 from hf_videolang.data.annotation_text import in_layout, read_json_lines
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.questions import name_questions, question_columns
-from hf_videolang.data.records import Record, name_some, segment_id
+from hf_videolang.data.records import Record, count_records, name_some, segment_id
 from hf_videolang.data.validation_split import VALIDATION_SHARE, split_off_validation
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.data.video_files import is_video, list_files
@@ -30,6 +30,7 @@ from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 logger = logging.getLogger(__name__)
 
+COUNTED = {"retrieval": "captions", "question_answering": "questions"}  # besides the videos
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 KNOWN_COLUMNS = ("file_name", *CAPTION_COLUMNS, "video_id", "split", "start", "end")
@@ -64,12 +65,10 @@ class VideoFolder(VideoDataset):
         return tuple(self.records)
 
     def _read_split(self, split: str) -> tuple[list[Record], Protocol]:
-        records = self.records[split]
-        counts = {"videos": len({record.video_id for record in records})}
-        if self.task == "retrieval":
-            counts["captions"] = sum(len(record.captions) for record in records)
-        elif self.task == "question_answering":
-            counts["questions"] = len(records)
+        records, sizes = self.records[split], count_records(self.records[split])
+        counts = {"videos": sizes["videos"]}
+        if self.task in COUNTED:
+            counts[COUNTED[self.task]] = sizes[COUNTED[self.task]]
         return records, Protocol(self.name, self.task, split, counts, {}, self.source)
 
 

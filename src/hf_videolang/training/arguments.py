@@ -75,7 +75,8 @@ class VideoTrainingArguments(TrainingArguments):
     Args:
         on_broken_video (`str`, defaults to `"raise"`): what to do with a training video that does not decode:
             `"raise"` the error, `"replace"` the video by another one, or `"skip"` it (one process only). Each case is
-            a warning, and the log counts them as `broken_videos`. Evaluation always raises.
+            a warning, and the log counts them as `broken_videos`. With the last two, videos without a file are left
+            out before training starts. Evaluation always raises.
         optim (`str`): one of the Trainer's names, or `"decay_last_adamw"` for the AdamW of the original scripts
             ([`~hf_videolang.training.optimization.DecayLastAdamW`]).
         lr_multipliers (`dict[str, float]`, *optional*): part of a parameter's name -> factor on its learning rate, see

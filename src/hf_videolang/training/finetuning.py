@@ -44,9 +44,14 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
 
 
 def load_splits(
-    arguments: FinetuningArguments, dataset: VideoDataset, need_videos: bool = True
+    arguments: FinetuningArguments, dataset: VideoDataset, need_videos: bool = True, skip_absent: bool = False
 ) -> tuple[Data, list[str], list[str]]:
-    """The splits to train on and to evaluate, the names of the latter, and notes for the user."""
+    """
+    The splits to train on and to evaluate, the names of the latter, and notes for the user.
+
+    `skip_absent` leaves videos without a file out of the training split. Evaluation raises for them. Without
+    `need_videos`, files may be absent.
+    """
     tested: list[str] = [] if arguments.select_on == "none" else [arguments.select_on]
     notes = []
     if arguments.test and "test" not in dataset.splits:
@@ -54,7 +59,8 @@ def load_splits(
     elif arguments.test and "test" not in tested:
         tested.append("test")
     splits = sorted({arguments.train_split, *tested})
-    return {split: dataset.load(split, need_videos) for split in splits}, tested, notes
+    skipped_in = arguments.train_split if skip_absent else None
+    return {split: dataset.load(split, need_videos, split == skipped_in) for split in splits}, tested, notes
 
 
 def choose_selection(arguments: FinetuningArguments, training_args: TrainingArguments) -> None:

@@ -54,7 +54,8 @@ def set_up(argv: list[str] | None) -> Run:
         features = FeatureStore(arguments.features)
         check_features(features, model, processor)
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
-    data, tested, notes = load_splits(arguments, dataset, need_videos=features is None)
+    skip_absent = training_args.on_broken_video != "raise"
+    data, tested, notes = load_splits(arguments, dataset, features is None, skip_absent)
     train_records, train_protocol = data[arguments.train_split]
     eval_records = None if arguments.select_on == "none" else data[arguments.select_on][0]
     trainer = RetrievalTrainer(model, training_args, processor, train_records, eval_records, features)

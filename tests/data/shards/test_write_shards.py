@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -146,6 +147,16 @@ def test_broken_and_missing_videos_are_named(records, tmp_path, capsys):
     assert cli.main(["data", "shard", "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "shards")]) == 2
     assert "error: 1 of 1 annotated videos have no file: gone." in capsys.readouterr().err
     assert not (tmp_path / "shards").exists()
+
+
+def test_absent_videos_are_skipped_and_counted(folder, tmp_path, capsys):
+    shutil.copytree(folder / "test", tmp_path / "videos")
+    (tmp_path / "videos" / "test0000.mp4").unlink()
+    command = ["data", "shard", "--data-dir", str(tmp_path / "videos"), "--output-dir", str(tmp_path / "shards")]
+    whole = [*command, "--split", "train+validation", "--on-broken-video"]
+    assert cli.main([*whole, "raise"]) == 2 and cli.main([*whole, "skip"]) == 0
+    printed = capsys.readouterr().out
+    assert "train+validation: 1 of 2 videos" in printed and "1 records in 1 shards" in printed
 
 
 def test_the_next_try_keeps_the_shards_before_a_broken_video(records, tmp_path):

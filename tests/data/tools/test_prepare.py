@@ -145,6 +145,32 @@ def test_other_metadata_formats_and_absolute_names(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_rows_of_broken_videos_are_left_out_until_they_are_mended(kind, tmp_path):
+    from pyarrow import table
+    from pyarrow.parquet import write_table
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_video(source / "a.mp4", 2)
+    (source / "b.mp4").write_bytes(b"no video")
+    rows = [{"file_name": f"{name}.mp4", "caption": f"video {name}", "split": "test"} for name in "ab"]
+    if kind == "jsonl":
+        (source / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "csv":
+        (source / "metadata.csv").write_text(
+            "\n".join(",".join(row) for row in (rows[0], *(r.values() for r in rows)))
+        )
+    else:
+        write_table(table({name: [row[name] for row in rows] for name in rows[0]}), source / "metadata.parquet")
+    assert prepare(source, out) == 1
+    dataset, protocol = load_dataset(str(out))
+    assert dataset["captions"][:] == [["video a"]] and protocol.counts["videos"] == 1
+    write_video(source / "b.mp4", 2)
+    assert prepare(source, out) == 0
+    assert load_dataset(str(out))[0]["captions"][:] == [["video a"], ["video b"]]
+
+
 def test_unusual_names(tmp_path, capsys):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()

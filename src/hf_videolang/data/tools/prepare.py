@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,8 +53,8 @@ def prepare_folder(
     Re-encode the videos in a folder that are new or have changed since the last call.
 
     Sub-folders are kept, and each video becomes `<name>.mp4`. Annotation files are copied; the names in metadata files
-    become those of the new videos. Broken videos are reported and tried again by the next call. A killed run continues
-    with the next call. Only one run at a time may write to an output folder.
+    become those of the new videos. Broken videos are reported, left out of metadata files, and tried again by the next
+    call. A killed run continues with the next call. Only one run at a time may write to an output folder.
 
     Args:
         data_dir: the folder with the videos. It is only read.
@@ -86,10 +86,14 @@ def prepare_folder(
     write_or_check_provenance(output_dir / PROVENANCE, {"data_dir": str(data_dir), **settings, **encoder}, content)
     for leftover in output_dir.rglob(".*.part*"):  # from a killed run
         leftover.unlink()
-    for file in files:
-        if file.suffix.lower() in COPIED and not file.is_dir():
-            _copy_annotation(file, output_dir / file.relative_to(data_dir), targets)
-    return _encode(targets, partial(reencode_video, **settings), num_workers)
+    annotations = [file for file in files if file.suffix.lower() in COPIED and not file.is_dir()]
+    for file in annotations:  # also before the work, to find one that cannot be read
+        _copy_annotation(file, output_dir / file.relative_to(data_dir), targets)
+    report = _encode(targets, partial(reencode_video, **settings), num_workers)
+    if report.broken:
+        for file in annotations:
+            _copy_annotation(file, output_dir / file.relative_to(data_dir), targets, report.broken)
+    return report
 
 
 def _encode(targets: dict[Path, Path], encode: Callable[..., None], num_workers: int | None) -> Preparation:
@@ -118,9 +122,14 @@ def _is_current(source: Path, target: Path) -> bool:
     return source.exists() and target.exists() and target.stat().st_mtime >= source.stat().st_mtime
 
 
-def _copy_annotation(file: Path, target: Path, targets: dict[Path, Path]) -> None:
-    def new_name(name: str) -> str:
+def _copy_annotation(
+    file: Path, target: Path, targets: dict[Path, Path], left_out: Collection[Path] = frozenset()
+) -> None:
+    def new_name(name: str) -> str | None:
+        """`None` for a video whose row is left out."""
         source = Path(os.path.normpath(file.parent / name))
+        if source in left_out:
+            return None
         return os.path.relpath(targets[source], target.parent) if source in targets else name
 
     content = file.read_bytes()
@@ -132,25 +141,26 @@ def _copy_annotation(file: Path, target: Path, targets: dict[Path, Path]) -> Non
         temporary.write_bytes(content)
 
 
-def _with_new_names(content: bytes, suffix: str, new_name: Callable[[str], str]) -> bytes:
-    """The content of a metadata file after a change of each `file_name`."""
+def _with_new_names(content: bytes, suffix: str, new_name: Callable[[str], str | None]) -> bytes:
+    """The content of a metadata file after a change of each `file_name`. A row whose new name is `None` goes."""
 
-    def renamed(row: dict) -> dict:
-        return row | {"file_name": new_name(row["file_name"])}
+    def renamed(rows: Iterable[dict]) -> list[dict]:
+        named = [row | {"file_name": new_name(row["file_name"])} for row in rows]
+        return [row for row in named if row["file_name"] is not None]
 
     if suffix == ".jsonl":
         rows = [json.loads(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-        return "".join(json.dumps(renamed(row), ensure_ascii=False) + "\n" for row in rows).encode()
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in renamed(rows)).encode()
     if suffix == ".csv":
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, reader.fieldnames or [])
         writer.writeheader()
-        writer.writerows(map(renamed, reader))
+        writer.writerows(renamed(reader))
         return text.getvalue().encode()
     from pyarrow import BufferOutputStream, Table, py_buffer
     from pyarrow.parquet import read_table, write_table
 
     table, output = read_table(py_buffer(content)), BufferOutputStream()
-    write_table(Table.from_pylist([renamed(row) for row in table.to_pylist()], schema=table.schema), output)
+    write_table(Table.from_pylist(renamed(table.to_pylist()), schema=table.schema), output)
     return output.getvalue().to_pybytes()
