@@ -124,7 +124,8 @@ def main(args: Namespace) -> int:
 def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
     features = FeatureStore(args.features) if args.features else None
-    reading = {"need_videos": features is None, "skip_absent": args.on_broken_video == "skip"}
+    skip_absent = dataset.task == "retrieval" and args.on_broken_video == "skip"
+    reading = {"need_videos": features is None, "skip_absent": skip_absent}
     records, protocol = dataset.load(args.split, **reading)
     options: dict[str, Any] = {"on_broken_video": args.on_broken_video} if args.on_broken_video else {}
     if dataset.task == "retrieval":
@@ -184,7 +185,7 @@ def _report(
     print(f"{line}\n\n{score_table(scores)}")
     if args.output_dir:
         if not args.overwrite:
-            check_earlier_results(args.output_dir / RESULTS, saved.version, protocol, settings, finished=True)
+            check_earlier_results(args.output_dir / RESULTS, facts["version"], protocol, settings, finished=True)
         args.output_dir.mkdir(parents=True, exist_ok=True)
         save(args.output_dir)
         results = {
