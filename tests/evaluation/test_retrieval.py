@@ -126,6 +126,12 @@ def test_scores_of_a_literal_matrix():
     )
 
 
+def test_scores_that_are_no_cosines_stay_raw():
+    scores = score_similarity(100 * SIMILARITY, LABELS, is_cosine=False)
+    expected = score_similarity(SIMILARITY, LABELS)
+    assert scores == {name: expected[name] for name in ("raw", "chance")}
+
+
 def test_each_direction_of_qb_norm_uses_its_own_bank():
     # One hub video (0) that the bank likes, one hub text (3).
     similarity = torch.tensor([[0.5, 0.4], [0.46, 0.45], [0.1, 0.2], [0.6, 0.6]])

@@ -1,4 +1,4 @@
-"""Every recipe of CLIP-ViP parses, states the source of each value, and has the values of clip_vip §4."""
+"""Every recipe of CLIP-ViP parses and has the values of clip_vip §4."""
 
 import re
 
@@ -109,12 +109,8 @@ def test_validation_chooses_the_checkpoint(name, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_value_states_its_source(path):
+def test_a_recipe_names_its_output_folder_and_itself(path):
     text = path.read_text()
-    values = [line for line in text.splitlines() if re.match(r"(?!extends)\w+:", line)]
-    assert len(values) == len(yaml.safe_load(text).keys() - {"extends"}) > 0
-    for line in values:
-        assert re.search(r" # \[(config|paper|ours)\]", line), f"no source: {line}"
     if path.stem in (*PUBLISHED, *PRETRAINING, "vatex_b32", "youcook2_b32"):
         assert yaml.safe_load(text)["output_dir"] == path.stem and f"clip_vip/{path.name}" in text
     if path.stem in OURS:

@@ -12,6 +12,7 @@ from hf_videolang.training.optimization import (
     learning_rate_at,
     learning_rate_scheduler,
     parameter_groups,
+    polynomial_scheduler,
 )
 from tests.common.tiny.clip_vip import tiny_model
 
@@ -151,3 +152,15 @@ def test_inverse_sqrt_needs_a_warm_up():
     optimizer = DecayLastAdamW([nn.Parameter(torch.zeros(1))])
     with pytest.raises(ValueError, match=r"at least one update of warm-up; 0.01 of 50 updates"):
         learning_rate_scheduler(optimizer, 50, 0.01, "inverse_sqrt")
+
+
+def test_polynomial_decay_of_fairseq_by_hand():
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = polynomial_scheduler(optimizer, warmup_steps=4, decay_steps=14)
+    rates = []
+    for _ in range(16):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    expected = [0, 0.5, 1, 1.5, 2, *(2 - 0.2 * number for number in range(1, 11)), 0]
+    assert rates == pytest.approx(expected)

@@ -1,13 +1,15 @@
 """Recipe and command line: which wins, types, recipes that extend, and errors that say what to do."""
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from hf_videolang.training.arguments import VideoTrainingArguments
-from hf_videolang.training.recipes import RECIPES, RecipeError, parse_recipe
+from hf_videolang.training.recipes import RECIPES, RecipeError, parse_recipe, shipped_recipes
 from hf_videolang.training.retrieval_arguments import RetrievalArguments, RetrievalTrainingArguments
 
 
@@ -135,3 +137,12 @@ def test_accelerate_reads_its_configurations(name, kind, processes):
     assert config.distributed_type == kind and config.num_processes == processes
     if name == "fsdp2":
         assert config.fsdp_config["fsdp_version"] == 2
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_value_states_its_source(name):
+    text = (RECIPES / name).read_text()
+    values = [line for line in text.splitlines() if re.match(r"(?!extends)\w+:", line)]
+    assert len(values) == len(yaml.safe_load(text).keys() - {"extends"}) > 0
+    for line in values:
+        assert re.search(r" # \[(config|paper|ours)\]", line), f"no source: {line}"

@@ -148,6 +148,14 @@ def accumulated(tiny_run, tmp_path_factory):
     return folder
 
 
+def test_processes_that_compare_only_their_own_samples_average_their_losses(tiny_run, accumulated, tmp_path):
+    """As one process does that takes the batches of both one after the other."""
+    run_ranks(MODULE, *words(tiny_run, tmp_path, "--negatives", "process"))
+    assert logged(tmp_path, "loss") == pytest.approx(logged(accumulated, "loss"), abs=2e-4)
+    assert logged(tmp_path, "grad_norm") == pytest.approx(logged(accumulated, "grad_norm"), rel=1e-5)
+    assert_equal_weights(tmp_path, accumulated)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_fsdp2_equals_one_process(tiny_run, accumulated, tmp_path, precision):
     """With the gradient cache, gradient accumulation and recomputed activations."""

@@ -52,7 +52,7 @@ def convert(checkpoint: Checkpoint, *, dictionary: str | Path | None = None) -> 
     notes = ["No tokenizer was written, so the model reads videos alone. Pass s3d_dict.npy as --dictionary for texts."]
     if dictionary is not None:
         words, notes = _words(Path(dictionary), config)
-        processor = S3DProcessor(processor, s3d_tokenizer(words, config.max_words))
+        processor = S3DProcessor(processor, s3d_tokenizer(words, config.max_words), max_length=config.max_words)
     return Conversion(
         model_class=S3DModel,
         config=config,

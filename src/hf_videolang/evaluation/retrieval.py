@@ -35,7 +35,8 @@ class RetrievalEvaluator:
             it out together with its captions and counts it.
         ties (defaults to `"original"`): how equal scores count, see `text_to_video_ranks`.
         querybank (`datasets.Dataset`, *optional*): records for QB-Norm, see [`sample_querybank`]. Without them the
-            scores are raw and DSL.
+            scores are raw and DSL. A model that compares by dot product has raw scores only: its processor has
+            `similarity` = `"dot"`.
         folder (*optional*): finished batches are kept there, in `embeddings` and `embeddings_querybank`, so that the
             same evaluation continues after a kill. Every process must see it. Without it nothing is kept.
         features (`FeatureStore`, *optional*): stored features, read in place of the videos.
@@ -43,8 +44,12 @@ class RetrievalEvaluator:
 
     Attributes, after a call:
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
-            `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`. [`score_similarity`] scores them again.
+            `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`; `is_cosine`, if false. [`score_similarity`]
+            scores them again.
         settings: what the model saw and how ties count, for the line above the table.
+
+    Raises:
+        ValueError: a querybank for a model that compares by dot product.
 
     Example:
         >>> model, processor = load_model_and_processor("org/clip-vip-b16")
@@ -69,13 +74,21 @@ class RetrievalEvaluator:
         self.processor, self.ties, self.querybank, self.features = processor, ties, querybank, features
         self.batch_size, self.num_workers, self.on_broken_video = batch_size, num_workers, on_broken_video
         self.folder, self.provenance = folder, provenance or {}
+        self.is_cosine = compares_cosines(processor)
+        if querybank is not None and not self.is_cosine:
+            raise ValueError(
+                f"QB-Norm is made for cosines, but a model with a {type(processor).__name__} compares by dot product; "
+                "leave the querybank out."
+            )
         self.parts: dict[str, BatchParts] = {}
 
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix: `text_to_video_R1`, `text_to_video_R1_DSL`, …"""
         example = torch.eye(2)
         bank = None if self.querybank is None else example
-        return list(flat_scores(score_similarity(example, torch.arange(2), text_bank=bank, video_bank=bank)))
+        labels = torch.arange(2)
+        scores = score_similarity(example, labels, text_bank=bank, video_bank=bank, is_cosine=self.is_cosine)
+        return list(flat_scores(scores))
 
     def __call__(
         self,
@@ -124,6 +137,9 @@ class RetrievalEvaluator:
             self.settings["precision"] = accelerator.mixed_precision
         if embeddings.num_broken_videos:
             self.settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
+        if not self.is_cosine:
+            self.tensors["is_cosine"] = torch.tensor(False)
+            self.settings["similarity"] = "dot product, so without DSL and QB-Norm, which are made for cosines"
         self.settings["ties"] = self.ties
         return score_similarity(**self.tensors, ties=self.ties)
 
@@ -149,6 +165,11 @@ class RetrievalEvaluator:
         title = name.replace("_", " of the ")
         batches = progress(loader) if progress else progress_bar(loader, title, "video_index", kept, accelerator)
         return encode_pairs(model, batches, records, accelerator, parts)
+
+
+def compares_cosines(processor: Any) -> bool:
+    """Whether the embeddings of the processor's model are unit vectors, which most models make."""
+    return getattr(processor, "similarity", "cosine") == "cosine"
 
 
 def sample_querybank(records: Any, scored: Any, size: int = 1000) -> Any:
@@ -178,8 +199,8 @@ class PairEmbeddings:
     Embeddings of all videos and captions, on the CPU, in the order of the records.
 
     Attributes:
-        video_embeds: `[videos, dim]`, unit vectors.
-        text_embeds: `[texts, dim]`, unit vectors; the captions of the first video come first.
+        video_embeds: `[videos, dim]`.
+        text_embeds: `[texts, dim]`; the captions of the first video come first.
         labels: `[texts]`, the video of each text.
         num_broken_videos: videos that did not decode. They are left out together with their captions.
     """
@@ -191,11 +212,11 @@ class PairEmbeddings:
 
     @property
     def similarity(self) -> Tensor:
-        """Cosines `[texts, videos]`."""
+        """Dot products `[texts, videos]`; of unit vectors they are cosines."""
         return self.similarity_to(self.video_embeds)
 
     def similarity_to(self, video_embeds: Tensor) -> Tensor:
-        """Cosines `[texts, other videos]`. Equal captions get bit-equal rows, so that their ties remain ties."""
+        """As `similarity`, `[texts, other videos]`. Equal captions get bit-equal rows, so their ties remain ties."""
         different, row = self.text_embeds.unique(dim=0, return_inverse=True)
         return (different @ video_embeds.T)[row]
 
@@ -290,6 +311,7 @@ def score_similarity(
     ties: Ties = "original",
     text_bank: Tensor | None = None,
     video_bank: Tensor | None = None,
+    is_cosine: Tensor | bool = True,
 ) -> Scores:
     """
     Raw and post-processed scores in both directions, and what chance gives.
@@ -299,15 +321,15 @@ def score_similarity(
         text_bank (`[bank, videos]`, *optional*): similarities of training texts to the videos. With both banks there
             are also scores after QB-Norm.
         video_bank (`[bank, texts]`, *optional*): similarities of training videos to the texts.
+        is_cosine (defaults to `True`): of other scores, such as dot products, there are only the raw ones.
 
     Returns:
         `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …, "chance": …}`.
     """
     columns = labels.tolist()
-    scores = {
-        "raw": retrieval_metrics(similarity, columns, ties),
-        "DSL": retrieval_metrics(dual_softmax(similarity), columns, ties),
-    }
+    scores = {"raw": retrieval_metrics(similarity, columns, ties)}
+    if is_cosine:
+        scores["DSL"] = retrieval_metrics(dual_softmax(similarity), columns, ties)
     if text_bank is not None and video_bank is not None:
         to_videos = retrieval_metrics(querybank_norm(similarity, text_bank), columns, ties)
         to_texts = retrieval_metrics(querybank_norm(similarity.T, video_bank).T, columns, ties)

@@ -39,6 +39,8 @@ class SavedSimilarity:
     @property
     def post_processing(self) -> str:
         """The post-processed columns, for the line above the table."""
+        if not self.tensors.get("is_cosine", True):
+            return "none"
         used = "DSL over all texts of the split"
         if "text_bank" in self.tensors:
             texts, videos = len(self.tensors["text_bank"]), len(self.tensors["video_bank"])

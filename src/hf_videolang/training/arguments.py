@@ -139,6 +139,9 @@ class ContrastiveTrainingArguments(VideoTrainingArguments):
     the number of processes; the gradient cache lets it grow without memory.
 
     Args:
+        negatives (`str`, defaults to `"all"`): `"all"` compares each sample with the batches of all processes.
+            `"process"` compares it with those of its own process alone, as some originals do (videoclip §5.1); the
+            loss is then the mean over the processes.
         gradient_cache_chunk_size (`int`, *optional*): rows of a batch that are encoded at once, see
             `hf_videolang.losses.gradient_cache`. Activations need memory for so many rows only, at the price of one
             more forward pass. Default: the whole batch at once.
@@ -146,6 +149,9 @@ class ContrastiveTrainingArguments(VideoTrainingArguments):
             Default: no clamp.
     """
 
+    negatives: Literal["all", "process"] = option(
+        "all", "compare a sample with the batches of all processes, or with that of its own process alone"
+    )
     gradient_cache_chunk_size: int | None = option(
         None, "rows of a batch encoded at once: a large batch in little memory, for one more forward pass"
     )

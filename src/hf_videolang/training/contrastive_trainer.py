@@ -18,7 +18,8 @@ class ContrastiveTrainer(VideoTrainer):
     A [`VideoTrainer`] for losses that compare the features of all samples of a batch.
 
     A subclass says what is encoded (`encode`) and what the loss is (`loss_on_features`). The loss sees the features of
-    all processes, with the exact gradient: N processes equal one process with the N-fold batch. If the model has a
+    all processes, with the exact gradient: N processes equal one process with the N-fold batch. With
+    `negatives="process"` it sees those of its own process, and gradients are averaged. If the model has a
     `logit_scale`, the log shows it, and it is clamped to [0, `max_logit_scale`] after each update (the original clamps
     it after the next forward pass, clip_vip §3).
 
@@ -47,11 +48,11 @@ class ContrastiveTrainer(VideoTrainer):
         plugin.ignored_modules = [whole.to(self.args.device)]
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Unit features `[batch, dim]` of this process's rows, one tensor for each kind of thing the loss compares."""
+        """Features `[batch, dim]` of this process's rows, one tensor for each kind of thing the loss compares."""
         raise NotImplementedError
 
     def loss_on_features(self, *features: Tensor) -> Tensor:
-        """The loss of `encode`'s features, gathered from all processes; a mean over the batch, without dimensions."""
+        """The loss of `encode`'s features, perhaps of all processes; a mean over the batch, without dimensions."""
         raise NotImplementedError
 
     def get_train_dataloader(self) -> DataLoader:
@@ -85,7 +86,8 @@ class ContrastiveTrainer(VideoTrainer):
         return (loss, features) if return_outputs else loss
 
     def _loss_over_processes(self, *features: Tensor) -> Tensor:
-        return self.loss_on_features(*map(gather_features, features))
+        gathered = map(gather_features, features) if self.args.negatives == "all" else features
+        return self.loss_on_features(*gathered)
 
     def log(self, logs, start_time=None):
         if self.logit_scale is not None and ("loss" in logs or "train_loss" in logs):

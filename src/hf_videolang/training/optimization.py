@@ -1,4 +1,4 @@
-"""The optimisation of the original scripts (clip_vip §4): parameter groups, AdamW, learning-rate schedules."""
+"""The optimisation of the original scripts (clip_vip §4, videoclip §5.5): parameter groups, AdamW, schedules."""
 
 import math
 from collections import defaultdict
@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_polynomial_decay_schedule_with_warmup
 
 # Only norms of this name escape decay. CLIP calls its norms layer_norm1, pre_layrnorm, …: their gains are decayed.
 NO_DECAY = ("bias", "LayerNorm.weight")
@@ -208,3 +209,17 @@ def learning_rate_scheduler(
     return LambdaLR(
         optimizer, lambda done: learning_rate_at(done + 1, base, num_training_steps, warmup, schedule) / base
     )
+
+
+def polynomial_scheduler(optimizer: Optimizer, warmup_steps: int, decay_steps: int = 1_000_000) -> LambdaLR:
+    """
+    fairseq's polynomial decay of power 1 (videoclip A5): after u updates, the factor of the rate is u / warmup_steps
+    until the end of the warm-up, and then 1 - (u - warmup_steps) / (decay_steps - warmup_steps).
+
+    So the first update has rate 0. The Trainer's own "polynomial" ends with the run; this one ends after `decay_steps`
+    updates, however long the run is.
+
+    Example:
+        >>> scheduler = polynomial_scheduler(optimizer, warmup_steps=122)
+    """
+    return get_polynomial_decay_schedule_with_warmup(optimizer, warmup_steps, decay_steps, lr_end=0.0)

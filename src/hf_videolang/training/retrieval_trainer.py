@@ -109,4 +109,6 @@ class RetrievalTrainer(ContrastiveTrainer):
         return outputs.video_embeds, outputs.text_embeds
 
     def loss_on_features(self, *features: Tensor) -> Tensor:
-        return self.loss_function(*features, *([self.logit_scale] if self.loss_is_scaled else []))
+        # A model without a scale compares dot products as they are.
+        scale = 0.0 if self.logit_scale is None else self.logit_scale
+        return self.loss_function(*features, *([scale] if self.loss_is_scaled else []))

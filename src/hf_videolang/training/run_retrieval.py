@@ -19,6 +19,7 @@ recipe.yaml and the history of the run (trainer_state.json).
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.retrieval import compares_cosines
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
 from hf_videolang.training.processes import end_process
@@ -40,13 +41,13 @@ def set_up(argv: list[str] | None) -> Run:
         program="python -m hf_videolang.training.run_retrieval",
     )
     choose_selection(arguments, training_args)
-    if arguments.select_on == "test" and "metric_for_best_model" not in given:
-        training_args.metric_for_best_model = "text_to_video_R1_DSL"  # as the authors chose
     checkpoint = choose_checkpoint(training_args)
 
     # ---- Model ----
     model, processor, _ = load_model(arguments)
     freeze_parts(model, arguments.freeze)
+    if arguments.select_on == "test" and "metric_for_best_model" not in given and compares_cosines(processor):
+        training_args.metric_for_best_model = "text_to_video_R1_DSL"  # as the authors chose
 
     # ---- Data ----
     features = None

@@ -22,6 +22,7 @@ from hf_videolang.training.optimization import (
     is_decayed,
     learning_rate_scheduler,
     parameter_groups,
+    polynomial_scheduler,
 )
 
 
@@ -36,7 +37,8 @@ class VideoTrainer(Trainer):
     """
     A Trainer for any model that returns `loss`: original optimisation, counts of broken videos, exact resumption.
 
-    The schedules cosine, linear and inverse_sqrt are the original's (clip_vip §4). Weight decay leaves out what the
+    The schedules cosine, linear and inverse_sqrt are the original's (clip_vip §4); polynomial with
+    `lr_scheduler_kwargs={"decay_steps": 1000000}` is fairseq's (videoclip §5.5). Weight decay leaves out what the
     original leaves out: biases, `LayerNorm.weight`, and parameters without dimensions.
 
     A batch may hold counts, entries named `num_<things>` such as `num_broken_videos`. The model does not get them; the
@@ -147,11 +149,16 @@ class VideoTrainer(Trainer):
         return [name for name, parameter in model.named_parameters() if is_decayed(name, parameter)]
 
     def create_scheduler(self, num_training_steps, optimizer=None):
-        name = SchedulerType(self.args.lr_scheduler_type).value
-        if self.lr_scheduler is None and name in SCHEDULES and not self.args.lr_scheduler_kwargs:
-            optimizer = optimizer or self.optimizer
-            self.lr_scheduler = learning_rate_scheduler(optimizer, num_training_steps, self.args.warmup_steps, name)
-            self._created_lr_scheduler = True
+        args, name = self.args, SchedulerType(self.args.lr_scheduler_type).value
+        options: Any = args.lr_scheduler_kwargs or {}
+        chosen: Any = optimizer or self.optimizer
+        if self.lr_scheduler is None:
+            if name in SCHEDULES and not options:
+                self.lr_scheduler = learning_rate_scheduler(chosen, num_training_steps, args.warmup_steps, name)
+            elif name == "polynomial" and "decay_steps" in options:
+                warmup = args.get_warmup_steps(num_training_steps)
+                self.lr_scheduler = polynomial_scheduler(chosen, warmup, **options)
+            self._created_lr_scheduler = self.lr_scheduler is not None
         return super().create_scheduler(num_training_steps, optimizer)
 
     # ---- training ----

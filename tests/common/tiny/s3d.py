@@ -52,7 +52,8 @@ def tiny_processor(**changed):
     from hf_videolang.models.s3d.video_processing_s3d import S3DVideoProcessor
 
     options = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    return S3DProcessor(S3DVideoProcessor(**{**options, "frames_per_clip": 4, **changed}), s3d_tokenizer(WORDS, 5))
+    video_processor = S3DVideoProcessor(**{**options, "frames_per_clip": 4, **changed})
+    return S3DProcessor(video_processor, s3d_tokenizer(WORDS, 5), max_length=5)
 
 
 def tiny_inputs(batch: int = 2, clips: int = 3, seed: int = 1) -> dict[str, torch.Tensor]:

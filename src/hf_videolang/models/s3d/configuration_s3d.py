@@ -41,6 +41,8 @@ class S3DConfig(RemoteCodeMixin, PreTrainedConfig):
         "AutoProcessor": "processing_s3d.S3DProcessor",
     }
 
+    attribute_map = {"max_position_embeddings": "max_words"}  # what limits the length of a text
+
     stem_channels: list[int] | tuple[int, ...] = (64, 192)
     block_channels: list[list[int]] | tuple[tuple[int, ...], ...] = (
         (64, 96, 128, 16, 32, 32),

@@ -17,12 +17,12 @@ class S3DProcessorKwargs(ProcessingKwargs, total=False):
 
 class S3DProcessor(AnyTextProcessor):
     """
-    An `S3DVideoProcessor` and the word tokenizer of S3D's text module in one. Of a text it keeps the first 16 words
-    that the dictionary has.
+    An `S3DVideoProcessor` and the word tokenizer of S3D's text module in one.
 
     Args:
         video_processor (`S3DVideoProcessor`): frames and pixels of videos.
         tokenizer (`PreTrainedTokenizerFast`): made by `s3d_tokenizer`.
+        max_length (`int`, defaults to 16): words of a text. Of those that the dictionary has, the first are kept.
 
     ```python
     processor = S3DProcessor.from_pretrained("org/s3d-howto100m")
@@ -35,18 +35,21 @@ class S3DProcessor(AnyTextProcessor):
         "AutoVideoProcessor": "video_processing_s3d.S3DVideoProcessor",
     }
     valid_processor_kwargs = S3DProcessorKwargs  # type: ignore[assignment]
+    similarity = "dot"  # of videos and texts
 
-    def __init__(self, video_processor=None, tokenizer=None, **kwargs):
+    def __init__(self, video_processor=None, tokenizer=None, max_length: int = 16, **kwargs):
         super().__init__(video_processor, tokenizer, **kwargs)
-
-    @property
-    def max_length(self) -> int:
-        """Words of a text."""
-        return self.tokenizer.model_max_length
+        self.max_length = max_length
 
     def input_protocol(self) -> dict[str, str | int]:
         """What the model sees, part of every printed result."""
         return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} words"}
+
+    def _merge_kwargs(self, model_kwargs=S3DProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
+        # The length belongs to this processor. One saved with the tokenizer must not override it.
+        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
+        merged["text_kwargs"] = {"max_length": self.max_length, **merged["text_kwargs"]}
+        return merged
 
 
 __all__ = ["S3DProcessor"]

@@ -62,6 +62,7 @@ class VideoCLIPProcessor(AnyTextProcessor):
         "AutoVideoProcessor": "video_processing_videoclip.VideoCLIPVideoProcessor",
     }
     valid_processor_kwargs = VideoCLIPProcessorKwargs  # type: ignore[assignment]
+    similarity = "dot"  # of videos and texts
 
     def __init__(
         self, video_processor=None, tokenizer=None, max_length: int = 63, unit_features: bool = True, **kwargs
