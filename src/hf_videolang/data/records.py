@@ -95,7 +95,7 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
         records: of one split.
         task: a key of `TASK_COLUMNS`. Where its columns include captions, every video must have one; blank captions
             are left out with a warning.
-        need_videos (defaults to `True`): with `False`, files may be absent, and the records name none.
+        need_videos (defaults to `True`): with `False`, files may be absent, and `video` is `None`.
 
     Returns:
         A dataset with the columns `video` (`{"path", "bytes"}`, not decoded), `video_id`, the columns of the task and,
@@ -106,8 +106,6 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
     """
     from datasets import Dataset, Features
 
-    if not need_videos:
-        records = [replace(record, path=None) for record in records]
     check_records(records, need_videos)
     columns = TASK_COLUMNS[task]
     if "captions" in columns:
@@ -118,7 +116,7 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
             logger.warning("Left out %d blank captions. %s", blank, REMEDY)
     if "question" in columns:
         _raise_for([r for r in records if "question" not in r.columns], "have no question")
-    rows = [record.row() for record in records]
+    rows = [record.row() | ({} if need_videos else {"video": None}) for record in records]
     features = {"video": {"_type": "Video", "decode": False}, "video_id": _TEXT, **columns}
     if any("start" in row for row in rows):
         features |= {"start": _NUMBER, "end": _NUMBER}

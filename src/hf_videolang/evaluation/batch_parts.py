@@ -101,7 +101,8 @@ class BatchParts:
     def _files(self, first: int) -> list[list[int]]:
         """Size and date of the video files of a batch."""
         rows = range(first, min(first + self._batch_size, len(self._dataset)))
-        return [_size_and_date(video["path"]) for video in self._dataset.select(rows)["video"] if video["path"]]
+        videos = filter(None, self._dataset.select(rows)["video"])
+        return [_size_and_date(video["path"]) for video in videos if video["path"]]
 
 
 def _size_and_date(path: str) -> list[int]:
