@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from huggingface_hub import HfApi, ModelCard
 from transformers import Trainer, TrainingArguments
 
 from hf_videolang.hub.evaluation_results import write_evaluation
@@ -16,10 +17,13 @@ from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 def main(scratch: Path) -> None:
     model, processor = tiny_model(), tiny_processor()
 
-    model.push_to_hub("tester/pushed")
+    model.push_to_hub("tester/pushed", tags=["kitchens"])
     processor.push_to_hub("tester/pushed")
     scores = {"text_to_video": {"R1": 0.25, "MedianR": 2.0}}
     write_evaluation("tester/pushed", dataset="shapes", split="test", scores={"raw": scores}, protocol={"frames": 4})
+
+    ModelCard("# My words").push_to_hub(HfApi().create_repo("tester/theirs").repo_id)
+    model.push_to_hub("tester/theirs")
 
     model.save_pretrained(scratch / "saved", push_to_hub=True, repo_id="tester/saved")
     processor.save_pretrained(str(scratch / "saved"), push_to_hub=True, repo_id="tester/saved")

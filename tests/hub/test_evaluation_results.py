@@ -107,6 +107,13 @@ def test_a_second_evaluation_replaces_the_same_split_and_keeps_others(tmp_path):
     assert card.data.model_name == "model" and len(card.data.eval_results) == 2
 
 
+def test_results_are_named_after_the_repository_if_there_is_one(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "out")
+    for repo_id, name in ((None, "out"), ("me/kitchens", "kitchens"), (None, "kitchens")):
+        write_evaluation(tmp_path / "out", repo_id, **EVALUATION)
+        assert ModelCard.load(tmp_path / "out" / "README.md").data.model_name == name
+
+
 def test_a_folder_without_card_gets_one_and_a_foreign_card_a_section(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     write_evaluation(tmp_path, **EVALUATION)

@@ -122,6 +122,13 @@ def test_cards_on_the_hub(hub):
     )
     assert "hf_videolang" in pushed.data.tags
     assert [result.metric_value for result in pushed.data.eval_results] == [25.0, 2.0]
+    saved = ModelCard(hub.files("tester/saved")["README.md"].decode())
+    for card, repo_id in ((pushed, "tester/pushed"), (saved, "tester/saved")):
+        assert "automatically generated" not in card.text and f'from_pretrained("{repo_id}")' in card.text
+        assert "at most 77 tokens" in card.text  # what the processor's own push made known
+    assert {"video-text-retrieval", "kitchens"} <= set(pushed.data.tags) and pushed.data.model_name == "pushed"
+    theirs = hub.files("tester/theirs")["README.md"].decode()
+    assert "# My words" in theirs and "automatically generated" not in theirs
     assert {"video-text-retrieval", "generated_from_trainer"} <= set(trained.data.tags)
     assert "generated_from_trainer" in tuned.data.tags and "- learning_rate: 1e-06" in tuned.text
     for card, repo_id in ((tuned, "tester/tuned"), (folder, "tester/folder")):

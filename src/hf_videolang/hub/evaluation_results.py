@@ -15,7 +15,7 @@ from hf_videolang.metrics.facts import CHANCE, METRICS
 IS_SHARE = {facts.card_type: facts.is_share for facts in METRICS.values()}
 
 
-def write_evaluation(model: str | Path, **evaluation) -> None:
+def write_evaluation(model: str | Path, repo_id: str | None = None, **evaluation) -> None:
     """
     Enter an evaluation into the card of a model and save the card: in a folder, or on the Hub.
 
@@ -23,6 +23,8 @@ def write_evaluation(model: str | Path, **evaluation) -> None:
 
     Args:
         model: folder or repository id.
+        repo_id (*optional*): the repository to which a folder will be pushed. It names the results in `model-index`;
+            by default, the folder does.
         evaluation: the arguments of [`add_evaluation`] except the card.
 
     Errors are those of [`load_card`].
@@ -34,8 +36,9 @@ def write_evaluation(model: str | Path, **evaluation) -> None:
     local = Path(model).is_dir()
     card = load_card(model) or ModelCard.load(write_model_card(model))
     data = cast(ModelCardData, card.data)
-    if data.model_name is None:
-        data.model_name = Path(model).resolve().name if local else str(model).split("/")[-1]
+    if data.model_name is None or repo_id is not None:
+        name = repo_id or (Path(model).resolve().name if local else str(model))
+        data.model_name = name.split("/")[-1]
     add_evaluation(card, **evaluation)
     if local:
         with atomic_file(Path(model) / "README.md") as temporary:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoConfig, PreTrainedConfig
 
 TEMPLATES = Path(__file__).parent / "cards"
+WRITTEN_BY_TRANSFORMERS = "This model card has been automatically generated."
 BEGIN, END = "<!-- measured results -->", "<!-- end of measured results -->"
 
 
@@ -81,6 +83,48 @@ def write_model_card(folder: str | Path, repo_id: str | None = None, **sections:
     config, repo_id = AutoConfig.from_pretrained(folder), repo_id or folder.resolve().name
     build_model_card(config, _saved_processor(folder), repo_id, **sections).save(folder / "README.md")
     return folder / "README.md"
+
+
+def write_pushed_card(folder: str | Path, repo_id: str, token: str | bool | None = None) -> None:
+    """
+    Write the family's card into a folder that transformers is about to push, unless somebody wrote another one.
+
+    It replaces transformers' empty card, and a card that the push of the model wrote before that of its processor.
+    Nothing is written while the model is neither here nor there, or where its `model_type` has no template.
+
+    Args:
+        folder: of the push; with the whole model, or only model or processor.
+        repo_id: where it goes, and where the other part may be already.
+        token: for the Hub.
+    """
+    folder = Path(folder)
+    readme = folder / "README.md"
+    config_file = _here_or_there(folder, repo_id, "config.json", token)
+    if config_file is None:
+        return
+    config = AutoConfig.from_pretrained(config_file.parent)
+    if not (TEMPLATES / f"{config.model_type}.md").exists():
+        return
+    there = ModelCard.load(readme) if readme.exists() else None
+    if there is not None and WRITTEN_BY_TRANSFORMERS not in there.text:
+        if there.text.strip() != build_model_card(config, None, repo_id).text.strip():
+            return
+    processor_file = _here_or_there(folder, repo_id, "processor_config.json", token)
+    processor = None if processor_file is None else _saved_processor(processor_file.parent)
+    card = build_model_card(config, processor, repo_id)
+    given = there.data.get("tags") if there else None
+    card.data["tags"] = list(dict.fromkeys([*card.data["tags"], *(given or [])]))
+    card.save(readme)
+
+
+def _here_or_there(folder: Path, repo_id: str, name: str, token: str | bool | None) -> Path | None:
+    """A file in the folder, or else in the repository."""
+    if (folder / name).exists():
+        return folder / name
+    try:
+        return Path(hf_hub_download(repo_id, name, token=token))
+    except EntryNotFoundError:
+        return None
 
 
 def _saved_processor(folder: Path) -> dict[str, Any] | None:

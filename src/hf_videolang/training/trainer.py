@@ -257,7 +257,7 @@ class VideoTrainer(Trainer):
         if self.is_world_process_zero():
             write_training_card(self, **kwargs)
             for evaluation in self.evaluations:
-                write_evaluation(str(self.args.output_dir), **evaluation)
+                write_evaluation(str(self.args.output_dir), self.hub_model_id or self.args.hub_model_id, **evaluation)
 
 
 class _ExactResumption(TrainerCallback):

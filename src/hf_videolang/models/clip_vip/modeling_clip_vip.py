@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_clip_vip import CLIPViPConfig, CLIPViPTextConfig, CLIPViPVisionConfig
@@ -434,7 +435,7 @@ class CLIPViPSequenceTransformer(nn.Module):
         return frame_features + hidden_states
 
 
-class CLIPViPPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+class CLIPViPPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     """Initialisation, loading and saving of every CLIP-ViP class. A checkpoint that lacks a weight raises."""
 
     config: CLIPViPConfig

@@ -30,6 +30,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_clipbert import ClipBertConfig
@@ -250,7 +251,7 @@ class ClipBertVisualEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(tokens + self.token_type_embeddings(torch.zeros_like(numbers[:1]))))
 
 
-class ClipBertPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+class ClipBertPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     """Initialisation and the interface to transformers."""
 
     config: ClipBertConfig

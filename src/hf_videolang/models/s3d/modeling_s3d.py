@@ -18,6 +18,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_s3d import BLOCKS, S3DConfig
@@ -151,7 +152,7 @@ class S3DMaxPool(nn.Module):
         return F.max_pool3d(x, self.kernel_size, self.stride, ceil_mode=True)
 
 
-class S3DPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+class S3DPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     """Initialisation, loading and saving of every S3D class. A checkpoint that lacks a weight raises."""
 
     config: S3DConfig

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.processing_utils import ProcessorMixin
 
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.video.sources import VIDEO_EXTENSIONS
 
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 _WARNED: list[str] = []
 
 
-class AnyTextProcessor(RemoteCodeMixin, ProcessorMixin):
+class AnyTextProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
     """
     Takes a text, a list of texts, or a column of `datasets` (`dataset["caption"]`).
 

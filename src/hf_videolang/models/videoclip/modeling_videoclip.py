@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from hf_videolang.models.s3d.modeling_s3d import S3DVideoModel
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_videoclip import VideoCLIPConfig, VideoCLIPTextConfig, VideoCLIPVideoConfig
@@ -121,7 +122,7 @@ def encode_text(
     return _encode(bert, mask, attend_to_cls, inputs, kwargs)
 
 
-class VideoCLIPPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+class VideoCLIPPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     """Initialisation, loading and saving of every VideoCLIP class. A checkpoint that lacks a weight raises."""
 
     config: VideoCLIPConfig
