@@ -63,7 +63,10 @@ def test_fine_tuning_changes_the_towers_and_leaves_s3d_alone(folder, tmp_path):
     for name, tensor in before.items():
         assert torch.equal(after[name], tensor) is name.startswith("s3d."), name
     results = json.loads((tmp_path / "eval_results.json").read_text())
-    assert results["selected_by"] == "text_to_video_R1" and set(results["evaluations"][0]["scores"]) == {"raw", "chance"}
+    assert results["selected_by"] == "text_to_video_R1" and set(results["evaluations"][0]["scores"]) == {
+        "raw",
+        "chance",
+    }
     state = json.loads((tmp_path / "trainer_state.json").read_text())
     rates = [line["learning_rate"] for line in state["log_history"] if "learning_rate" in line]
     assert rates == pytest.approx([0, 5e-3, 1e-2, 1e-2 * (1 - 1 / 999_998)])

@@ -13,7 +13,8 @@ def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | flo
     """
     `exp(logit_scale) * first @ second.T`, `[batch, batch]`, in float32.
 
-    Autocast is switched off, because the step between two bfloat16 numbers near 100 is 0.5.
+    The features are scaled, because they are smaller than the matrix. Autocast is switched off, because the step
+    between two bfloat16 numbers near 100 is 0.5.
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
@@ -23,7 +24,7 @@ def scaled_similarities(first: Tensor, second: Tensor, logit_scale: Tensor | flo
     dtype = torch.promote_types(first.dtype, torch.float32)
     with torch.autocast(first.device.type, enabled=False):
         scale = torch.as_tensor(logit_scale).to(dtype).exp()
-        return scale * (first.to(dtype) @ second.to(dtype).T)
+        return (scale * first.to(dtype)) @ second.to(dtype).T
 
 
 def matching_cross_entropy(logits: Tensor) -> Tensor:
@@ -60,7 +61,10 @@ def contrastive_loss(
     Example:
         >>> loss = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)
     """
-    pairs = {"video_to_text": (video, text), "text_to_video": (text, video)}
-    chosen = pairs.values() if directions == "both" else [pairs[directions]]
-    losses = [matching_cross_entropy(scaled_similarities(*pair, logit_scale)) for pair in chosen]
-    return losses[0] if len(losses) == 1 else losses[0] + losses[1]
+    logits = scaled_similarities(video, text, logit_scale)  # its columns are the other direction
+    match directions:
+        case "video_to_text":
+            return matching_cross_entropy(logits)
+        case "text_to_video":
+            return matching_cross_entropy(logits.T)
+    return matching_cross_entropy(logits) + matching_cross_entropy(logits.T)

@@ -65,8 +65,8 @@ def vsc_loss(video: Tensor, subtitle: Tensor, caption: Tensor, logit_scale: Scal
         return cross_entropy(torch.cat([positive, other.masked_fill(same_video, -torch.inf)], dim=1), match)
 
     return (
-        matching_cross_entropy(scaled_similarities(subtitle, video, logit_scale))
-        + matching_cross_entropy(scaled_similarities(caption, video, logit_scale))
+        matching_cross_entropy(to_subtitle.T)
+        + matching_cross_entropy(to_caption.T)
         + one_positive(to_subtitle, to_caption)
         + one_positive(to_caption, to_subtitle)
     )
