@@ -18,6 +18,7 @@ COMMANDS = {
     "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),
     "data shard": ("hf_videolang.commands.data_shard", "pack a dataset as WebDataset tar shards"),
     "data caption-frames": ("hf_videolang.commands.data_caption_frames", "caption the middle frame of every video"),
+    "data import-features": ("hf_videolang.commands.data_import_features", "make a feature store of .npy files"),
     "extract": ("hf_videolang.commands.extract", "extract features of videos once, to be read in their place"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
 }

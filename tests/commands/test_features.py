@@ -45,7 +45,7 @@ def test_features_give_the_scores_of_the_videos(folder, tmp_path, capsys):
     raw, stored = (load_file(tmp_path / name / "similarity.safetensors") for name in ("raw", "stored"))
     torch.testing.assert_close(stored["similarity"], raw["similarity"], rtol=2e-3, atol=2e-3)
     settings = json.loads((tmp_path / "stored" / "results.json").read_text())["settings"]
-    assert settings["features"].startswith("s3d (sha256:") and "unit rows, 1 rows a second" in settings["features"]
+    assert settings["features"].startswith("s3d (sha256:") and "unit rows, 1 row a second" in settings["features"]
     assert "pixels" not in settings
     assert "features: s3d (sha256:" in capsys.readouterr().out
 

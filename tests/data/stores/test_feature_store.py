@@ -75,7 +75,7 @@ def test_joined_extractors_stand_side_by_side_in_the_description(tmp_path):
     assert store.dim == 6
     assert store.description == (
         "tiny (sha256:01234567), frames 30 a second, raw rows + "
-        "unknown model, frames unknown, unit rows, 1 rows a second"
+        "unknown model, frames unknown, unit rows, 1 row a second"
     )
 
 

@@ -1,10 +1,9 @@
 """One check a kind of golden case: `check(case, tmp_path)` raises AssertionError where the port departs from it."""
 
-from tests.parity.videoclip import losses, towers
+from tests.parity.videoclip import features, losses, towers
 
-CHECKS = {**towers.CHECKS, **losses.CHECKS}
+CHECKS = {**towers.CHECKS, **losses.CHECKS, **features.CHECKS}
 LATER = (
-    "sharded_format",
     "overlapped_sampling",
     "retrieval_batches",
     "caption_dedup",

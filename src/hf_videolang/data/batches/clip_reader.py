@@ -124,7 +124,7 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
         expected = processor.video_processor.fps / frames_per_row
         if features.rows_per_second != expected:
             raise ValueError(
-                f"{features.folder} has {features.rate}, but the model reads {expected:g} rows a second. Extract the "
+                f"{features.folder} has {features.rate}, but the model reads {expected:g} a second. Extract the "
                 "features with the model that it was trained with."
             )
     try:

@@ -83,7 +83,8 @@ class FeatureStore(PartStore):
     @property
     def rate(self) -> str:
         """`rows_per_second` in words."""
-        return "one vector a clip" if self.rows_per_second is None else f"{self.rows_per_second:g} rows a second"
+        rate = self.rows_per_second
+        return "one vector a clip" if rate is None else f"{rate:g} row{'s' * (rate != 1)} a second"
 
     @property
     def video_ids(self) -> list[str]:
