@@ -14,6 +14,7 @@ from hf_videolang.models.clipbert import video_processing_clipbert
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForVisualQuestionAnswering
 from hf_videolang.models.clipbert.processing_clipbert import ClipBertProcessor
 from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideoProcessor
+from hf_videolang.models.shared import any_video
 from hf_videolang.video.decoded_video import VideoDecodingError
 from tests.common.tiny.clipbert import IMAGE_SIZE, tiny_model, tiny_processor
 from tests.parity.cases import REPOSITORY
@@ -28,10 +29,8 @@ def numbers(processor: ClipBertVideoProcessor, video, seed=None) -> list[int]:
 
 
 def test_all_clips_of_a_file_come_from_one_opening(monkeypatch):
-    opened, read = [], video_processing_clipbert.read_frames
-    monkeypatch.setattr(
-        video_processing_clipbert, "read_frames", lambda *arguments: opened.append(1) or read(*arguments)
-    )
+    opened, read = [], any_video.read_frames
+    monkeypatch.setattr(any_video, "read_frames", lambda *arguments: opened.append(1) or read(*arguments))
     processor = ClipBertVideoProcessor(num_clips=4, size={"longest_edge": IMAGE_SIZE})
     batch = processor([VIDEO, VIDEO], return_tensors="pt", return_metadata=True)
     assert batch["pixel_values_videos"].shape == (2, 4, 2, 3, IMAGE_SIZE, IMAGE_SIZE)

@@ -1,7 +1,7 @@
 """Videos to the pixels of ClipBERT (clipbert §5, §6): short clips, resized, padded to a square, normalised."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
@@ -12,20 +12,12 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import VideosKwargs
 from transformers.utils import logging
-from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from hf_videolang.models.shared.any_video import AnyVideoProcessor
 from hf_videolang.models.shared.batch_clips import batch_clips
-from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.models.shared.separable_resize import separable_resize
 from hf_videolang.video.decoded_video import Cut, VideoDecodingError
-from hf_videolang.video.video_inputs import (
-    flatten_videos,
-    holds_frames,
-    read_frames,
-    select_frames,
-    to_rgb_frames,
-)
 
 from .clip_windows_clipbert import window_indices
 
@@ -55,19 +47,13 @@ class ClipBertVideoProcessorKwargs(VideosKwargs, total=False):
     seed: int | None
 
 
-class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
+class ClipBertVideoProcessor(AnyVideoProcessor):
     """
     Turns videos into `pixel_values_videos` `[videos, clips, frames, 3, size, size]`, float32.
 
-    A video is one of these; a list may mix them:
-    - a path, a URL, bytes or a binary file,
-    - a dictionary with `"path"` or `"bytes"`, as `datasets` has them, and optionally `"start"` and `"end"` in seconds,
-    - a torchcodec `VideoDecoder` or a PyAV container,
-    - frames in memory: an array or tensor, channels first or last, or a list of PIL images or arrays.
-
-    All clips of a file come from one pass of the decoder, which reads only their frames. A folder of pictures and
-    frames in memory have no rate; pass `video_metadata={"fps": …}`. With `do_sample_frames=False` all frames are kept
-    and cut into `num_clips` clips.
+    What a video may be: see `AnyVideoProcessor`. All clips of a file come from one pass of the decoder. A folder of
+    pictures and frames in memory have no rate; pass `video_metadata={"fps": …}`. With `do_sample_frames=False` all
+    frames are kept and cut into `num_clips` clips.
 
     A frame is resized so that its longer side has `size["longest_edge"]` pixels, without antialiasing, and padded
     with black at the right and the bottom. The padding is normalised, too. Integers lie in 0..255; floats must lie in
@@ -161,12 +147,6 @@ class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             cut = Cut(metadata.total_num_frames, None if metadata.fps is None else Fraction(metadata.fps))
         return window_indices(cut, num_frames, self.fps if fps is None else fps, starts).flatten()
 
-    def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):
-        """Decode the sampled frames of a file or decoder: uint8 `[frames, 3, height, width]` and `VideoMetadata`."""
-        if isinstance(video_url_or_urls, list):
-            return list(zip(*[self.fetch_videos(video, sample_indices_fn) for video in video_url_or_urls]))
-        return read_frames(video_url_or_urls, sample_indices_fn)
-
     def read_clip(self, video: Any, seed: int | None = None) -> torch.Tensor:
         """
         Read the frames of all clips of one video, without resize and normalisation.
@@ -203,38 +183,16 @@ class ClipBertVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             "pixels": f"longest edge {self.size['longest_edge']} without antialiasing, padded to a square",
         }
 
-    def _decode_and_sample_videos(
-        self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
-    ):
-        videos = flatten_videos(videos)
-        known = list(video_metadata) if isinstance(video_metadata, (list, tuple)) else [video_metadata] * len(videos)
-        if len(known) != len(videos):
-            raise ValueError(f"{len(known)} entries of video_metadata for {len(videos)} videos; pass one a video.")
+    def _decode_and_sample_videos(self, videos, video_metadata=None, do_sample_frames=None, sample_indices_fn=None):
         if sample_indices_fn is not None and (seed := sample_indices_fn.keywords.get("seed")) is not None:
             # One generator for the whole call, so that videos get different clips.
             sample_indices_fn = partial(sample_indices_fn, seed=random.Random(seed))
-        metadata: list[VideoMetadata] = []
+        return super()._decode_and_sample_videos(videos, video_metadata, do_sample_frames, sample_indices_fn)
 
-        def read(video: Any, given: Any) -> tuple[Any, str | None]:
-            if holds_frames(video):
-                frames, found = select_frames(video, sample_indices_fn, given)
-            else:
-                sample = sample_indices_fn
-                if sample is not None and given is not None and given.get("fps") is not None:
-                    sample = partial(_at_rate, sample_indices_fn, given["fps"])
-                frames, found = self.fetch_videos(video, sample)
-            metadata.append(found)
-            return frames, None if holds_frames(video) else "channels_first"
-
-        # Each video is read when its turn comes in `_preprocess`, so that the frames of only one are in memory.
-        return [partial(read, video, given) for video, given in zip(videos, known, strict=True)], metadata
-
-    def _prepare_input_videos(self, videos: list[Callable], input_data_format=None, device=None, **kwargs):
-        def read_rgb(read: Callable) -> torch.Tensor:
-            frames, layout = read()
-            return to_rgb_frames(frames, layout or input_data_format).to(device)
-
-        return [partial(read_rgb, read) for read in videos]
+    def _read_file(self, video: Any, sample_indices_fn: Callable | None, known: Mapping[str, Any] | None):
+        if sample_indices_fn is not None and known is not None and known.get("fps") is not None:
+            sample_indices_fn = partial(_at_rate, sample_indices_fn, known["fps"])
+        return super()._read_file(video, sample_indices_fn, known)
 
     def _preprocess(self, videos: list[Callable[[], torch.Tensor]], num_clips: int, **kwargs) -> BatchFeature:
         def process(read: Callable[[], torch.Tensor]) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
 """What the video processors of all families share: all that a user may pass as a video becomes RGB frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,11 +31,17 @@ class AnyVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             return list(zip(*[self.fetch_videos(video, sample_indices_fn) for video in video_url_or_urls]))
         return read_frames(video_url_or_urls, sample_indices_fn)
 
+    def _read_file(self, video: Any, sample_indices_fn: Callable | None, known: Mapping[str, Any] | None):
+        """`fetch_videos`. A family that measures in seconds may obey the rate in `known`, which the user states."""
+        return self.fetch_videos(video, sample_indices_fn)
+
     def _decode_and_sample_videos(
         self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
     ):
         videos = flatten_videos(videos)
-        known_metadata = [None] * len(videos) if video_metadata is None else _flatten(video_metadata)
+        known_metadata = _flatten(video_metadata)
+        if video_metadata is None or isinstance(video_metadata, Mapping):  # for all videos
+            known_metadata *= len(videos)
         if len(known_metadata) != len(videos):
             raise ValueError(
                 f"{len(known_metadata)} entries of video_metadata for {len(videos)} videos; pass one a video."
@@ -46,7 +52,7 @@ class AnyVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
             if holds_frames(video):
                 frames, facts = select_frames(video, sample_indices_fn, known)
             else:
-                frames, facts = self.fetch_videos(video, sample_indices_fn)
+                frames, facts = self._read_file(video, sample_indices_fn, known)
                 data_format = "channels_first"
             metadata.append(facts)
             return to_rgb_frames(frames, data_format)
