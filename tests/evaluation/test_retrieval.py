@@ -52,7 +52,7 @@ def test_items_that_come_twice_or_out_of_order_are_kept_once():
     pairs = encode_pairs(Echo(), batches, CAPTIONS, Accelerator(cpu=True))
     assert pairs.video_embeds.tolist() == [[0, 100], [1, 101], [2, 102]]
     assert pairs.text_embeds[:, 0].tolist() == [0, 2, 4, 6, 8]
-    assert pairs.labels.tolist() == [0, 1, 1, 1, 2] and pairs.num_broken_videos == 0
+    assert pairs.labels.tolist() == [0, 1, 1, 1, 2] and pairs.rows == [0, 1, 2]
 
 
 def test_model_that_writes_every_batch_to_the_same_place():
@@ -87,7 +87,7 @@ def test_the_same_words_tie_in_every_matrix():
     torch.manual_seed(0)
     texts, videos = torch.randn(10, 512), torch.randn(57, 512)
     texts[-1] = texts[0]
-    to_others = PairEmbeddings(torch.eye(1), texts, torch.zeros(10)).similarity_to(videos)
+    to_others = PairEmbeddings(torch.eye(1), texts, torch.zeros(10), [0]).similarity_to(videos)
     assert torch.equal(to_others[0], to_others[-1])
     torch.testing.assert_close(to_others, texts @ videos.T, atol=1e-4, rtol=0)
 
@@ -97,7 +97,7 @@ def test_a_batch_of_broken_videos_adds_nothing():
     for name in ("video_index", "caption_index", "caption_video_index"):
         stand_in[name] = stand_in[name][:0]
     pairs = encode_pairs(Echo(), [batch([0, 2], [(0, 0), (4, 2)]), stand_in], CAPTIONS, Accelerator(cpu=True))
-    assert pairs.video_embeds[:, 0].tolist() == [0, 2] and pairs.num_broken_videos == 1
+    assert pairs.video_embeds[:, 0].tolist() == [0, 2] and pairs.rows == [0, 2]
     with pytest.raises(ValueError, match="none of the 3 videos decodes"):
         encode_pairs(Echo(), [stand_in], CAPTIONS, Accelerator(cpu=True))
 
@@ -106,7 +106,7 @@ def test_skipped_videos_leave_with_their_captions():
     batches = [batch([0, 2], [(0, 0), (4, 2)], broken=1)]
     pairs = encode_pairs(Echo(), batches, CAPTIONS, Accelerator(cpu=True))
     assert pairs.video_embeds[:, 0].tolist() == [0, 2] and pairs.labels.tolist() == [0, 1]
-    assert pairs.text_embeds[:, 0].tolist() == [0, 8] and pairs.num_broken_videos == 1
+    assert pairs.text_embeds[:, 0].tolist() == [0, 8] and pairs.rows == [0, 2]
 
 
 def test_a_lost_item_is_an_error():

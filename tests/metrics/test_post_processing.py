@@ -1,4 +1,4 @@
-"""Dual softmax and querybank normalisation: literal examples and twins from the formulas."""
+"""Dual softmax, querybank normalisation and reranking: literal examples and twins from the formulas."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_videolang.metrics import dual_softmax, querybank_norm, text_to_video_ranks
+from hf_videolang.metrics import dual_softmax, querybank_norm, reranked, text_to_video_ranks
 
 
 def test_dual_softmax_follows_the_formula():
@@ -14,6 +14,16 @@ def test_dual_softmax_follows_the_formula():
     weights = np.exp(100 * similarity)
     expected = similarity * weights / weights.sum(axis=0, keepdims=True)
     np.testing.assert_allclose(dual_softmax(similarity).numpy(), expected, rtol=1e-12)
+
+
+def test_reranking_orders_the_best_and_leaves_the_rest_behind_them():
+    similarity = torch.tensor([[0.9, 0.8, 0.7, 0.1], [0.2, 0.3, 0.3, 0.4]])
+    others = torch.tensor([[-5.0, -2.0, -3.0, 9.0], [1.0, 1.0, 7.0, 1.0]])
+    assert text_to_video_ranks(reranked(similarity, others, 3), [3, 3]).tolist() == [4, 2, 3]  # text 1 ties with 1
+    assert text_to_video_ranks(reranked(similarity, others, 3), [0, 2]).tolist() == [3, 1]
+    assert text_to_video_ranks(reranked(similarity, others, 4), [3, 0]).tolist() == [1, 2, 3, 4]
+    others[0, 1] = torch.nan  # has no score, so the first order stands
+    assert text_to_video_ranks(reranked(similarity, others, 3), [1, 2]).tolist() == [3, 1]
 
 
 def test_dual_softmax_assigns_a_video_to_its_closest_text():

@@ -2,6 +2,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from tests.training.tiny_pairs import write_tiny_pairs
 from tests.training.tiny_pretraining import write_tiny_pretraining
 from tests.training.tiny_run import write_tiny_run
 
@@ -14,6 +15,11 @@ def tiny_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_pretraining(tmp_path_factory):
     return write_tiny_pretraining(tmp_path_factory.mktemp("tiny_pretraining"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tmp_path_factory):
+    return write_tiny_pairs(tmp_path_factory.mktemp("tiny_pairs"))
 
 
 @pytest.fixture(autouse=True)

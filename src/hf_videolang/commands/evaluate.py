@@ -6,15 +6,19 @@ The task of the dataset decides what is scored: videos against captions, or answ
   hf-videolang evaluate --model clip-vip-b16 --dataset msrvtt-1ka --data-dir /data/msrvtt --output-dir results
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train
   hf-videolang evaluate --model clipbert-msrvtt-qa --dataset my_questions --num-clips 16
+  hf-videolang evaluate --model clip-vip-b16 --rerank runs/pairs --dataset msrvtt-1ka --data-dir /data/msrvtt
   hf-videolang evaluate --similarity results/similarity.safetensors --ties pessimistic
 
 On several processes: accelerate launch -m hf_videolang.cli evaluate ... (every node must see --output-dir)
 Prints the protocol, then a table with a column each for raw and post-processed scores; of questions, the accuracy of
 all and of each type, beside chance.
 
-With --output-dir, finished batches are kept in `embeddings` and `embeddings_querybank` there until the results are
-written. After a kill, give the same command again: it encodes only the missing batches, on any number of processes,
-and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device is refused.
+A model that embeds texts and videos is fast. One that reads them together, a pair scorer, works for each pair of the
+two; it prints how much before it begins. --rerank lets a pair scorer order only the best of each query.
+
+With --output-dir, finished batches are kept in `embeddings`, `embeddings_querybank` and `pair_scores` there until the
+results are written. After a kill, give the same command again: it computes only the missing batches, on any number of
+processes, and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device is refused.
 One evaluation at a time may write to an output folder. Results of another model or protocol there are not overwritten
 without --overwrite.
 """
@@ -35,7 +39,9 @@ from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
+from hf_videolang.evaluation.reranking import RerankingEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
 from hf_videolang.evaluation.saved_results import check_earlier_results
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
@@ -78,6 +84,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument(
         "--querybank-size", type=int, default=1000, help="videos of that split, evenly taken (default: %(default)s)"
     )
+    how.add_argument("--rerank", metavar="MODEL", help="a pair scorer that reads the best of each query again")
+    how.add_argument(
+        "--rerank-top",
+        type=int,
+        default=50,
+        help="texts of a video and videos of a text that it reads; the rest stay behind them (default: %(default)s)",
+    )
     how.add_argument(
         "--on-broken-video",
         choices=("raise", "skip"),
@@ -86,6 +99,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     run = parser.add_argument_group("running")
     run.add_argument("--batch-size", type=int, default=16, help="videos a process at once (default: %(default)s)")
+    run.add_argument(
+        "--cache-gigabytes",
+        type=float,
+        default=4.0,
+        help="memory for what a pair scorer keeps of videos and texts; more is faster (default: %(default)s)",
+    )
     run.add_argument("--num-workers", type=int, default=2, help="decoding processes (default: %(default)s)")
     run.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="default: %(default)s")
     run.add_argument("--cpu", action="store_true", help="do not use a GPU")
@@ -137,24 +156,27 @@ def _evaluate(args: Namespace) -> None:
     if features is not None:
         check_features(features, model, processor)
     version = model_version(args.model, model.config)
+    options |= {"batch_size": args.batch_size, "num_workers": args.num_workers, "folder": args.output_dir}
+    options["provenance"] = {**version, "dataset": protocol.name, "split": protocol.split}
+    input_protocol, pair_scorer = processor.input_protocol(), None
+    if dataset.task == "retrieval" and is_pair_scorer(model):
+        evaluator: Any = PairScoringEvaluator(processor, cache_gigabytes=args.cache_gigabytes, **options)
+    else:
+        evaluator = EVALUATORS[dataset.task](processor, **options)
+    if args.rerank:
+        pair_scorer, evaluator = _rerank(args, model, evaluator, options)
+        input_protocol |= evaluator.input_protocol()
     if args.output_dir and not args.overwrite:
-        input_protocol = processor.input_protocol()
         check_earlier_results(args.output_dir / RESULTS, version["version"], protocol, input_protocol, finished=False)
-    evaluator = EVALUATORS[dataset.task](
-        processor,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        folder=args.output_dir,
-        provenance={**version, "dataset": protocol.name, "split": protocol.split},
-        **options,
-    )
     use_cpu = args.cpu or not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=args.mixed_precision)
+    if pair_scorer is not None:
+        accelerator.prepare_model(pair_scorer, evaluation_mode=True)
     scores = evaluator(accelerator.prepare_model(model, evaluation_mode=True), records, accelerator)
     accelerator.wait_for_everyone()
     accelerator.end_training()  # leaves the process group: the rest is the work of one process
     if accelerator.is_main_process:
-        if isinstance(evaluator, RetrievalEvaluator):
+        if dataset.task == "retrieval":
             settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
             saved = SavedSimilarity(args.model, str(version["version"]), protocol, settings, evaluator.tensors)
             _report_similarity(args, saved, scores)
@@ -163,6 +185,21 @@ def _evaluate(args: Namespace) -> None:
             summary = {"scores": {**scores, **scores["raw"]["overall"]}, **evaluator.counts}
             _report(args, facts, protocol, evaluator.settings, scores, evaluator.save, summary)
         evaluator.remove_parts()
+
+
+def _rerank(args: Namespace, model: Any, first: Any, options: Mapping[str, Any]) -> tuple[Any, RerankingEvaluator]:
+    """The pair scorer, and an evaluator that has it read again what the first one finds."""
+    pair_scorer, processor = load_model_and_processor(args.rerank)
+    if type(first) is not RetrievalEvaluator or not is_pair_scorer(pair_scorer):
+        raise ValueError(
+            f"--rerank has {args.rerank} ({type(pair_scorer).__name__}) read again what --model {args.model} "
+            f"({type(model).__name__}) finds; the first must score pairs, and the second must embed them."
+        )
+    provenance = {**options["provenance"], "pair scorer": model_version(args.rerank, pair_scorer.config)}
+    kept = {name: options[name] for name in ("batch_size", "num_workers", "folder", "ties")}
+    kept |= {"on_broken_video": options.get("on_broken_video", "raise"), "provenance": provenance}
+    second = PairScoringEvaluator(processor, cache_gigabytes=args.cache_gigabytes, **kept)
+    return pair_scorer, RerankingEvaluator(first, second, pair_scorer, args.rerank, args.rerank_top)
 
 
 def _report_similarity(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
@@ -211,7 +248,7 @@ def _report(
 
 def _check_usage(args: Namespace) -> None:
     if args.similarity:
-        names = ("dataset", "data_dir", "split", "querybank", "features", "num_frames", "max_length")
+        names = ("dataset", "data_dir", "split", "querybank", "rerank", "features", "num_frames", "max_length")
         if given := [name for name in names if getattr(args, name)]:
             raise ValueError(f"--similarity holds {', '.join(given)} already; leave these options out.")
     elif not (args.model and args.dataset):

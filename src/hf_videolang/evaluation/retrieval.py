@@ -15,7 +15,7 @@ from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
-from hf_videolang.metrics import chance_metrics, dual_softmax, querybank_norm, retrieval_metrics
+from hf_videolang.metrics import chance_metrics, dual_softmax, querybank_norm, reranked, retrieval_metrics
 from hf_videolang.metrics.facts import CHANCE
 from hf_videolang.metrics.retrieval import Ties
 
@@ -46,6 +46,7 @@ class RetrievalEvaluator:
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
             `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`; `is_cosine`, if false. [`score_similarity`]
             scores them again.
+        rows: of `records`, the row of each video; broken videos that were skipped are absent.
         settings: what the model saw and how ties count, for the line above the table.
 
     Raises:
@@ -57,6 +58,8 @@ class RetrievalEvaluator:
         >>> scores = RetrievalEvaluator(processor, num_workers=4)(model, records, Accelerator())
         >>> scores["raw"]["text_to_video"]["R1"]
     """
+
+    similarity = "dot product"  # what is compared, if not cosines
 
     def __init__(
         self,
@@ -113,35 +116,46 @@ class RetrievalEvaluator:
             OSError: a batch cannot be kept.
         """
         data = {SCORED: records} if self.querybank is None else {SCORED: records, BANK: self.querybank}
-        if self.folder is not None:  # all are opened, and perhaps refused, before the first video
-            provenance = {
-                **self.provenance,
-                **self._input_protocol(),
-                "features": self.features and self.features.provenance,
-                "mixed precision": accelerator.mixed_precision,
-                "device": accelerator.device.type,
-            }
-            skipping = self.on_broken_video == "skip"
-            self.parts = {
-                name: BatchParts(Path(self.folder) / name, chosen, self.batch_size, accelerator, provenance, skipping)
-                for name, chosen in data.items()
-            }
+        self.open_parts(data, accelerator)
         encoded = {name: self._encode(name, chosen, model, accelerator, progress) for name, chosen in data.items()}
         embeddings = encoded[SCORED]
         self.tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
         if BANK in encoded:
             self.tensors["text_bank"] = encoded[BANK].similarity_to(embeddings.video_embeds)
             self.tensors["video_bank"] = embeddings.similarity_to(encoded[BANK].video_embeds).T
-        self.settings: dict[str, str | int] = self._input_protocol()
-        if accelerator.mixed_precision != "no":
-            self.settings["precision"] = accelerator.mixed_precision
-        if embeddings.num_broken_videos:
-            self.settings["left out"] = f"{embeddings.num_broken_videos} videos that do not decode"
         if not self.is_cosine:
             self.tensors["is_cosine"] = torch.tensor(False)
-            self.settings["similarity"] = "dot product, so without DSL and QB-Norm, which are made for cosines"
-        self.settings["ties"] = self.ties
+        self.rows = embeddings.rows
+        self.settings = self.describe(accelerator, len(records) - len(self.rows))
         return score_similarity(**self.tensors, ties=self.ties)
+
+    def open_parts(self, data: Mapping[str, Any], accelerator: Accelerator, **provenance: Any) -> None:
+        """Look which batches of the records in `data` are kept; all are looked up before the work begins."""
+        if self.folder is not None:
+            provenance = {
+                **self.provenance,
+                **self._input_protocol(),
+                "features": self.features and self.features.provenance,
+                "mixed precision": accelerator.mixed_precision,
+                "device": accelerator.device.type,
+                **provenance,
+            }
+            skipping = self.on_broken_video == "skip"
+            self.parts = {
+                name: BatchParts(Path(self.folder) / name, records, self.batch_size, accelerator, provenance, skipping)
+                for name, records in data.items()
+            }
+
+    def describe(self, accelerator: Accelerator, num_broken_videos: int) -> dict[str, str | int]:
+        """What the model saw and how ties count, for the line above the table."""
+        settings: dict[str, str | int] = self._input_protocol()
+        if accelerator.mixed_precision != "no":
+            settings["precision"] = accelerator.mixed_precision
+        if num_broken_videos:
+            settings["left out"] = f"{num_broken_videos} videos that do not decode"
+        if not self.is_cosine:
+            settings["similarity"] = f"{self.similarity}, so without DSL and QB-Norm, which are made for cosines"
+        return {**settings, "ties": self.ties}
 
     def remove_parts(self) -> None:
         """Delete the kept batches, once the results are saved. One process does this."""
@@ -202,13 +216,13 @@ class PairEmbeddings:
         video_embeds: `[videos, dim]`.
         text_embeds: `[texts, dim]`; the captions of the first video come first.
         labels: `[texts]`, the video of each text.
-        num_broken_videos: videos that did not decode. They are left out together with their captions.
+        rows: the row of each video in the records. Broken videos are left out together with their captions.
     """
 
     video_embeds: Tensor
     text_embeds: Tensor
     labels: Tensor
-    num_broken_videos: int = 0
+    rows: list[int]
 
     @property
     def similarity(self) -> Tensor:
@@ -275,7 +289,7 @@ def encode_pairs(
         video_embeds=video_embeds[video_seen],
         text_embeds=text_embeds[text_seen][_first_of_equals(captions, text_seen)],
         labels=new_row[labels[text_seen]],
-        num_broken_videos=int((~video_seen).sum()),
+        rows=video_seen.nonzero()[:, 0].tolist(),
     )
 
 
@@ -311,6 +325,8 @@ def score_similarity(
     ties: Ties = "original",
     text_bank: Tensor | None = None,
     video_bank: Tensor | None = None,
+    pair_scores: Tensor | None = None,
+    rerank_top: Tensor | int = 0,
     is_cosine: Tensor | bool = True,
 ) -> Scores:
     """
@@ -321,20 +337,31 @@ def score_similarity(
         text_bank (`[bank, videos]`, *optional*): similarities of training texts to the videos. With both banks there
             are also scores after QB-Norm.
         video_bank (`[bank, texts]`, *optional*): similarities of training videos to the texts.
-        is_cosine (defaults to `True`): of other scores, such as dot products, there are only the raw ones.
+        pair_scores (`[texts, videos]`, *optional*): of another model, see `hf_videolang.metrics.reranked`. There are
+            also scores in which they order the `rerank_top` best candidates of each query.
+        is_cosine (defaults to `True`): other scores, such as dot products, get no DSL.
 
     Returns:
-        `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "QB-Norm": …, "chance": …}`.
+        `{"raw": {"text_to_video": {"R1": …}, "video_to_text": …}, "DSL": …, "chance": …}`; in between, as asked for,
+        `"QB-Norm"` and `"reranked (top 50)"`.
     """
     columns = labels.tolist()
+
+    def each_way(to_videos: Tensor, to_texts: Tensor) -> dict[str, dict[str, float]]:
+        """Scores of a matrix `[texts, videos]` and of a matrix `[videos, texts]`."""
+        return {
+            "text_to_video": retrieval_metrics(to_videos, columns, ties)["text_to_video"],
+            "video_to_text": retrieval_metrics(to_texts.T, columns, ties)["video_to_text"],
+        }
+
     scores = {"raw": retrieval_metrics(similarity, columns, ties)}
     if is_cosine:
         scores["DSL"] = retrieval_metrics(dual_softmax(similarity), columns, ties)
     if text_bank is not None and video_bank is not None:
-        to_videos = retrieval_metrics(querybank_norm(similarity, text_bank), columns, ties)
-        to_texts = retrieval_metrics(querybank_norm(similarity.T, video_bank).T, columns, ties)
-        scores["QB-Norm"] = {
-            "text_to_video": to_videos["text_to_video"],
-            "video_to_text": to_texts["video_to_text"],
-        }
+        scores["QB-Norm"] = each_way(querybank_norm(similarity, text_bank), querybank_norm(similarity.T, video_bank))
+    if pair_scores is not None:
+        top = int(rerank_top)
+        scores[f"reranked (top {top})"] = each_way(
+            reranked(similarity, pair_scores, top), reranked(similarity.T, pair_scores.T, top)
+        )
     return {**scores, CHANCE: chance_metrics(columns, similarity.shape[1])}

@@ -39,12 +39,12 @@ class SavedSimilarity:
     @property
     def post_processing(self) -> str:
         """The post-processed columns, for the line above the table."""
-        if not self.tensors.get("is_cosine", True):
-            return "none"
-        used = "DSL over all texts of the split"
+        used = "DSL over all texts of the split" if self.tensors.get("is_cosine", True) else "none"
         if "text_bank" in self.tensors:
             texts, videos = len(self.tensors["text_bank"]), len(self.tensors["video_bank"])
             used += f", QB-Norm with banks of {texts} texts and {videos} videos"
+        if "pair_scores" in self.tensors:
+            used += f", reranking of the {int(self.tensors['rerank_top'])} best of each query"
         return used
 
     def save(self, path: str | Path) -> None:

@@ -32,17 +32,18 @@ def score_table(scores: Scores) -> str:
     groups = next(iter(scores.values()))
     first = max(len(group) for group in groups) + 1
     second = max(len(metric) for metrics in groups.values() for metric in metrics) + 1
-    lines = [" " * (first + second) + "".join(f"{column:>9}" for column in scores)]
+    widths = [max(9, len(column) + 2) for column in scores]
+    lines = [" " * (first + second) + "".join(f"{column:>{width}}" for column, width in zip(scores, widths))]
     for group, metrics in groups.items():
         for number, metric in enumerate(metrics):
             title = group.replace("_", " ") if number == 0 else ""
             values = [METRICS[metric].for_people(column[group][metric]) for column in scores.values()]
-            lines.append(f"{title:<{first}}{metric:<{second}}" + "".join(map(_cell, values)))
+            lines.append(f"{title:<{first}}{metric:<{second}}" + "".join(map(_cell, values, widths)))
     return "\n".join(lines)
 
 
-def _cell(value: float) -> str:
-    return f"{value:>9}" if isinstance(value, int) else f"{value:>9.1f}"  # a count is an integer
+def _cell(value: float, width: int) -> str:
+    return f"{value:>{width}}" if isinstance(value, int) else f"{value:>{width}.1f}"  # a count is an integer
 
 
 def flat_scores(scores: Scores, prefix: str = "") -> dict[str, float]:

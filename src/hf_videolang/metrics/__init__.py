@@ -11,6 +11,7 @@ from pathlib import Path
 from .accuracy import accuracy, soft_accuracy
 from .dual_softmax import dual_softmax
 from .querybank_norm import querybank_norm
+from .reranking import reranked
 from .retrieval import chance_metrics, rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "metric_path",
     "querybank_norm",
     "rank_metrics",
+    "reranked",
     "retrieval_metrics",
     "soft_accuracy",
     "text_to_video_ranks",

@@ -440,6 +440,8 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
     inputs = processor(videos=["kitchen.mp4"], text=["a chef slices onions", "a dog on a beach"])
     print(model(**inputs).scores)
     ```
+
+    `prepare_videos`, `prepare_texts` and `score_pairs` score many texts against many videos.
     """
 
     def __init__(self, config: ClipBertConfig):
@@ -489,6 +491,64 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
+
+    def prepare_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """
+        All of `score_pairs` that depends on the videos alone: the CNN and the projections of the first layer.
+
+        Args:
+            pixel_values_videos: see [`ClipBertModel`].
+
+        Returns:
+            [videos, N, G, 4 * D]: visual tokens, and their queries, keys and values.
+        """
+        return self._with_projections(self.get_video_features(pixel_values_videos, return_dict=True).video_embeds)
+
+    def prepare_texts(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The same for texts of one length without padding, [texts, L]: [texts, L, 4 * D]."""
+        return self._with_projections(self.clipbert.embeddings(input_ids))
+
+    def _with_projections(self, tokens: torch.Tensor) -> torch.Tensor:
+        attention = self.clipbert.encoder.layer[0].attention.self
+        return torch.cat([tokens, attention.query(tokens), attention.key(tokens), attention.value(tokens)], dim=-1)
+
+    def score_pairs(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """
+        How well texts and videos match; in evaluation mode as `forward`, but for the order of sums (clipbert §14).
+
+        No padding is computed, and of the last layer only the first token, which alone is read.
+
+        Args:
+            videos: [pairs, N, G, 4 * D], rows of `prepare_videos`.
+            texts: [pairs, L, 4 * D], rows of `prepare_texts`.
+
+        Returns:
+            [pairs], log-odds of a match. `scores` of the output are their sigmoid; near 1 it has too few digits to
+            rank by.
+
+        ```python
+        videos = model.prepare_videos(processor(videos=["a.mp4", "b.mp4"])["pixel_values_videos"])
+        texts = model.prepare_texts(processor(text="a dog digs", padding=False)["input_ids"])
+        model.score_pairs(videos, texts.expand(2, -1, -1))
+        ```
+        """
+        clips = videos.shape[1]
+        states = torch.cat([texts.expand(clips, -1, -1, -1), videos.transpose(0, 1)], dim=2).flatten(0, 1)
+        hidden, query, key, value = states.chunk(4, dim=-1)
+        layers = self.clipbert.encoder.layer
+        for number, layer in enumerate(layers):
+            attention = layer.attention.self
+            wanted = hidden[:, :1] if number == len(layers) - 1 else hidden
+            if number > 0:
+                query, key, value = attention.query(wanted), attention.key(hidden), attention.value(hidden)
+            heads = (
+                tokens.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+                for tokens in (query[:, : wanted.shape[1]], key, value)
+            )
+            context = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+            hidden = layer.feed_forward_chunk(layer.attention.output(context, wanted))
+        logits = self.pool_clips(self.classifier(self.clipbert.pooler(hidden)).unflatten(0, (clips, -1)))
+        return logits[:, 0] if self.config.retrieval_loss == "ranking" else logits[:, 1] - logits[:, 0]
 
     def ranking_loss(self, scores: torch.Tensor, labels: torch.Tensor, video_index: torch.Tensor) -> torch.Tensor:
         """Over all pairs of a match and another text of the same video (clipbert §3.2). All arguments are [texts]."""
