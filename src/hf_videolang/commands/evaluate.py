@@ -18,9 +18,9 @@ two; it prints how much before it begins. --rerank lets a pair scorer order only
 
 With --output-dir, finished batches are kept in `embeddings`, `embeddings_querybank` and `pair_scores` there until the
 results are written. After a kill, give the same command again: it computes only the missing batches, on any number of
-processes, and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device is refused.
-One evaluation at a time may write to an output folder. Results of another model or protocol there are not overwritten
-without --overwrite.
+processes, and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device
+is refused. One evaluation at a time may write to an output folder. Results of another model or protocol there are not
+overwritten without --overwrite.
 """
 
 import json

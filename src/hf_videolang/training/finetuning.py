@@ -3,6 +3,7 @@
 from copy import copy
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_videolang.data.video_dataset import VideoDataset
@@ -33,8 +34,11 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
     if arguments.score_aggregation is not None:
         if not hasattr(model.config, "score_aggregation"):
             raise ValueError("score_aggregation is given, but the model does not read several clips; leave it out.")
-        model.config.score_aggregation = arguments.score_aggregation
-        model.config.validate()
+        try:
+            model.config.score_aggregation = arguments.score_aggregation
+            model.config.validate()
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__)) from error
     training_processor = processor
     if arguments.num_clips is not None:
         training_processor = copy(processor)

@@ -444,6 +444,8 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
     `prepare_videos`, `prepare_texts` and `score_pairs` score many texts against many videos.
     """
 
+    video_settings = {"single_clip": "middle"}  # of the processor, when this head is new (clipbert §5)
+
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
         self.classifier = self.new_classifier(1 if config.retrieval_loss == "ranking" else 2)
