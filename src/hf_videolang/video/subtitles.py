@@ -1,0 +1,130 @@
+"""
+Reads subtitle files: a list of `{"start", "end", "text"}`, in seconds and in the order of their start.
+
+FFmpeg, which comes with PyAV, reads the formats and their mark-up.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
+MARKUP = re.compile(r"\{[^{}]*\}")  # FFmpeg turns the mark-up of every format into that of .ass
+
+
+class Subtitle(TypedDict):
+    """A text, and the seconds in which it is shown."""
+
+    start: float
+    end: float
+    text: str
+
+
+class SubtitleError(ValueError):
+    """A subtitle file cannot be read. The message has its path, the reason and the remedy."""
+
+
+def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> list[Subtitle]:
+    """
+    Read the subtitles of one video.
+
+    Args:
+        source: path of a `.srt`, `.vtt`, `.ass` or `.ssa` file in UTF-8 or UTF-16, an empty file included; or entries
+            with `"start"`, `"end"` and `"text"`. `None` is a video without subtitles.
+
+    Returns:
+        The subtitles by their start, without mark-up. One that ends before it starts is left out, with a warning.
+
+    Raises:
+        SubtitleError: the file is missing, is no subtitle file, or has another encoding.
+
+    Example:
+        >>> read_subtitles("talk.srt")[0]
+        {'start': 1.0, 'end': 4.5, 'text': 'Hello and welcome'}
+    """
+    if source is None:
+        return []
+    name = str(source) if isinstance(source, (str, Path)) else "the list of subtitles"
+    if isinstance(source, (str, Path)):
+        found = _read_file(Path(source))
+    else:
+        found = [Subtitle(start=float(one["start"]), end=float(one["end"]), text=one["text"]) for one in source]
+    kept = [one for one in found if one["start"] <= one["end"]]
+    if len(kept) < len(found):
+        logger.warning(f"{name}: {len(found) - len(kept)} subtitles end before they start and are left out.")
+    in_order = sorted(kept, key=lambda one: one["start"])
+    moved = sum(one is not other for one, other in zip(kept, in_order))
+    if moved:
+        logger.warning(f"{name}: {moved} subtitles do not stand in the order of their start and were sorted.")
+    return in_order
+
+
+def read_subtitle_lines(path: str | Path) -> dict[str, list[Subtitle]]:
+    """
+    Read the subtitles of many videos, as the VALUE benchmark has them (hero §7.1).
+
+    Args:
+        path: JSON lines, one a video: `{"vid_name": …, "sub": [{"text", "start", "end"}]}`.
+
+    Returns:
+        Video id → subtitles.
+
+    Raises:
+        SubtitleError: a line is no such JSON.
+    """
+    found = {}
+    with Path(path).open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                found[str(entry["vid_name"])] = read_subtitles(entry["sub"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise SubtitleError(
+                    f'{path}, line {number} cannot be read ({error!r}); expected {{"vid_name": …, "sub": '
+                    '[{"text": …, "start": …, "end": …}]}.'
+                ) from error
+    return found
+
+
+def find_subtitles(video: str | Path) -> Path | None:
+    """The subtitle file beside a video, such as `talk.srt` or `talk.en.vtt` beside `talk.mp4`; `None` without one."""
+    video = Path(video)
+    beside = [video.with_suffix(suffix) for suffix in SUFFIXES]
+    beside += [video.with_suffix(f".en{suffix}") for suffix in SUFFIXES]
+    return next((path for path in beside if path.is_file()), None)
+
+
+def _read_file(path: Path) -> list[Subtitle]:
+    import av
+    from av.subtitles.subtitle import AssSubtitle
+
+    if not path.is_file():
+        raise SubtitleError(f"{path} does not exist; give a file of {', '.join(SUFFIXES)}.")
+    if not path.read_bytes().strip():
+        return []
+    entries = []
+    try:
+        with av.open(str(path)) as container:
+            for packet in container.demux(subtitles=0):
+                if packet.pts is None or packet.time_base is None or not packet.size:
+                    continue
+                start = float(packet.pts * packet.time_base)
+                lines = [part.dialogue.decode() for part in packet.decode() if isinstance(part, AssSubtitle)]
+                text = " ".join(MARKUP.sub("", " ".join(lines)).split())
+                entries.append((packet.pos, start, start + float((packet.duration or 0) * packet.time_base), text))
+    except (av.FFmpegError, IndexError, UnicodeError) as error:
+        raise SubtitleError(
+            f"{path} cannot be read as subtitles ({type(error).__name__}); expected a file of {', '.join(SUFFIXES)} "
+            "in UTF-8. `iconv -f LATIN1 -t UTF-8` changes the encoding."
+        ) from error
+    # FFmpeg sorts; the place in the file tells the order that the file has.
+    return [Subtitle(start=start, end=end, text=text) for _, start, end, text in sorted(entries) if text]
+
+
+__all__ = ["Subtitle", "SubtitleError", "find_subtitles", "read_subtitle_lines", "read_subtitles"]
