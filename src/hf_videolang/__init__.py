@@ -17,6 +17,7 @@ from .registration import public_names, register_with_auto_classes
 if TYPE_CHECKING:  # for type checkers and editors; `registration` finds the same names by itself
     from .models.clip_vip import *
     from .models.clipbert import *
+    from .models.hero import *
     from .models.s3d import *
     from .models.videoclip import *
 

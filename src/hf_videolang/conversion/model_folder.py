@@ -51,6 +51,7 @@ class Conversion:
     components: Sequence[Any]
     flavour: str  # the release that the checkpoint is from, in words
     facts: Mapping[str, Any] = field(default_factory=dict)  # further entries of the report
+    further_classes: Sequence[type[PreTrainedModel]] = ()  # whose heads the folder holds, too
     notes: Sequence[str] = ()  # what the user should know; they are printed
     card: Mapping[str, str] = field(default_factory=dict)  # sections, as `write_model_card` takes them
 
@@ -101,7 +102,7 @@ def write_model_folder(
             **{module.__name__: module.__version__ for module in (hf_videolang, torch, transformers, safetensors)},
         },
     }
-    conversion.config.architectures = [conversion.model_class.__name__]
+    conversion.config.architectures = [one.__name__ for one in (conversion.model_class, *conversion.further_classes)]
     provenance = (
         f"Converted from `{source['file']}` (sha256 `{source['sha256']}`, {conversion.flavour}), "
         f"{report['counts']['parameters']:,} parameters, with `{command}`. The conversion is strict; "
@@ -177,10 +178,13 @@ def check_reloads(folder: Path, conversion: Conversion, digests: Mapping[str, st
         keys = (wanted.keys() | found.keys()).difference(LOADING_NOTES)
         if differing := sorted(key for key in keys if wanted.get(key) != found.get(key)):
             raise RuntimeError(f"{type(saved).__name__} in {folder} reloads with other values of {differing}.")
-    model_class: Any = conversion.model_class
-    model, info = model_class.from_pretrained(folder, output_loading_info=True)
-    problems = {kind: sorted(map(str, keys)) for kind, keys in info.items() if kind.endswith("_keys") and keys}
-    state = model.state_dict()
+    problems: dict[str, list[str]] = {}
+    state: dict[str, torch.Tensor] = {}
+    classes: list[Any] = [conversion.model_class, *conversion.further_classes]
+    for model_class in classes:
+        model, info = model_class.from_pretrained(folder, output_loading_info=True)
+        problems |= {kind: sorted(map(str, keys)) for kind, keys in info.items() if kind.endswith("_keys") and keys}
+        state |= model.state_dict()
     differing = [
         name
         for name, digest in digests.items()

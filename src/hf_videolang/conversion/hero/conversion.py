@@ -1,0 +1,305 @@
+"""Conversion of HERO's checkpoints (hero §10)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from hf_videolang.conversion.hero.layouts import (
+    ONE_HOTS,
+    PADS,
+    TIED,
+    TRIANGLE,
+    Layout,
+    drop_reason,
+    find_layout,
+)
+from hf_videolang.conversion.model_folder import Conversion
+from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
+from hf_videolang.models.hero.configuration_hero import HeroConfig
+from hf_videolang.models.hero.modeling_hero import (
+    HeroForMultipleChoice,
+    HeroForSequenceClassification,
+    HeroForVideoTextRetrieval,
+    HeroModel,
+    HeroPreTrainedModel,
+)
+from hf_videolang.models.hero.processing_hero import HeroProcessor
+
+NAME = "HERO"
+EXPECTED = "v_encoder.f_encoder.… and v_encoder.c_encoder.…"
+ALSO_HARMLESS = ()
+OPTIONS = {
+    "features": "features that the model was trained on: a name of VALUE such as clip-vit_slowfast, or none",
+    "video_feature_size": "another width of features; the layers that read them start at random",
+}
+# Width of a row of each of VALUE's features (hero §1).
+FEATURES = {
+    "resnet": 2048,
+    "slowfast": 2304,
+    "clip-vit": 512,
+    "mil-nce": 1024,
+    "resnet_slowfast": 4352,
+    "clip-vit_slowfast": 2816,
+    "resnet_mil-nce": 3072,
+    "clip-vit_mil-nce": 1536,
+}
+PARTS = {"f_config": "cross_modal_config", "c_config": "temporal_config", "q_config": "query_config"}
+FIELDS = (
+    "attention_probs_dropout_prob",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "layer_norm_eps",
+)
+HEAD_WIDTH = 64
+ROBERTA, ROBERTA_VOCABULARY = "FacebookAI/roberta-base", 50265
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """Whether the keys are those of HERO."""
+    return find_layout(state_dict(checkpoint)[0]) is not None
+
+
+def convert(
+    checkpoint: Checkpoint,
+    *,
+    config: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    features: str | None = None,
+    video_feature_size: str | None = None,
+    seed: int = 42,
+) -> Conversion:
+    """
+    Args:
+        checkpoint: one that [`recognises`] accepts.
+        config: the run's model configuration, a JSON with `f_config`, `c_config` and `q_config`. It decides what
+            shapes cannot: heads of another width than 64, dropouts, the activation.
+        tokenizer: folder or Hub id of the tokenizer; by default RoBERTa's if the vocabulary is RoBERTa's. A model with
+            another vocabulary and no tokenizer gets no processor.
+        features: name of VALUE's features, or `"none"` if they are others. By default the only name of that width.
+        video_feature_size: another width of features than the checkpoint's.
+        seed: of the layers that are new for another width.
+
+    Raises:
+        ConversionError: the checkpoint, the config, the features or the tokenizer do not fit each other.
+    """
+    values, _ = state_dict(checkpoint)
+    layout = find_layout(values)
+    assert layout is not None
+    _check_constants(values)
+    model_config = _config(values, config, None if video_feature_size is None else int(video_feature_size))
+    notes = _name_features(model_config, features)
+    classes = _classes(layout)
+    targets = {name: value for one in classes for name, value in model_tensors(one, model_config).items()}
+    created = {} if video_feature_size is None else _new_layers(values, targets, layout, model_config, seed)
+    replaced = dict.fromkeys((layout.origin(name)[0] for name in created), "new, for another width of features")
+    if layout.captions:
+        notes.append("The head for captions has no class yet; its weights are left out.")
+    processor = _processor(model_config, layout, tokenizer)
+    if not processor:
+        notes.append(
+            f"No processor was written: the vocabulary has {_vocabulary(model_config)} entries, "
+            f"RoBERTa's {ROBERTA_VOCABULARY}. Pass the model's tokenizer as --tokenizer."
+        )
+    return Conversion(
+        model_class=classes[0],
+        further_classes=classes[1:],
+        config=model_config,
+        tensor_map=map_tensors(
+            values, targets, layout.origin, lambda key: replaced.get(key) or drop_reason(key), created
+        ),
+        components=processor,
+        flavour=f"HERO with {layout.flavour}",
+        facts={"config": None if config is None else Path(config).name, "seed": seed if created else None},
+        notes=notes,
+        card={"training": _training(layout, created)},
+    )
+
+
+def _check_constants(values: Mapping[str, Any]) -> None:
+    """Dropping a constant or the second of a tied pair must lose nothing."""
+    wrong = [key for key in PADS if key in values and values[key].any()]
+    triangle = values.get(TRIANGLE)
+    if triangle is not None and not torch.equal(triangle, torch.full_like(triangle, -10000.0).triu(1)):
+        wrong.append(TRIANGLE)
+    wrong += [key for key in ONE_HOTS if key in values and len(values[key].unique()) > 1]
+    word, decoder = (values.get(key) for key in TIED)
+    if word is not None and decoder is not None and not torch.equal(word, decoder):
+        wrong.append(f"{TIED[1]}, which should equal {TIED[0]}")
+    if wrong:
+        raise ConversionError(f"These constants have other values than HERO's: {', '.join(wrong)}. Use the original.")
+
+
+def _classes(layout: Layout) -> list[type[HeroPreTrainedModel]]:
+    """The classes whose heads the checkpoint has."""
+    found: list[type[HeroPreTrainedModel]] = []
+    if layout.retrieval:
+        found.append(HeroForVideoTextRetrieval)
+    if layout.multiple_choice:
+        found.append(HeroForMultipleChoice)
+    elif layout.statements:
+        found.append(HeroForSequenceClassification)
+    return found or [HeroModel]
+
+
+def _read_config(path: str | Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        original = json.loads(Path(path).read_text(encoding="utf-8"))
+        fusion = original.get("model", "hero")
+        parts = {
+            ours: {name: original[theirs][name] for name in FIELDS if name in original[theirs]}
+            for theirs, ours in PARTS.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConversionError(
+            f"{path} cannot be read ({error!r}); give the run's model configuration, a JSON with f_config, c_config "
+            "and q_config."
+        ) from error
+    if fusion != "hero":
+        raise ConversionError(f"{path} is of the model {fusion!r}; only 'hero' can be converted.")
+    return parts
+
+
+def _config(values: Mapping[str, Any], path: str | Path | None, feature_size: int | None) -> HeroConfig:
+    parts = _read_config(path)
+
+    def size(key: str, axis: int) -> int | None:
+        value = values.get(key)
+        return value.shape[axis] if isinstance(value, Tensor) and value.ndim > axis else None
+
+    def layers(stem: str) -> int:
+        return len({key.removeprefix(stem).split(".")[0] for key in values if key.startswith(stem)})
+
+    cross, temporal, query = "v_encoder.f_encoder.", "v_encoder.c_encoder.", "q_feat_attn.query_pos_embed."
+    shapes: dict[str, dict[str, int | None]] = {
+        "cross_modal_config": {
+            "vocab_size": size(f"{cross}embeddings.word_embeddings.weight", 0),
+            "hidden_size": size(f"{cross}embeddings.word_embeddings.weight", 1),
+            "type_vocab_size": size(f"{cross}embeddings.token_type_embeddings.weight", 0),
+            "max_position_embeddings": size(f"{cross}embeddings.position_embeddings.weight", 0),
+            "intermediate_size": size(f"{cross}encoder.layer.0.intermediate.dense.weight", 0),
+            "num_hidden_layers": layers(f"{cross}encoder.layer."),
+        },
+        "temporal_config": {
+            "hidden_size": size(f"{temporal}embeddings.position_embeddings.weight", 1),
+            "max_position_embeddings": size(f"{temporal}embeddings.position_embeddings.weight", 0),
+            "intermediate_size": size(f"{temporal}encoder.layer.0.intermediate.dense.weight", 0),
+            "num_hidden_layers": layers(f"{temporal}encoder.layer."),
+        },
+        "query_config": {
+            "hidden_size": size(f"{cross}embeddings.word_embeddings.weight", 1),
+            "max_position_embeddings": size(f"{query}position_embeddings.weight", 0),
+        },
+    }
+    fields: dict[str, Any] = {}
+    for part, found in shapes.items():
+        known, stated = {name: value for name, value in found.items() if value is not None}, parts.get(part, {})
+        both = stated.keys() & known.keys()
+        differing = {name: (stated[name], known[name]) for name in both if stated[name] != known[name]}
+        if differing:
+            raise ConversionError(
+                f"{path} says other sizes of {part} than the tensors have: {differing} (stated, found). Give the "
+                "configuration that the checkpoint was trained with."
+            )
+        fields[part] = stated | known
+        if "num_attention_heads" not in stated:
+            fields[part]["num_attention_heads"] = max(known.get("hidden_size", HEAD_WIDTH) // HEAD_WIDTH, 1)
+    width = size(f"{cross}img_embeddings.img_linear.weight", 1)
+    frames = size(f"{cross}img_embeddings.position_embeddings.weight", 0)
+    fields["video_feature_size"] = feature_size or width or FEATURES["resnet_slowfast"]
+    if frames is not None:
+        fields["max_frames"] = frames
+    try:
+        return HeroConfig(**fields, dtype="float32")
+    except (StrictDataclassError, ValueError) as error:
+        raise ConversionError(f"The checkpoint and its config give no valid model: {error}") from error
+
+
+def _vocabulary(config: HeroConfig) -> int:
+    part: Any = config.cross_modal_config
+    return part.vocab_size
+
+
+def _name_features(config: HeroConfig, features: str | None) -> list[str]:
+    """Sets `config.features`; returns what the user should know."""
+    width = config.video_feature_size
+    fitting = [name for name, size in FEATURES.items() if size == width]
+    if features is not None and features != "none" and features not in fitting:
+        raise ConversionError(
+            f"--features is {features!r}, but the model reads rows of {width}; expected "
+            f"{' or '.join([*fitting, 'none'])}. Widths are {FEATURES}."
+        )
+    config.features = None if features == "none" else features or next(iter(fitting), None)
+    if config.features is None:
+        return [f"The features are unknown: any features of width {width} are taken. Name them with --features."]
+    return []
+
+
+def _new_layers(
+    values: Mapping[str, Any], targets: Mapping[str, Tensor], layout: Layout, config: HeroConfig, seed: int
+) -> dict[str, tuple[Tensor, str]]:
+    """The tensors whose shape depends on the width of the features, as the original starts them."""
+    generator, created = torch.Generator().manual_seed(seed), {}
+    for name, target in targets.items():
+        source = values.get(layout.origin(name)[0])
+        if not ("frame_embeddings" in name or "frame_transform" in name) or source is None:
+            continue
+        if source.shape == target.shape:
+            continue
+        if target.ndim == 2:
+            value = torch.empty(target.shape).normal_(std=config.initializer_range, generator=generator)
+            created[name] = value, f"normal, standard deviation {config.initializer_range}, seed {seed}"
+        else:
+            ones = name.endswith("weight")
+            created[name] = torch.full(target.shape, float(ones)), "ones" if ones else "zeros"
+    return created
+
+
+def _processor(config: HeroConfig, layout: Layout, tokenizer: str | Path | None) -> list[HeroProcessor]:
+    vocabulary = _vocabulary(config)
+    if tokenizer is None and vocabulary not in range(ROBERTA_VOCABULARY, ROBERTA_VOCABULARY + 8):
+        return []
+    name = tokenizer or ROBERTA
+    try:
+        fitting: Any = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
+        raise ConversionError(
+            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder of "
+            "roberta-base's tokenizer."
+        ) from error
+    special = fitting.cls_token_id, fitting.sep_token_id, fitting.pad_token_id
+    if len(fitting) > vocabulary or special != (0, 2, 1):
+        raise ConversionError(
+            f"The tokenizer {name} does not fit: it has {len(fitting)} entries and <s>, </s> and <pad> at {special}, "
+            f"the model {vocabulary} and (0, 2, 1). Pass --tokenizer with the model's own."
+        )
+    only_answers = layout.statements and not layout.retrieval
+    return [
+        HeroProcessor(
+            fitting,
+            max_frames=config.max_frames,
+            features=config.features,
+            max_length=120 if only_answers else 60,
+            context_subtitles=2 if only_answers and not layout.multiple_choice else 0,
+        )
+    ]
+
+
+def _training(layout: Layout, created: Mapping[str, Any]) -> str:
+    start = "".join(f"\n- `{name}`: {how}" for name, (_, how) in created.items())
+    text = f"By the authors; the checkpoint has {layout.flavour}."
+    return f"{text}\n\nNew, for another width of features, are:\n{start}" if created else text

@@ -1,0 +1,8 @@
+"""HERO: frame features and subtitles fused by two BERTs, with heads that find moments and answer questions."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .configuration_hero import *
+    from .modeling_hero import *
+    from .processing_hero import *

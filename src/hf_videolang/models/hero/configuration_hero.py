@@ -1,0 +1,161 @@
+"""Configuration of HERO (arXiv 2005.00200): a BERT over subtitles with their frames, and a BERT over time."""
+
+from copy import deepcopy
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig
+from transformers.configuration_utils import PreTrainedConfig
+
+from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+
+
+@strict
+class HeroCrossModalConfig(BertConfig):
+    """
+    The BERT over the text of a subtitle and its frames (hero §2.3). Fields are those of `BertConfig`; the vocabulary
+    is RoBERTa's 50265 words, filled up to a multiple of 8.
+
+    ```python
+    config = HeroConfig(cross_modal_config=HeroCrossModalConfig(num_hidden_layers=2))
+    ```
+    """
+
+    model_type = "hero_cross_modal"
+    base_config_key = "cross_modal_config"
+
+    vocab_size: int = 50272
+    num_hidden_layers: int = 6
+    max_position_embeddings: int = 514
+    pad_token_id: int | None = 1
+
+
+@strict
+class HeroTemporalConfig(BertConfig):
+    """
+    The BERT over the frames of a video (hero §2.5). Fields are those of `BertConfig`; it has no words.
+
+    ```python
+    config = HeroConfig(temporal_config=HeroTemporalConfig(num_hidden_layers=2))
+    ```
+    """
+
+    model_type = "hero_temporal"
+    base_config_key = "temporal_config"
+
+    num_hidden_layers: int = 3
+    max_position_embeddings: int = 514
+
+
+@strict
+class HeroQueryConfig(BertConfig):
+    """
+    The attention block that makes one vector of a query (hero §3). Of the fields of `BertConfig` it reads width,
+    heads, positions, dropouts and `layer_norm_eps`.
+
+    ```python
+    config = HeroConfig(query_config=HeroQueryConfig(num_attention_heads=8))
+    ```
+    """
+
+    model_type = "hero_query"
+    base_config_key = "query_config"
+
+    max_position_embeddings: int = 514
+
+
+@strict
+class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
+    """
+    HERO with any of its heads (hero §1 to §4). Defaults are those of the released model.
+
+    Args:
+        cross_modal_config (`HeroCrossModalConfig` or `dict`, *optional*): the BERT over subtitles and their frames.
+        temporal_config (`HeroTemporalConfig` or `dict`, *optional*): the BERT over time.
+        query_config (`HeroQueryConfig` or `dict`, *optional*): the query encoder of the retrieval head.
+        video_feature_size (`int`, defaults to 4352): width of a row of features; ResNet-152 with SlowFast.
+        max_frames (`int`, defaults to 100): the most rows of a video.
+        features (`str`, *optional*): which features the model was trained on, such as `"resnet_slowfast"`.
+        ranking_loss (`str`, defaults to `"hinge"`): loss of a match against a mismatch. `"hinge"` is
+            max(0, margin + mismatch - match), `"log_sum_exp"` is log(1 + exp(mismatch - match)).
+        margin (`float`, defaults to 0.1): of the hinge.
+        video_ranking_weight, query_ranking_weight (`float`, default to 8.0): weights of the two ranking losses, in
+            which other videos and other queries are the mismatches.
+        hard_pool_size (`int`, defaults to 0): how many of the highest mismatches are hard. 0 treats all alike, as
+            training does before it switches to hard ones; the published pool has 20 or 80.
+        hard_negative_weight (`float`, defaults to 10.0): weight of a hard mismatch; that of the others is 0.1.
+        span_loss_weight (`float`, defaults to 0.01): weight of the span loss of retrieval.
+        span_drop_probability (`float`, defaults to 0.8): how often a training step leaves out that span loss.
+        answer_span_loss_weight (`float`, defaults to 0.4): weight of the span loss of multiple choice.
+
+    Raises:
+        StrictDataclassError: a value has the wrong type or does not fit the others.
+
+    ```python
+    model = HeroForVideoTextRetrieval(HeroConfig(video_feature_size=2816))
+    ```
+    """
+
+    model_type = "hero"
+    auto_map = {
+        "AutoConfig": "configuration_hero.HeroConfig",
+        "AutoModel": "modeling_hero.HeroModel",
+        "AutoModelForMultipleChoice": "modeling_hero.HeroForMultipleChoice",
+        "AutoModelForSequenceClassification": "modeling_hero.HeroForSequenceClassification",
+        "AutoProcessor": "processing_hero.HeroProcessor",
+    }
+    sub_configs = {
+        "cross_modal_config": HeroCrossModalConfig,
+        "temporal_config": HeroTemporalConfig,
+        "query_config": HeroQueryConfig,
+    }
+
+    cross_modal_config: dict | HeroCrossModalConfig | None = None
+    temporal_config: dict | HeroTemporalConfig | None = None
+    query_config: dict | HeroQueryConfig | None = None
+    video_feature_size: int = 4352
+    max_frames: int = 100
+    features: str | None = None
+    ranking_loss: Literal["hinge", "log_sum_exp"] = "hinge"
+    margin: float | int = 0.1
+    video_ranking_weight: float | int = 8.0
+    query_ranking_weight: float | int = 8.0
+    hard_pool_size: int = 0
+    hard_negative_weight: float | int = 10.0
+    span_loss_weight: float | int = 0.01
+    span_drop_probability: float | int = 0.8
+    answer_span_loss_weight: float | int = 0.4
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        for name, config_class in self.sub_configs.items():
+            value: Any = getattr(self, name)
+            # A config of its own: two models never share one.
+            own = deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
+            setattr(self, name, own)
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of all three parts."""
+        return self.cross_modal_config.hidden_size
+
+    def validate_architecture(self):
+        widths = {name: getattr(self, name).hidden_size for name in self.sub_configs}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"the parts have hidden sizes {widths}; expected one width for all.")
+        for name in self.sub_configs:
+            part = getattr(self, name)
+            if part.hidden_size % part.num_attention_heads:
+                raise ValueError(
+                    f"{name} has hidden_size {part.hidden_size} and num_attention_heads {part.num_attention_heads}; "
+                    "the width must be a multiple of the number of heads."
+                )
+        if self.max_frames > self.temporal_config.max_position_embeddings:
+            raise ValueError(
+                f"max_frames is {self.max_frames}, but temporal_config has "
+                f"{self.temporal_config.max_position_embeddings} positions."
+            )
+
+
+__all__ = ["HeroConfig", "HeroCrossModalConfig", "HeroQueryConfig", "HeroTemporalConfig"]
