@@ -106,9 +106,9 @@ def write_pushed_card(folder: str | Path, repo_id: str, token: str | bool | None
     if not (TEMPLATES / f"{config.model_type}.md").exists():
         return
     there = ModelCard.load(readme) if readme.exists() else None
-    if there is not None and WRITTEN_BY_TRANSFORMERS not in there.text:
-        if there.text.strip() != build_model_card(config, None, repo_id).text.strip():
-            return
+    text = WRITTEN_BY_TRANSFORMERS if there is None else there.text
+    if WRITTEN_BY_TRANSFORMERS not in text and text.strip() != build_model_card(config, None, repo_id).text.strip():
+        return
     processor_file = _here_or_there(folder, repo_id, "processor_config.json", token)
     processor = None if processor_file is None else _saved_processor(processor_file.parent)
     card = build_model_card(config, processor, repo_id)
