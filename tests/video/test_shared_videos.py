@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hf_videolang.video import VideoDecodingError, decode_video
+from hf_videolang.video.decode import with_stream
 from tests.parity.cases import SHARED
 
 VIDEOS = SHARED / "data" / "video"
@@ -60,6 +61,63 @@ def test_sound_files(entry):
     for frame, picture in zip(decoded.frames, frames_in_order(path, numbers), strict=True):
         upright = np.rot90(picture, rotation // 90)
         np.testing.assert_array_equal(frame.permute(1, 2, 0), upright)
+
+
+FOLDERS = ("clips", "edge", "reports")
+WITHOUT_VIDEO = {"reports/song_with_cover.mp3", "reports/song_with_cover.mp4"}
+SMALL = (24, 16)  # width and height at which every frame is compared, so that the test is quick
+
+
+def files_in(*folders: str) -> list[str]:
+    files = [file for folder in folders for file in (VIDEOS / folder).glob("*") if file.suffix != ".md"]
+    return sorted(file.relative_to(VIDEOS).as_posix() for file in files)
+
+
+def all_small_frames_in_order(path: str, rotation: int) -> list[np.ndarray]:
+    """Every frame upright, by FFmpeg decoding in order. Packets that repeat a picture are left out."""
+    size = SMALL[::-1] if rotation in (90, 270) else SMALL
+    with av.open(path) as container:
+        stream = container.streams.best("video")
+        stream.thread_type = "NONE"
+        graph = av.filter.Graph()
+        scale, pixels = graph.add("scale", f"{size[0]}:{size[1]}"), graph.add("format", "rgb24")
+        graph.link_nodes(graph.add_buffer(stream), scale, pixels, graph.add("buffersink")).configure()
+        pictures = []
+        for packet in container.demux(stream):
+            for frame in packet.decode() if packet.size or packet.dts is None else ():
+                graph.vpush(frame)
+                pictures.append(np.rot90(graph.vpull().to_ndarray(), rotation // 90))
+    return pictures
+
+
+@pytest.mark.parametrize("file", sorted({*files_in(*FOLDERS)} - WITHOUT_VIDEO))
+def test_every_frame_is_that_of_decoding_in_order(file):
+    """All frames in one pass, and a few with seeks between them."""
+
+    def read(numbers):
+        def pictures(stream):
+            chosen = range(stream.info.num_frames) if numbers is None else numbers
+            return stream.info, list(stream.pictures(chosen, SMALL))
+
+        return with_stream(pictures, VIDEOS / file, timeout=None)
+
+    info, pictures = read(None)
+    expected = all_small_frames_in_order(str(VIDEOS / file), info.rotation)
+    assert len(pictures) == len(expected) == info.num_frames
+    different = [n for n, (one, other) in enumerate(zip(pictures, expected)) if not np.array_equal(one, other)]
+    assert different == []
+    few = sorted({(2 * k + 1) * len(expected) // 12 for k in range(6)})
+    for number, picture in zip(few, read(few)[1], strict=True):
+        assert np.array_equal(picture, expected[number]), number
+
+
+def test_every_file_is_in_a_test():
+    entries = {entry["file"] for entry in sound_files()}
+    assert entries == {*files_in("clips", "edge")}
+    assert {f"broken/{file}" for file, *_ in BROKEN} == {*files_in("broken")}
+    for file in WITHOUT_VIDEO:
+        with pytest.raises(VideoDecodingError, match="it has no video stream"):
+            decode_video(VIDEOS / file)
 
 
 NO_VIDEO, INVALID = "no video stream", "Invalid data found when processing input"
