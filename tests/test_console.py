@@ -41,3 +41,12 @@ def test_ctrl_c_while_torch_is_being_imported_is_one_line(command):
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == -signal.SIGINT
     assert errors.count("\n") == 1 and "stopped by Ctrl-C." in errors
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("videos/café.mp4", "ascii"), ("caf\udce9.mp4", "utf-8")])
+def test_a_file_name_that_cannot_be_encoded_is_named(name, encoding, capsys):
+    with pytest.raises(UnicodeEncodeError) as error:
+        name.encode(encoding)
+    print_error(error.value)
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: the name {name!r} cannot be written in {encoding}; rename the file")

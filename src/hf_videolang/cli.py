@@ -8,6 +8,7 @@ from io import TextIOWrapper
 from itertools import takewhile
 
 from hf_videolang.console import explain_interrupt, print_error, reader_left
+from hf_videolang.training.processes import end_with_launcher
 
 # Command → (module, summary). A module has `add_arguments(parser)` and `main(args) -> exit code`; its docstring is the
 # description of the command.
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns the exit code: 0 success, 1 the command found a problem, 2 wrong usage, 141 the reader of the output, such
     as `head`, ended first.
     """
+    end_with_launcher()
     explain_interrupt("hf-videolang: stopped by Ctrl-C.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be Unicode
@@ -52,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return reader_left()
     except (ValueError, OSError) as error:  # data or files of the user that cannot be used
-        print_error(str(error))
+        print_error(error)
         return 2
 
 

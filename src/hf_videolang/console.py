@@ -4,8 +4,13 @@ import os
 import sys
 
 
-def print_error(message: str) -> None:
+def print_error(message: str | Exception) -> None:
     """Print `error: MESSAGE` on standard error; `[rank k] error: MESSAGE` if the launch has several processes."""
+    if isinstance(message, UnicodeEncodeError):  # Python names the character, but not the file
+        message = (
+            f"the name {message.object!r} cannot be written in {message.encoding}; rename the file, or use a locale "
+            "of UTF-8, such as LC_ALL=C.UTF-8."
+        )
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     rank = f"[rank {os.environ.get('RANK', '0')}] " if several else ""
     print(f"{rank}error: {message}", file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 """Incomplete checkpoints are skipped, complete ones are found."""
 
+import json
+import re
 import shutil
 
 import pytest
@@ -58,6 +60,40 @@ def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
         choose_checkpoint(args)
     (named / name).write_bytes(data)
     assert choose_checkpoint(args) == str(named)  # a named checkpoint may be of another number of processes
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (["model.safetensors", "pytorch_model_fsdp.bin"], "lacks weights"),
+        (["optimizer.pt"], "lacks the optimiser (optimizer.pt or optimizer.bin or optimizer_0)"),
+        (["scheduler.pt"], "lacks the schedule (scheduler.pt)"),
+    ],
+)
+def test_a_checkpoint_without_a_needed_file_is_none(tmp_path, caplog, names, fault):
+    for step in (3, 6):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    for name in names:
+        (tmp_path / "checkpoint-6" / name).unlink()
+    args = TrainingArguments(str(tmp_path), resume_from_checkpoint="true", use_cpu=True)
+    assert choose_checkpoint(args) == str(tmp_path / "checkpoint-3")
+    (line,) = caplog.messages
+    assert f"checkpoint-6 {fault}" in line and line.endswith("; the run goes on from checkpoint-3.")
+    args.resume_from_checkpoint = str(tmp_path / "checkpoint-6")
+    with pytest.raises(FileNotFoundError, match=re.escape(fault)):
+        choose_checkpoint(args)
+
+
+def test_weights_in_several_files_are_all_needed(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint-3")
+    for part in ("a", "b"):
+        save_file({part: torch.ones(8)}, tmp_path / "checkpoint-3" / f"{part}.safetensors")
+    index = {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
+    (tmp_path / "checkpoint-3" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
+    (tmp_path / "checkpoint-3" / "b.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
+        last_complete_checkpoint(tmp_path)
 
 
 def test_one_process_has_not_saved_its_state(tmp_path):

@@ -36,6 +36,18 @@ def test_one_of_several_processes_ends_before_the_interpreter_is_torn_down(monke
     assert exit.value.code == 2
 
 
+def test_a_rank_ends_when_its_launcher_is_killed():
+    rank = (
+        "import runpy, sys, time; runpy.run_path(sys.argv[1])['end_with_launcher'](); print('ready'); time.sleep(60)"
+    )
+    launcher = "import subprocess, sys; subprocess.run([sys.executable, '-u', '-c', *sys.argv[1:]])"
+    command = [sys.executable, "-c", launcher, rank, processes.__file__]
+    process = subprocess.Popen(command, env=os.environ | {"RANK": "1"}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate(timeout=20)  # until nobody holds the pipe any more
+
+
 def raising(error):
     def work(*arguments):
         raise error
@@ -55,6 +67,13 @@ def test_wrong_input_is_one_line(error, capsys):
         (VideoDecodingError("a.mp4", "no video"), "on_broken_video: replace"),
         (MissingTextError("clip7 has no caption"), "clip7 has no caption"),
         (OSError(errno.ENOSPC, "No space left on device"), "save_total_limit"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "out/checkpoint-3"),
+            "Read-only file system: 'out/checkpoint-3'",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "--resume_from_checkpoint true"),
+        (OSError(errno.ESTALE, "Stale file handle"), "cannot write to the output folder"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:544] Connection closed by peer [::1]:7"), "another rank ended"),
     ],
 )
 def test_what_a_user_can_mend_on_the_way_is_one_line_of_every_process(error, message, capsys, monkeypatch):

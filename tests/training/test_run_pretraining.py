@@ -174,7 +174,7 @@ def test_refusals_before_anything_is_trained(tiny_pretraining, tmp_path, capsys,
         (("--sources", "FEWER"), "source clips: {'clips': 26"),
     ],
 )
-def test_a_run_does_not_resume_in_another_order_of_clips(tiny_pretraining, unbroken, tmp_path, capsys, more, message):
+def test_a_run_does_not_resume_as_another_run(tiny_pretraining, unbroken, tmp_path, capsys, more, message):
     fewer = tmp_path / "fewer"
     fewer.mkdir()
     for shard in sorted((tiny_pretraining / "shards").glob("*.tar"))[:3]:
@@ -183,7 +183,7 @@ def test_a_run_does_not_resume_in_another_order_of_clips(tiny_pretraining, unbro
     more += ["--resume_from_checkpoint", unbroken / "checkpoint-4"]
     assert main(words(tiny_pretraining, tmp_path / "out", *more)) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "was trained in another order of clips" in last and message in last
+    assert "belongs to another run" in last and message in last
 
 
 def test_a_clip_without_text_is_one_line(tmp_path, tiny_pretraining, capsys):

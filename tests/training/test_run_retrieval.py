@@ -4,6 +4,8 @@ import json
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
+from hf_videolang import cli
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
@@ -386,6 +389,49 @@ def test_refusals_before_anything_is_trained(tiny_run, tmp_path, capsys, more, m
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and message in last
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--seed", "1"), "seed: 42 there, 1 now"),
+        (("--learning_rate", "1e-3"), "learning_rate: 0.0001 there, 0.001 now"),
+        (("--per_device_train_batch_size", "4"), "global batch: 8 there, 4 now"),
+        (("--max_steps", "3"), "length: 11 updates there, 3 updates now"),
+        (("--loss", "dual_softmax"), "loss: contrastive there, dual_softmax now"),
+        (("--freeze", "text_model"), "trained parameters: "),
+        (("--optim", "adamw_torch"), "optim: decay_last_adamw there, adamw_torch now"),
+        (("--num_frames", "3"), "input: {"),
+        (("--data_dir", "OTHER"), "records: "),
+    ],
+)
+def test_a_run_does_not_resume_as_another_run(tiny_run, unbroken, tmp_path, capsys, more, message):
+    other = tmp_path / "videos"
+    if "OTHER" in more:
+        shutil.copytree(tiny_run / "videos", other)
+        metadata = other / "train" / "metadata.jsonl"
+        metadata.write_text(metadata.read_text().replace("it moves", "it stands"))
+    more = [str(other) if word == "OTHER" else word for word in more]
+    more += ["--resume_from_checkpoint", unbroken / "checkpoint-3"]
+    assert main(words(tiny_run, tmp_path / "out", *more)) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoint-3 belongs to another run (" in last and message in last
+
+
+def test_one_run_a_folder(tiny_run, tmp_path, capsys):
+    holder = "import sys; from hf_videolang.folder_lock import locked_folder as lock\n"
+    holder += "with lock(sys.argv[1]): print('locked', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holder, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        assert main(words(tiny_run, tmp_path)) == 1
+        assert f"is in use by process {process.pid} on " in capsys.readouterr().err.splitlines()[-1]
+        evaluation = ["evaluate", "--model", "m", "--dataset", "d", "--output-dir", str(tmp_path)]
+        assert cli.main(evaluation) == 2
+        assert f"is in use by process {process.pid} on " in capsys.readouterr().err
+        process.kill()  # a lock dies with its process
+    assert main(words(tiny_run, tmp_path, "--max_steps", "1")) == 0
+    assert not (tmp_path / "_lock").exists()
 
 
 def test_a_folder_without_test_split_is_trained_on_with_a_note(tiny_run, tmp_path, capsys):

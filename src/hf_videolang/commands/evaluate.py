@@ -46,6 +46,7 @@ from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_queryba
 from hf_videolang.evaluation.saved_results import check_earlier_results
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
+from hf_videolang.folder_lock import locked_folder
 from hf_videolang.hub.evaluation_results import load_card, write_evaluation
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import RESULTS, SIMILARITY, model_version
@@ -132,7 +133,8 @@ def main(args: Namespace) -> int:
                 saved.check_model(args.model)
             _report_similarity(args, saved, score_similarity(**saved.tensors, ties=args.ties))
         else:
-            _evaluate(args)
+            with locked_folder(args.output_dir):
+                _evaluate(args)
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
         print_error(f"{error}; {remedy}.")

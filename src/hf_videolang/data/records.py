@@ -1,5 +1,7 @@
 """The one record of every dataset: a video, perhaps the part of it to read, and what a task needs to know of it."""
 
+import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -158,6 +160,12 @@ def _raise_for(records: Sequence[Record], fault: str) -> None:
         names = list(dict.fromkeys(record.id for record in records))
         what = "questions" if records[0].question_id else "videos"
         raise ValueError(f"{len(records)} {what} {fault}: {name_some(names)}. Correct the annotation. {REMEDY}")
+
+
+def annotations_hash(dataset: "Dataset") -> str:
+    """A hash of all that records say (ids, captions, cuts, answers …), but not of where their videos lie."""
+    annotations = json.dumps(dataset.remove_columns("video").to_dict())
+    return hashlib.sha256(annotations.encode()).hexdigest()[:16]
 
 
 def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The batches that an evaluation has finished, kept on disk, so that a killed evaluation continues."""
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from hf_videolang.data.records import annotations_hash
 from hf_videolang.data.stores.part_store import PartStore
 
 
@@ -54,12 +53,11 @@ class BatchParts:
         skipping: bool = False,
     ):
         self._dataset, self._batch_size = dataset, batch_size
-        annotations = json.dumps(dataset.remove_columns("video").to_dict())
         facts = {
             **provenance,
             "batch_size": batch_size,
             "records": len(dataset),
-            "annotations": hashlib.sha256(annotations.encode()).hexdigest()[:16],
+            "annotations": annotations_hash(dataset),
         }
         self._store = PartStore(folder, facts)
         names = set(self._store.names())

@@ -1,12 +1,51 @@
 """Which checkpoint a killed run can resume from."""
 
+import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 from safetensors import SafetensorError, safe_open
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from hf_videolang.training.recipes import RecipeError
+
+logger = logging.getLogger(__name__)
+
+# What a run resumes from, in the names of one process or DDP, of FSDP's full state, and of FSDP's shards.
+NEEDED = {
+    "weights": ("model.safetensors", "model.safetensors.index.json", "pytorch_model_fsdp.bin", "pytorch_model_fsdp_0"),
+    "the optimiser": ("optimizer.pt", "optimizer.bin", "optimizer_0"),
+    "the schedule": ("scheduler.pt",),
+}
+
+
+class RunFacts(TrainerCallback, ExportableState):
+    """Writes into each checkpoint (trainer_state.json) what a resumed run must have in common with it."""
+
+    def __init__(self, facts: Mapping[str, Any]):
+        self.facts = json.loads(json.dumps(facts))  # as they will be read
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"facts": self.facts}, "attributes": {}}
+
+    def check(self, checkpoint: str) -> None:
+        """Raises `ValueError` if a checkpoint belongs to another run."""
+        saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
+        before = saved.get("RunFacts", {"args": {"facts": {}}})["args"]["facts"]
+        differing = [
+            f"{name}: {before.get(name)} there, {self.facts.get(name)} now"
+            for name in sorted(before.keys() | self.facts.keys())
+            if before.get(name) != self.facts.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"{checkpoint} belongs to another run ({'; '.join(differing)}). Restore what differs, or start a new "
+                "run with this checkpoint as model."
+            )
 
 
 def choose_checkpoint(args: TrainingArguments) -> str | None:
@@ -20,12 +59,18 @@ def choose_checkpoint(args: TrainingArguments) -> str | None:
     """
     output_dir, named = str(args.output_dir), args.resume_from_checkpoint or "false"
     if named.lower() == "true":
-        return str(last_complete_checkpoint(output_dir, args.world_size))
+        last = last_complete_checkpoint(output_dir, args.world_size)
+        for later in find_checkpoints(output_dir)[::-1]:
+            if later == last:
+                break
+            if args.process_index == 0:
+                logger.warning("%s %s; the run goes on from %s.", later, _fault(later, args.world_size), last.name)
+        return str(last)
     if named.lower() != "false":
-        if not _is_complete(Path(named)):
+        if fault := _fault(Path(named)):
             raise FileNotFoundError(
-                f"resume_from_checkpoint is {named}, which is no complete checkpoint; name the folder of one "
-                "(checkpoint-…), or say true for the last complete one in output_dir."
+                f"resume_from_checkpoint is {named}, which is no complete checkpoint: it {fault}; name the folder of "
+                "one (checkpoint-…), or say true for the last complete one in output_dir."
             )
         return named
     if found := find_checkpoints(output_dir):
@@ -37,10 +82,10 @@ def choose_checkpoint(args: TrainingArguments) -> str | None:
 
 
 def last_complete_checkpoint(output_dir: str | Path, num_processes: int = 1) -> Path:
-    """The newest checkpoint that no kill cut short: each process has saved the state of its random generators."""
+    """The newest checkpoint that no kill cut short: all files are there, also the random states of each process."""
     found = find_checkpoints(output_dir)
     for checkpoint in reversed(found):
-        if _is_complete(checkpoint, num_processes):
+        if _fault(checkpoint, num_processes) is None:
             return checkpoint
     raise FileNotFoundError(
         f"no complete checkpoint of {num_processes} process(es) in {output_dir} (found "
@@ -55,15 +100,25 @@ def find_checkpoints(output_dir: str | Path) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name.split("-")[-1]))
 
 
-def _is_complete(checkpoint: Path, num_processes: int | None = None) -> bool:
+def _fault(checkpoint: Path, num_processes: int | None = None) -> str | None:
+    """Why a run cannot resume from a checkpoint."""
     # The Trainer writes trainer_state.json last. A kill may cut it short, and an interrupted copy any other file.
     try:
         TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        for index in checkpoint.glob("*.safetensors.index.json"):
+            for name in {*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}:
+                (checkpoint / name).stat()
         for file in checkpoint.glob("*.safetensors"):
             with safe_open(file, "pt"):
                 pass
-    except (OSError, ValueError, TypeError, SafetensorError):
-        return False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        return f"is damaged ({error})"
+    for what, names in NEEDED.items():
+        if not any((checkpoint / name).exists() for name in names):
+            return f"lacks {what} ({' or '.join(names)})"
     random_states = list(checkpoint.glob("rng_state*.pth"))
+    if num_processes not in (None, len(random_states)):
+        return f"has random states of {len(random_states)} process(es)"
     archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *random_states]
-    return num_processes in (None, len(random_states)) and all(map(is_zipfile, archives))
+    cut = [file.name for file in archives if not is_zipfile(file)]
+    return f"has {cut[0]} cut short" if cut else None

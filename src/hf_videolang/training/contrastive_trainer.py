@@ -32,8 +32,16 @@ class ContrastiveTrainer(VideoTrainer):
 
     def __init__(self, *arguments, **kwargs):
         super().__init__(*arguments, **kwargs)
+        if self.args.world_size > 1 and not self.args.dataloader_drop_last:
+            raise ValueError(
+                f"dataloader_drop_last is false with {self.args.world_size} processes: the last batch would be filled "
+                "up with repeated samples, each a wrong negative of itself. Leave dataloader_drop_last true."
+            )
         if self.logit_scale is not None and self.args.max_logit_scale is not None:
             self.add_callback(_ClampLogitScale())
+
+    def run_facts(self) -> dict[str, Any]:
+        return {**super().run_facts(), "max_logit_scale": self.args.max_logit_scale}
 
     @property
     def logit_scale(self) -> Tensor | None:

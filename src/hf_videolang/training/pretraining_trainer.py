@@ -3,14 +3,12 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, TrainerCallback, TrainerState
-from transformers.trainer_callback import ExportableState
+from transformers import PreTrainedModel, TrainerCallback
 
 from hf_videolang.data.pretraining.omnisource import PretrainingCollator
 from hf_videolang.data.pretraining.order import PretrainingOrder
@@ -91,17 +89,13 @@ class PretrainingTrainer(ContrastiveTrainer):
         evaluator = RetrievalEvaluator(
             processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
         )
+        self.sources = sources
         super().__init__(model, args, processor, steps, eval_dataset, collator, evaluator, **kwargs)
-        self.data_order = DataOrder(
-            {
-                "seed": order.seed,
-                "global batch": order.batch_size,
-                "gradient_accumulation_steps": args.gradient_accumulation_steps,
-                **{f"source {source.name}": source.fingerprint() for source in sources},
-            }
-        )
-        self.add_callback(self.data_order)
         self.add_callback(_StopAtStep())
+
+    def run_facts(self) -> dict[str, Any]:
+        sources = {f"source {source.name}": source.fingerprint() for source in self.sources}
+        return {**super().run_facts(), **sources, "loss": self.args.loss, "video_text": self.args.video_text}
 
     def get_train_dataloader(self) -> DataLoader:
         """The steps of an epoch. Each process makes its own slots of a batch, so Accelerate distributes nothing."""
@@ -134,35 +128,6 @@ class PretrainingTrainer(ContrastiveTrainer):
 
     def loss_on_features(self, *features: Tensor) -> Tensor:
         return self.loss_function(*features, self.logit_scale)
-
-
-class DataOrder(TrainerCallback, ExportableState):
-    """
-    Writes into each checkpoint (trainer_state.json) what the order of the clips depends on: what a run must have in
-    common with the checkpoint that it resumes from.
-    """
-
-    def __init__(self, order: dict[str, Any]):
-        self.order = order
-
-    def state(self) -> dict[str, Any]:
-        return {"args": {"order": self.order}, "attributes": {}}
-
-    def check(self, checkpoint: str) -> None:
-        """Raises `ValueError` if a checkpoint was trained in another order of clips."""
-        saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
-        before = saved.get("DataOrder", {"args": {"order": {}}})["args"]["order"]
-        differing = [
-            f"{name}: {before.get(name)} there, {self.order.get(name)} now"
-            for name in sorted(before.keys() | self.order.keys())
-            if before.get(name) != self.order.get(name)
-        ]
-        if differing:
-            raise ValueError(
-                f"{checkpoint} was trained in another order of clips ({'; '.join(differing)}): a resumed run would "
-                "see some clips twice and others never. Restore what differs, or start a new run with this checkpoint "
-                "as model."
-            )
 
 
 class _StopAtStep(TrainerCallback):

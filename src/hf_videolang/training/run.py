@@ -16,11 +16,16 @@ from hf_videolang.console import explain_interrupt, print_error, reader_left
 from hf_videolang.data.pretraining.omnisource import MissingTextError
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.scores import protocol_line, score_table
-from hf_videolang.training.processes import leave_process_group
+from hf_videolang.folder_lock import FolderInUseError, locked_folder
+from hf_videolang.training.processes import end_with_launcher, leave_process_group
 from hf_videolang.training.trainer import VideoTrainer
 from hf_videolang.video import VideoDecodingError
 
 FEWEST_VIDEOS = 10  # of a gallery whose scores can choose a checkpoint
+# The disk, the quota or the allowed size of a file is used up; read-only, forbidden, broken, or a server is gone.
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CANNOT_WRITE |= {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN}
+
 Data = dict[str, tuple[Any, Protocol]]  # split or name of a dataset -> records and facts
 
 
@@ -36,6 +41,9 @@ class Run:
         selected_on: key of `tested` that chooses the checkpoint, or "none".
         trained_on: name of the training data, for the card.
         given: the values of recipe and command line.
+
+    Raises:
+        ValueError: the checkpoint belongs to another run.
     """
 
     trainer: VideoTrainer
@@ -44,6 +52,10 @@ class Run:
     selected_on: str
     trained_on: str
     given: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None:
+            self.trainer.facts.check(self.checkpoint)
 
 
 def run_command(set_up: Callable[[list[str] | None], Run], argv: list[str] | None) -> int:
@@ -55,16 +67,17 @@ def run_command(set_up: Callable[[list[str] | None], Run], argv: list[str] | Non
         argv: words of the command line after the program's name; default: those of this process.
 
     Returns:
-        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if a clip is broken or the disk is full; 141
-        if the reader of `--help`, such as `head`, ends first.
+        The exit status: 0; 2 if recipe, model or data cannot be used; 1 if another run uses the output folder, a clip
+        is broken or a file cannot be written; 141 if the reader of `--help`, such as `head`, ends first.
     """
+    end_with_launcher()
     explain_interrupt("stopped by Ctrl-C; --resume_from_checkpoint true continues from the last complete checkpoint.")
     try:
         run = set_up(argv)
     except BrokenPipeError:
         return reader_left()
     except (ValueError, OSError, ImportError) as error:
-        print_error(str(error))
+        print_error(error)
         return 2
     try:
         train_and_finish(run)
@@ -74,28 +87,35 @@ def run_command(set_up: Callable[[list[str] | None], Run], argv: list[str] | Non
             "evaluated. `hf-videolang data check` lists every broken video."
         )
         return 1
-    except MissingTextError as error:
+    except (MissingTextError, FolderInUseError) as error:
         print_error(str(error))
         return 1
     except (OSError, SafetensorError, RuntimeError) as error:
-        if not _disk_is_full(error):
+        if _another_rank_ended(error):
+            print_error(f"another rank ended, and this one with it ({str(error).splitlines()[0]}).")
+        elif _cannot_write(error):
+            print_error(
+                f"cannot write to the output folder: {error}; make room (save_total_limit keeps fewer checkpoints) or "
+                "make it writable, then continue with --resume_from_checkpoint true from the last complete checkpoint."
+            )
+        else:
             raise
-        print_error(
-            f"cannot write to the output folder: {error}; make room (save_total_limit keeps fewer checkpoints), then "
-            "continue with --resume_from_checkpoint true from the last complete checkpoint."
-        )
         return 1
     del run
     leave_process_group()
     return 0
 
 
-def _disk_is_full(error: Exception) -> bool:
-    """Whether the disk, the user's quota or the allowed size of a file is used up."""
+def _cannot_write(error: Exception) -> bool:
+    """Whether a disk is full, read-only, broken or gone, or the user may not write there."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return error.errno in CANNOT_WRITE
     # safetensors and torch.save say it only in words.
     return ("while serializing" if isinstance(error, SafetensorError) else "inline_container") in str(error)
+
+
+def _another_rank_ended(error: Exception) -> bool:
+    return "gloo" in str(error) and "peer" in str(error)  # NCCL waits until the launcher ends this rank
 
 
 def freeze_parts(model: nn.Module, names: Sequence[str] | None) -> None:
@@ -126,6 +146,11 @@ def train_and_finish(run: Run) -> None:
     results say that nothing chose the checkpoint. Scores of fewer than `FEWEST_VIDEOS` videos are mostly luck: they
     choose no checkpoint and do not enter the card.
     """
+    with locked_folder(run.trainer.args.output_dir):
+        _train_and_finish(run)
+
+
+def _train_and_finish(run: Run) -> None:
     trainer, args = run.trainer, run.trainer.args
     sizes = {name: protocol.counts["videos"] for name, (_, protocol) in run.tested.items()}
     too_small = [name for name, size in sizes.items() if size < FEWEST_VIDEOS]

@@ -57,8 +57,6 @@ def set_up(argv: list[str] | None) -> Run:
         training_args.eval_on_start = False
     evaluation = {name: records for name, (records, _) in tested.items()}
     trainer = PretrainingTrainer(model, training_args, processor, sources, evaluation or None)
-    if checkpoint is not None:
-        trainer.data_order.check(checkpoint)
     if training_args.process_index == 0:
         print(*sources, *(protocol for _, protocol in tested.values()), sep="\n")
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer_utils import SchedulerType, speed_metrics
 
+from hf_videolang.data.records import annotations_hash
 from hf_videolang.evaluation.scores import Scores, flat_scores, mean_rank_beside
 from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.hub.model_card import write_training_card
 from hf_videolang.training.arguments import DECAY_LAST_ADAMW, VideoTrainingArguments
+from hf_videolang.training.checkpoints import RunFacts
 from hf_videolang.training.optimization import (
     SCHEDULES,
     DecayLastAdamW,
@@ -23,6 +26,14 @@ from hf_videolang.training.optimization import (
     learning_rate_scheduler,
     parameter_groups,
     polynomial_scheduler,
+)
+
+# Arguments that make a run what it is. Others may change when it resumes, such as on_broken_video or save_steps.
+MAKING_A_RUN = (
+    *("seed", "data_seed", "gradient_accumulation_steps", "dataloader_drop_last", "max_grad_norm"),
+    *("optim", "optim_args", "learning_rate", "lr_multipliers", "weight_decay"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "metric_for_best_model"),
 )
 
 
@@ -114,6 +125,8 @@ class VideoTrainer(Trainer):
                 known = [f"{name}_{metric}" for name in eval_dataset for metric in known]
             if metric.removeprefix("eval_") not in known:
                 raise ValueError(f"metric_for_best_model is {metric!r}; expected one of {', '.join(known)}.")
+        self.facts = RunFacts(self.run_facts())
+        self.add_callback(self.facts)
         self.add_callback(_ExactResumption(self))
         if self.is_fsdp_enabled:
             self._configure_fsdp(self.accelerator.state.fsdp_plugin)
@@ -127,6 +140,21 @@ class VideoTrainer(Trainer):
         if plugin.mixed_precision_policy is not None:
             # Accelerate would add up gradients in half precision, where a long sum loses small terms.
             plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
+
+    def run_facts(self) -> dict[str, Any]:
+        """What a resumed run must have in common with its checkpoint: JSON values. Subclasses add their own."""
+        args, processor = self.args, self.processing_class
+        trained = [f"{name} {tuple(p.shape)}" for name, p in self.model.named_parameters() if p.requires_grad]
+        has_records = hasattr(self.train_dataset, "remove_columns")
+        return {
+            **{name: getattr(args, name) for name in MAKING_A_RUN},
+            "global batch": args.train_batch_size * args.world_size,
+            "length": f"{args.max_steps} updates" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs",
+            "mixed precision": self.accelerator.mixed_precision,
+            "trained parameters": f"{len(trained)} (crc32 {crc32(' '.join(trained).encode()):08x})",
+            "input": processor.input_protocol() if hasattr(processor, "input_protocol") else None,
+            "records": annotations_hash(self.train_dataset) if has_records else None,
+        }
 
     # ---- optimisation ----
 
