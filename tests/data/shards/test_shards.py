@@ -11,6 +11,7 @@ import tarfile
 import threading
 
 import fsspec
+import pyarrow as pa
 import pytest
 from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
@@ -493,3 +494,48 @@ def test_data_set_on_the_hub(tmp_path):
     assert {name for name, *_ in hub.ranges} == {".train-0.tar.index.parquet", "train-1.tar"}
     size = len(json.dumps(SAMPLES["000"]["json"]))
     assert hub.ranges[-1] == ("train-1.tar", 0, 1536 + size)
+
+
+def header(size, kind=tarfile.REGTYPE, name="x.mp4"):
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    block = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    return bytes(block)
+
+
+def pax(text):
+    return header(len(text), tarfile.XHDTYPE) + text + bytes(-len(text) % 512)
+
+
+HOSTILE = {
+    "a negative size": header(-1024) + bytes(2048),
+    "a negative size of an extension": header(-1024, tarfile.XHDTYPE) + bytes(2048),
+    "a negative size in an extension": pax(b"14 size=-1024\n") + header(0) + bytes(1024),
+    "a terabyte": header(1 << 40) + bytes(2048),
+    "a terabyte of a name": header(1 << 40, tarfile.GNUTYPE_LONGNAME) + bytes(2048),
+    "a long extension": pax(b"1" * 250_000) + header(0) + bytes(1024),
+    "extensions of extensions": pax(b"10 path=x\n") * 2000 + header(0) + bytes(1024),
+    "a sparse map without end": pax(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n") + header(0) + bytes(1024),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_headers_are_named_at_once(tmp_path, name):
+    """They would loop for ever, take a minute, or fill the memory."""
+    (tmp_path / "a.tar").write_bytes(HOSTILE[name])
+    (shard,) = find_shards(tmp_path / "a.tar")
+    with pytest.raises(ValueError, match="a.tar is not a readable tar"):
+        len(shard)
+
+
+def test_an_index_that_came_with_the_tar_does_not_choose_what_is_read(tmp_path):
+    (shard,) = find_shards(write_tar(tmp_path / "a.tar", members()))
+    path, stamp = tar_shard.find_index(shard.path)
+    table = tar_shard._read_table(path, stamp).slice(0, 1).to_pylist()
+    tar_shard._read_table.cache_clear()
+    table[0]["offsets"], table[0]["sizes"] = [512, 2048], [5, 1 << 40]
+    tar_shard._write_index(tmp_path / ".a.tar.index.parquet", pa.Table.from_pylist(table), stamp)
+    with pytest.raises(ValueError, match="a.tar: 000 lies outside; remove the index"):
+        shard[0]

@@ -1,6 +1,7 @@
 """A WebDataset tar shard with random access, through an index of its members."""
 
 import json
+import os
 import re
 import tarfile
 from collections import Counter
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 FORMAT = 1  # of the index
+# Kinds of headers whose content tarfile reads as a whole to interpret it, and the bytes that we allow for it.
+INTERPRETED = (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+INTERPRETED_LIMIT = 1 << 13
 
 
 class TarShard:
@@ -64,6 +68,8 @@ class TarShard:
         key, fields, offsets, sizes = _read_table(*self._find_index()).slice(row, 1).to_pylist()[0].values()
         files, root = file_system(self.path)
         begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
+        if not 0 <= begin <= end <= json.loads(self._find_index()[1])["size"]:
+            raise ValueError(f"{self.path}: {key} lies outside; remove the index {self._find_index()[0]}.")
         exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
         content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
         if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
@@ -182,15 +188,32 @@ def index_samples(file: Any, path: str) -> "Table":
     return table({"key": keys, **columns})
 
 
+class _LimitedTarInfo(tarfile.TarInfo):
+    """Refuses headers that `tarfile` would read for ever, or with all memory: negative sizes, long extensions."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.type in INTERPRETED and info.size > INTERPRETED_LIMIT):
+            raise tarfile.ReadError(f"a header states {info.size} bytes")
+        return info
+
+
 def _members(file: Any, path: str) -> Any:
     """The headers of a whole tar. `tarfile` alone would take a damaged header for the end."""
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_LimitedTarInfo) as tar:
             while (member := tar.next()) is not None:
+                if not 0 <= member.size <= size - member.offset_data:  # a PAX header may state another size
+                    raise tarfile.ReadError(f"{member.name} states {member.size} bytes, more than the file has")
                 yield member
                 tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
             end = tar.offset
-    except tarfile.ReadError as error:
+    except OSError:
+        raise
+    except Exception as error:  # a forged header can fail in any way
         raise ValueError(
             f"{path} is not a readable tar: {error}. Download or pack it again. Unpack it if it is compressed: a "
             "compressed tar can only be read from its beginning."
