@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from hf_videolang.video import VideoDecodingError, check_video, decode_video, probe_video
+from hf_videolang.video import VideoDecodingError, check_video, decode_video, probe_video, video_stream
 from hf_videolang.video.h264 import is_reference
 from hf_videolang.video.video_stream import VideoStream
-from tests.video.making import picture, write_video
+from tests.video.making import picture, write_frames, write_video
 
 here = partial(decode_video, timeout=None)  # in this process; test_decoding_helper.py tests the other one
 
@@ -287,6 +287,39 @@ def test_what_cannot_be_opened(tmp_path, video, kind):
         }.get(kind, "Invalid data found when processing input")
         assert re.search(expected, error.reason)
         assert str(error) == f"cannot decode {path}: {error.reason}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1.0,\n{other}\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile {other}\n"),
+        ("list.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"),
+        ("picture%03d.png", None),  # FFmpeg would read picture001.png
+    ],
+)
+def test_no_file_makes_ffmpeg_open_another(tmp_path, video, name, text):
+    if text is None:
+        write_frames(tmp_path / "picture", 2)
+        (tmp_path / "picture" / "picture_001.png").rename(tmp_path / "picture001.png")
+        (tmp_path / name).write_bytes(b"no picture")
+    else:
+        (tmp_path / name).write_text(text.format(other=video))
+    with pytest.raises(VideoDecodingError, match="it is a list of other files|Invalid data found"):
+        here(tmp_path / name)
+
+
+def test_too_many_pixels_or_frames_are_refused_before_they_are_decoded(video, monkeypatch, decoded_ticks):
+    with monkeypatch.context() as patch:
+        patch.setattr(video_stream, "MAX_PIXELS", 3000)
+        with pytest.raises(VideoDecodingError, match="64x48 pixels; HF_VIDEOLANG_MAX_PIXELS allows 3,000"):
+            here(video)
+    with monkeypatch.context() as patch:
+        patch.setattr(video_stream, "MAX_PACKETS", 39)
+        with pytest.raises(VideoDecodingError, match="it declares 40 frames; at most 39 are read"):
+            here(video)
+    assert not decoded_ticks
+    probe_video(video, timeout=None)
 
 
 @pytest.fixture(scope="module")

@@ -281,3 +281,16 @@ serve()"""
     assert stream.info.num_frames == 60
     stream.close()
     decoding_helper._stop_idle_helpers()
+
+
+def test_a_video_that_needs_too_much_memory_ends_alone(tmp_path, video, monkeypatch):
+    limited = "from decoding import decoding_helper as helper\nhelper.HELPER_MEMORY = 100 << 20\nhelper.serve()\n"
+    monkeypatch.setattr(
+        decoding_helper, "_BOOTSTRAP", decoding_helper._BOOTSTRAP.partition("from decoding.")[0] + limited
+    )
+    decoding_helper._stop_idle_helpers()
+    large = write_video(tmp_path / "large.mp4", [np.zeros((3000, 3000, 3), np.uint8)], options={"preset": "ultrafast"})
+    with pytest.raises(VideoDecodingError, match="memory"):
+        decode_video(large)
+    assert_decodes(video)
+    decoding_helper._stop_idle_helpers()

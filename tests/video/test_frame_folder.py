@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hf_videolang.models.clip_vip.video_processing_clip_vip import CLIPViPVideoProcessor
-from hf_videolang.video import VideoDecodingError, check_video, decode_video, probe_video
+from hf_videolang.video import VideoDecodingError, check_video, decode_video, frame_folder, probe_video
 from tests.parity.cases import SHARED
 from tests.video.making import picture, write_frames, write_video
 
@@ -139,6 +139,9 @@ def spoil(folder, kind):
         (folder / "x.gif").rename(file)
     elif kind == "size":
         Image.fromarray(picture(3, 80, 48)).save(file)
+    elif kind == "pipe":
+        file.unlink()
+        os.mkfifo(file)
     elif kind == "empty":
         for file in folder.iterdir():
             file.unlink()
@@ -156,6 +159,7 @@ def spoil(folder, kind):
         ("text", r"frame 3 \(v_1_003.png\) cannot be read as a picture"),
         ("gif", r"frame 3 \(v_1_003.png\) cannot be read as a picture"),
         ("size", r"frame 3 \(v_1_003.png\) has 80x48 pixels, the first one 64x48"),
+        ("pipe", r"frame 3 \(v_1_003.png\) cannot be read as a picture: it is not a regular file"),
         ("empty", r"not a regular file, nor a folder of pictures named <name>_000.jpg"),
     ],
 )
@@ -164,6 +168,12 @@ def test_faults_of_a_folder(folder, kind, reason):
     with pytest.raises(VideoDecodingError, match=f"cannot decode {re.escape(str(folder))}: .*{reason}") as raised:
         decode_video(folder)
     assert raised.value.path == str(folder) and raised.value.timestamp is None
+
+
+def test_a_picture_with_too_many_pixels(folder, monkeypatch):
+    monkeypatch.setattr(frame_folder, "MAX_PIXELS", 3000)
+    with pytest.raises(VideoDecodingError, match="it has 64x48 pixels; HF_VIDEOLANG_MAX_PIXELS allows 3,000"):
+        decode_video(folder)
 
 
 def test_seconds_need_a_frame_rate(folder):

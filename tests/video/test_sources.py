@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_videolang.video import VideoDecodingError, decode_video
+from hf_videolang.video import VideoDecodingError, decode_video, sources
 from tests.video.making import picture, write_video
 
 
@@ -87,6 +87,17 @@ def test_urls(server):
         with pytest.raises(VideoDecodingError, match=reason) as raised:
             decode_video(f"{server}/{page}", [0], timeout=0.5)
         assert raised.value.path == f"{server}/{page}"
+
+
+def test_a_download_has_a_limit_of_bytes_and_a_deadline(server, video, tmp_path, monkeypatch):
+    for name, limit, reason in [
+        ("MAX_DOWNLOAD", 1000, "it is larger than 1,000 bytes"),
+        ("DOWNLOAD_DEADLINE", -1, "the download took longer than -1 s"),
+    ]:
+        for url in (f"{server}/video.mp4", f"file://{video}"):
+            with monkeypatch.context() as patch, pytest.raises(VideoDecodingError, match=reason):
+                patch.setattr(sources, name, limit)
+                decode_video(url, [0])
 
 
 def test_urls_beyond_ascii(server, video):

@@ -16,7 +16,9 @@ EXPECTED_VIDEO = (
 
 
 def list_files(folder: str | Path) -> list[Path]:
-    """Lists every file below `folder`, sorted. Follows links; leaves out hidden files and folders.
+    """Lists every file below `folder`, sorted. Leaves out hidden files and folders.
+
+    Follows links, but lists no folder twice, so that links may form a loop.
 
     A folder that holds the frames of a video as pictures is listed in place of its pictures, of which a dataset may
     have millions.
@@ -26,9 +28,15 @@ def list_files(folder: str | Path) -> list[Path]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"No folder {str(folder)!r}: expected the folder that holds videos and annotations.")
-    files = []
+    files, seen = [], set()
     for root, folders, names in os.walk(Path(folder).absolute(), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        place = os.stat(root)
+        if (place.st_dev, place.st_ino) in seen:  # a link to a folder that was listed, perhaps one around it
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders.sort(key=lambda name: os.path.islink(os.path.join(root, name)))  # links come after what they lead to
         names = [name for name in names if not name.startswith(".")]
         if any(map(is_picture_of_a_frame, names)) and not any(map(_has_video_extension, names)):
             files.append(Path(root))

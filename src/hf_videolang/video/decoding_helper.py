@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
+from .limits import HELPER_MEMORY
 from .video_stream import VideoStream, import_av
 
 ERRORS = {kind.__name__: kind for kind in (VideoDecodingError, UnconfirmedIndexError, ImportError)}  # to pass on
@@ -113,6 +114,9 @@ class HelperStream:
             raise VideoDecodingError(self.name, reason, self._reached) from None
         if "error" in answer:
             self._busy = False  # nothing more comes
+            if answer["error"] == "MemoryError":
+                reason = f"decoding it takes more than {HELPER_MEMORY >> 30} GiB of memory"
+                raise VideoDecodingError(self.name, reason, self._reached)
             raise ERRORS.get(answer["error"], RuntimeError)(*answer["arguments"])
         return answer, content
 
@@ -122,6 +126,10 @@ def serve() -> None:
     requests = os.fdopen(0, "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print must not get among the answers
+    with suppress(ImportError, ValueError, OSError):  # not on Windows; or the user has set a lower limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (HELPER_MEMORY, HELPER_MEMORY))
     stream: VideoStream | None = None
     limit = 0.0
 

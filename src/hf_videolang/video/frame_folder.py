@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .decoded_video import Cut, VideoDecodingError, VideoInfo
+from .limits import MAX_PIXELS
 
 # A prefix, which all pictures of a folder share, and the number of the frame. Hidden files are no pictures.
 PICTURE = re.compile(r"(?!\.)(|.*\D)(\d{3,})\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
@@ -107,8 +108,14 @@ class FrameFolderStream:
     @contextmanager
     def _opened(self, number: int) -> Iterator[Image.Image]:
         """The upright picture. Pillow decodes it later, and then raises the same error."""
+        path = os.path.join(self._folder, self._files[number])
         try:
-            with Image.open(os.path.join(self._folder, self._files[number]), formats=("JPEG", "PNG")) as image:
+            if not os.path.isfile(path):
+                raise ValueError("it is not a regular file")  # a pipe would never end
+            with Image.open(path, formats=("JPEG", "PNG")) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    allowed = f"HF_VIDEOLANG_MAX_PIXELS allows {MAX_PIXELS:,}"
+                    raise ValueError(f"it has {image.width}x{image.height} pixels; {allowed}")
                 ImageOps.exif_transpose(image, in_place=True)
                 yield image
         except Exception as error:  # OSError, SyntaxError, zlib.error …: each format has its own kinds

@@ -2,9 +2,9 @@
 
 import http.client
 import os
-import shutil
 import string
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .decoded_video import VideoDecodingError
+from .limits import DOWNLOAD_DEADLINE, MAX_DOWNLOAD
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"),
@@ -68,12 +69,23 @@ def _download(url: str, path: str, timeout: float | None) -> None:
     request = urllib.request.Request(ascii_url, headers={"User-Agent": "hf_videolang"})
     try:
         with urllib.request.urlopen(request, timeout=timeout or 60) as response, open(path, "wb") as file:
-            shutil.copyfileobj(response, file)
+            _copy(response, file, url)
             expected, got = response.headers.get("Content-Length"), file.tell()
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise VideoDecodingError(url, f"the download failed: {error}") from error
     if expected is not None and got != int(expected):
         raise VideoDecodingError(url, f"the download broke off after {got} of {expected} bytes")
+
+
+def _copy(remote: Any, file: Any, url: str) -> None:
+    read = getattr(remote, "read1", remote.read)  # what has come, however little, so that the deadline is seen
+    deadline = time.monotonic() + DOWNLOAD_DEADLINE
+    while content := read(1 << 20):
+        file.write(content)
+        if file.tell() > MAX_DOWNLOAD:
+            raise VideoDecodingError(url, f"it is larger than {MAX_DOWNLOAD:,} bytes, the most that is downloaded")
+        if time.monotonic() > deadline:
+            raise VideoDecodingError(url, f"the download took longer than {DOWNLOAD_DEADLINE} s")
 
 
 def _fetch(url: str, path: str) -> None:
@@ -82,8 +94,8 @@ def _fetch(url: str, path: str) -> None:
 
     try:
         with fsspec.open(url, "rb") as remote, open(path, "wb") as file:
-            shutil.copyfileobj(remote, file)
-    except ImportError:  # it names the package to install
+            _copy(remote, file, url)
+    except (ImportError, VideoDecodingError):  # the first names the package to install
         raise
     except Exception as error:  # each file system has its own kinds
         raise VideoDecodingError(url, f"it cannot be fetched: {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
 from .frame_times import Packet, frame_times, indexed_ticks, shown_ticks
 from .h264 import is_reference
+from .limits import FORMATS, MAX_PACKETS, MAX_PIXELS
 
 # A packet is one shown picture in MP4 and its relatives, and with these codecs elsewhere. Other packets may be hidden
 # pictures (VP8), fields (interlaced video) or several pictures (MPEG-4): only the decoder can count them.
@@ -109,7 +110,13 @@ class VideoStream:
     def _open(self) -> None:
         """Open the file, afresh if it was open, since not every format can be rewound."""
         self.close()
-        self._container = self._av.open(self._path, metadata_errors="ignore")
+        pixels = {"max_pixels": str(MAX_PIXELS)}
+        allowed = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        try:
+            self._container = self._av.open(self._path, metadata_errors="ignore", options={**allowed, **pixels})
+        except self._av.ArgumentError as error:
+            reason = "it is a list of other files, such as a playlist, or in a format that is not read as video"
+            raise VideoDecodingError(self.name, reason) from error
         cover = self._av.stream.Disposition.attached_pic
         videos = [stream for stream in self._container.streams.video if not stream.disposition & cover]
         if not videos:
@@ -118,6 +125,14 @@ class VideoStream:
         self._stream = best if best in videos else videos[0]
         if self._stream.codec_context is None:
             raise VideoDecodingError(self.name, "FFmpeg has no decoder for its video stream")
+        width, height = self._stream.codec_context.width, self._stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            reason = f"its pictures have {width}x{height} pixels; HF_VIDEOLANG_MAX_PIXELS allows {MAX_PIXELS:,}"
+            raise VideoDecodingError(self.name, reason)
+        if self._stream.frames > MAX_PACKETS:
+            reason = f"it declares {self._stream.frames:,} frames; at most {MAX_PACKETS:,} are read"
+            raise VideoDecodingError(self.name, reason)
+        self._stream.codec_context.options = pixels  # the stream itself may state another size
         for stream in self._container.streams:
             if stream is not self._stream:  # damaged sound must not end the pictures
                 stream.discard = self._av.stream.Discard.all
