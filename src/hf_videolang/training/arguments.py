@@ -44,11 +44,11 @@ class FinetuningArguments(ModelArguments):
         None, "clips of a video in evaluation, saved with the model; default: num_clips"
     )
     fps: float | None = option(None, "num_frames / fps is the length of a clip in seconds; saved with the model")
-    sampling: str | None = option(
+    sampling: Literal["random", "uniform", "whole"] | None = option(
         None, "where the clips lie in training: random (sparse), uniform (dense) or whole; saved with the model"
     )
     size: int | None = option(None, "pixels of a frame, saved with the model; default: as the model's processor")
-    score_aggregation: str | None = option(
+    score_aggregation: Literal["mean", "max", "logsumexp"] | None = option(
         None, "how the scores of the clips become one: mean, max or logsumexp; saved with the model"
     )
     data_dir: str = option(MISSING, "folder with videos and annotations, in any sub-folders")

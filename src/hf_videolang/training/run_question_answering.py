@@ -25,6 +25,7 @@ from hf_videolang.data.answer_vocabulary import can_answer, check_choices, count
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
+from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.question_heads import Head, answers_of, question_head, with_new_head
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
@@ -65,7 +66,10 @@ def set_up(argv: list[str] | None) -> Run:
     model, processor, training_processor = load_model(arguments)
     set_seed(training_args.seed)
     model, note = choose_head(model, arguments.head, arguments.answers, train_records)
-    notes += [note] if note else []
+    if note:  # the head is new
+        notes.append(note)
+        for one in (processor, training_processor):
+            set_video_settings(one, **getattr(model, "video_settings", {}))
     freeze_parts(model, arguments.freeze)
     head, answers = question_head(model), answers_of(model)
     covered = {split: covered_rows(records, head, answers) for split, (records, _) in data.items()}

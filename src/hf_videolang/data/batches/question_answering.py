@@ -87,7 +87,9 @@ class QuestionAnsweringCollator(ClipCollator):
             cut = self._cut(questions).sum()[None]
             batch = {**videos, **self._texts(questions), "labels": self._labels(questions), "num_cut_questions": cut}
         else:
-            first = {record["video_id"]: record for record in reversed(records)}
+            first: dict[str, dict[str, Any]] = {}
+            for record in records:
+                first.setdefault(record["video_id"], record)
             videos, kept, num_broken = self._read(list(first.values()))
             position = {record["video_id"]: number for number, (record, _) in enumerate(kept)}
             questions = [record for record in records if record["video_id"] in position]

@@ -578,6 +578,8 @@ class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
     ```
     """
 
+    video_settings = {"single_clip": "start"}  # of the processor, when this head is new (clipbert §5)
+
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
         if config.problem_type == "regression":
@@ -650,6 +652,8 @@ class ClipBertForMultipleChoice(ClipBertHeadModel):
     print(model(**inputs).logits.softmax(-1))
     ```
     """
+
+    video_settings = {"single_clip": "start"}  # of the processor, when this head is new (clipbert §5)
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
