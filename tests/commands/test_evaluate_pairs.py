@@ -22,7 +22,8 @@ def test_the_table_has_a_column_for_reranked_scores(tiny_run, tiny_pairs, tmp_pa
     assert "pairs of 6 texts and 5 videos (10 clips): " in printed.err and " FLOPs" in printed.err
     results = json.loads((tmp_path / "two" / "results.json").read_text())
     scored = load_file(tmp_path / "two" / "similarity.safetensors")["pair_scores"]
-    assert f"{int((~scored.isnan()).sum())} of 50 pairs scored; clips 2, " in results["settings"]["reranked by"]
+    assert results["settings"]["pairs read"] == f"{int((~scored.isnan()).sum())} of 50"
+    assert "(the best 2 of each query; clips 2, " in results["settings"]["reranked by"]
     # A literal count: the video of a text is first if it is the better one of the best two.
     saved = load_file(tmp_path / "two" / "similarity.safetensors")
     best = saved["similarity"].argsort(dim=1, descending=True, stable=True)[:, :2]
@@ -35,7 +36,7 @@ def test_the_table_has_a_column_for_reranked_scores(tiny_run, tiny_pairs, tmp_pa
 
     assert evaluate(*both, "--rerank-top", 100, *what, "--output-dir", tmp_path / "all") == 0
     assert evaluate("--model", tiny_pairs, *what, "--output-dir", tmp_path / "alone") == 0
-    assert "post-processing: none, since the scores are no cosines" in capsys.readouterr().out
+    assert "log-odds of pairs, so without DSL" in capsys.readouterr().out
     everything, alone = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("all", "alone"))
     assert everything["scores"]["reranked (top 100)"] == alone["scores"]["raw"] and "DSL" not in alone["scores"]
 
@@ -93,4 +94,4 @@ def test_models_in_the_wrong_place_are_refused(tiny_run, tiny_pairs, capsys):
     assert evaluate("--model", tiny_run / "model", "--rerank", tiny_run / "model", *data) == 2
     assert "must score pairs" in capsys.readouterr().err
     assert evaluate("--model", tiny_pairs, "--querybank", "train", *data) == 2
-    assert "--querybank needs embeddings" in capsys.readouterr().err
+    assert "a pair scorer has none; leave the querybank out" in capsys.readouterr().err

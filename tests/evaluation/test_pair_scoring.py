@@ -96,7 +96,7 @@ def test_reranking_everything_is_the_pair_scorer_alone(scorer, tiny_run, records
         assert list(scores) == ["raw", "DSL", f"reranked (top {top})", "chance"]
         if seen:
             assert scores[f"reranked (top {top})"] == expected["raw"] != scores["raw"]
-            assert "98 of 98 pairs" in evaluator.settings["reranked by"]
+            assert evaluator.settings["pairs read"] == "98 of 98"
         else:  # what is not among the best two keeps its rank
             for text, row in enumerate(evaluator.tensors["similarity"]):
                 best = row.argsort(descending=True, stable=True)[:2]

@@ -39,13 +39,13 @@ class SavedSimilarity:
     @property
     def post_processing(self) -> str:
         """The post-processed columns, for the line above the table."""
-        used = "DSL over all texts of the split" if self.tensors.get("is_cosine", True) else "none"
+        used = ["DSL over all texts of the split"] if self.tensors.get("is_cosine", True) else []
         if "text_bank" in self.tensors:
             texts, videos = len(self.tensors["text_bank"]), len(self.tensors["video_bank"])
-            used += f", QB-Norm with banks of {texts} texts and {videos} videos"
+            used.append(f"QB-Norm with banks of {texts} texts and {videos} videos")
         if "pair_scores" in self.tensors:
-            used += f", reranking of the {int(self.tensors['rerank_top'])} best of each query"
-        return used
+            used.append(f"reranking of the {int(self.tensors['rerank_top'])} best of each query")
+        return ", ".join(used) or "none"
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, complete or not at all."""
