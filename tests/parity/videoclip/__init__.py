@@ -1,14 +1,13 @@
 """One check a kind of golden case: `check(case, tmp_path)` raises AssertionError where the port departs from it."""
 
-from tests.parity.videoclip import features, losses, towers
+from tests.parity.videoclip import features, losses, segmentation, towers
 
-CHECKS = {**towers.CHECKS, **losses.CHECKS, **features.CHECKS}
+CHECKS = {**towers.CHECKS, **losses.CHECKS, **features.CHECKS, **segmentation.CHECKS}
 LATER = (
     "overlapped_sampling",
     "retrieval_batches",
     "caption_dedup",
     "downstream_layout",
-    "coin_zero_shot",
     "crosstask_predict",
     "metrics",
     # VLM's own pre-training has no user, and is not our mission.

@@ -316,13 +316,30 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
             raise ValueError(f"{given} of video_features and pixel_values_videos is given; pass one of them.")
         if video_features is not None:
             return video_features
+        return self.make_features(pixel_values_videos, video_attention_mask)
+
+    @torch.no_grad()
+    def make_features(
+        self, pixel_values_videos: torch.Tensor | None, video_attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Rows of features by the S3D inside, for videos of any length.
+
+        Args:
+            pixel_values_videos, video_attention_mask: see [`S3DVideoModel`].
+
+        Returns:
+            [B, T, F], one row a second, of norm 1 if `config.normalize_features`.
+
+        Raises:
+            ValueError: the model holds no S3D, or the input has another shape than it expects.
+        """
         if self.s3d is None:
             raise ValueError(
                 "pixel_values_videos is given, but this model holds no S3D. Pass video_features, or convert the "
                 "checkpoint again with --s3d and the folder of S3D."
             )
-        with torch.no_grad():
-            rows = self.s3d(pixel_values_videos, video_attention_mask).video_features
+        rows = self.s3d(pixel_values_videos, video_attention_mask).video_features
         return F.normalize(rows, dim=-1) if self.config.normalize_features else rows
 
     @can_return_tuple
