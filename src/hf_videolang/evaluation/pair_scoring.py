@@ -124,7 +124,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
         loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
         rows_left = [row for first in firsts for row in range(first, min(first + self.batch_size, len(records)))]
-        texts = _PreparedTexts(model, self._tokens(list(different)), self.cache_bytes // 2, accelerator.device)
+        texts = PreparedTexts(model, self._tokens(list(different)), self.cache_bytes // 2, accelerator.device)
 
         scored: list[dict[str, Tensor]] = []
         hidden = progress is not None or not accelerator.is_main_process
@@ -135,8 +135,12 @@ class PairScoringEvaluator(RetrievalEvaluator):
                 if bar.total is None and len(rows) and accelerator.is_main_process:
                     print(_announcement(model, pixels, asked[rows_left], texts.lengths), file=sys.stderr)
                     bar.reset(int(asked[rows_left].sum()))
+
+                def advance(pairs: int) -> None:
+                    bar.update(min(pairs * accelerator.num_processes, (bar.total or 0) - bar.n))
+
                 with accelerator.autocast():
-                    scores = self._score_videos(model, pixels, asked[rows], texts, bar, accelerator.num_processes)
+                    scores = score_videos(model, pixels, asked[rows], texts, self.cache_bytes // 2, advance)
                 num_broken = batch["num_broken_videos"].cpu()
                 scored.append({"video_index": rows, "scores": scores, "num_broken_videos": num_broken})
                 if parts and len(rows):
@@ -152,28 +156,8 @@ class PairScoringEvaluator(RetrievalEvaluator):
         inputs = self.processor(text=captions, return_tensors="pt")
         return [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"])]
 
-    def _score_videos(
-        self, model: Any, pixels: Tensor, asked: Tensor, texts: "_PreparedTexts", bar: tqdm, num_processes: int
-    ) -> Tensor:
-        """Scores of the pairs in `asked` `[videos, texts]`, video by video, float32 on the CPU."""
-        scores = torch.zeros(asked.shape)
-        prepared: list[Tensor] = []
-        for number in range(len(pixels)):
-            prepared.append(model.prepare_videos(pixels[number : number + 1])[0])
-            if number + 1 < len(pixels) and (len(prepared) + 1) * prepared[0].nbytes <= self.cache_bytes // 2:
-                continue
-            videos, first = torch.stack(prepared), number + 1 - len(prepared)
-            prepared = []
-            for pairs in _pairs_of_equal_length(asked[first : number + 1], texts.lengths):
-                size = videos[0].numel() + texts(pairs[:1, 1]).numel()
-                for video, text in (chunk.unbind(1) for chunk in pairs.split(max(1, ELEMENTS // size))):
-                    values = model.score_pairs(videos[video.to(videos.device)], texts(text))
-                    scores[first + video, text] = values.float().cpu()
-                    bar.update(min(len(text) * num_processes, (bar.total or 0) - bar.n))
-        return scores[asked]
 
-
-class _PreparedTexts:
+class PreparedTexts:
     """Texts, prepared when they are first asked for, and kept until they need more than `limit` bytes."""
 
     def __init__(self, model: Any, tokens: list[Tensor], limit: int, device: torch.device):
@@ -192,6 +176,45 @@ class _PreparedTexts:
             self.kept.update(zip(missing, made))
             self.bytes += made.nbytes
         return torch.stack([self.kept[row] for row in different.tolist()])[place.to(self.device)]
+
+
+def score_videos(
+    model: Any,
+    pixels: Tensor,
+    asked: Tensor,
+    texts: PreparedTexts,
+    limit: int,
+    advance: Callable[[int], None] = lambda pairs: None,
+) -> Tensor:
+    """
+    Score videos with texts.
+
+    Args:
+        model: a pair scorer.
+        pixels: `[videos, …]`.
+        asked (`[videos, texts]`, bool): the pairs to score.
+        texts: all texts.
+        limit: bytes of prepared videos. Those that fit in are scored together.
+        advance: hears how many pairs are done.
+
+    Returns:
+        float32 `[pairs]` on the CPU, video by video.
+    """
+    scores = torch.zeros(asked.shape)
+    prepared: list[Tensor] = []
+    for number in range(len(pixels)):
+        prepared.append(model.prepare_videos(pixels[number : number + 1])[0])
+        if number + 1 < len(pixels) and (len(prepared) + 1) * prepared[0].nbytes <= limit:
+            continue
+        videos, first = torch.stack(prepared), number + 1 - len(prepared)
+        prepared = []
+        for pairs in _pairs_of_equal_length(asked[first : number + 1], texts.lengths):
+            size = videos[0].numel() + texts(pairs[:1, 1]).numel()
+            for video, text in (chunk.unbind(1) for chunk in pairs.split(max(1, ELEMENTS // size))):
+                values = model.score_pairs(videos[video.to(videos.device)], texts(text))
+                scores[first + video, text] = values.float().cpu()
+                advance(len(text))
+    return scores[asked]
 
 
 def _pairs_of_equal_length(asked: Tensor, lengths: Tensor) -> Iterator[Tensor]:
