@@ -40,9 +40,6 @@ class ContrastiveTrainer(VideoTrainer):
         if self.logit_scale is not None and self.args.max_logit_scale is not None:
             self.add_callback(_ClampLogitScale())
 
-    def run_facts(self) -> dict[str, Any]:
-        return {**super().run_facts(), "max_logit_scale": self.args.max_logit_scale}
-
     @property
     def logit_scale(self) -> Tensor | None:
         """The log of the factor on cosines, if the model learns one."""

@@ -95,7 +95,7 @@ class PretrainingTrainer(ContrastiveTrainer):
 
     def run_facts(self) -> dict[str, Any]:
         sources = {f"source {source.name}": source.fingerprint() for source in self.sources}
-        return {**super().run_facts(), **sources, "loss": self.args.loss, "video_text": self.args.video_text}
+        return {**super().run_facts(), **sources}
 
     def get_train_dataloader(self) -> DataLoader:
         """The steps of an epoch. Each process makes its own slots of a batch, so Accelerate distributes nothing."""

@@ -104,10 +104,6 @@ class RetrievalTrainer(ContrastiveTrainer):
         )
         super().__init__(model, args, processor, train_dataset, eval_dataset, collator, evaluator, **kwargs)
 
-    def run_facts(self) -> dict[str, Any]:
-        args = self.args
-        return {**super().run_facts(), "loss": args.loss, "loss_options": args.loss_options}
-
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         outputs = model(**inputs)
         return outputs.video_embeds, outputs.text_embeds

@@ -34,6 +34,7 @@ MAKING_A_RUN = (
     *("optim", "optim_args", "learning_rate", "lr_multipliers", "weight_decay"),
     *("adam_beta1", "adam_beta2", "adam_epsilon"),
     *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "metric_for_best_model"),
+    *("loss", "loss_options", "negatives", "num_negatives", "max_logit_scale", "video_text"),  # of some tasks
 )
 
 
@@ -142,18 +143,19 @@ class VideoTrainer(Trainer):
             plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
 
     def run_facts(self) -> dict[str, Any]:
-        """What a resumed run must have in common with its checkpoint: JSON values. Subclasses add their own."""
-        args, processor = self.args, self.processing_class
+        """What a resumed run must have in common with its checkpoint, as JSON values."""
+        args, collator = self.args, self.data_collator
+        processor, features, records = (getattr(collator, name, None) for name in ("processor", "features", "dataset"))
         trained = [f"{name} {tuple(p.shape)}" for name, p in self.model.named_parameters() if p.requires_grad]
-        has_records = hasattr(self.train_dataset, "remove_columns")
         return {
-            **{name: getattr(args, name) for name in MAKING_A_RUN},
+            **{name: getattr(args, name) for name in MAKING_A_RUN if hasattr(args, name)},
             "global batch": args.train_batch_size * args.world_size,
             "length": f"{args.max_steps} updates" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs",
             "mixed precision": self.accelerator.mixed_precision,
             "trained parameters": f"{len(trained)} (crc32 {crc32(' '.join(trained).encode()):08x})",
-            "input": processor.input_protocol() if hasattr(processor, "input_protocol") else None,
-            "records": annotations_hash(self.train_dataset) if has_records else None,
+            "input": processor and processor.input_protocol(),
+            "features": features and features.provenance,
+            "records": None if records is None else annotations_hash(records),
         }
 
     # ---- optimisation ----

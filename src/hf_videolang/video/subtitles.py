@@ -110,7 +110,8 @@ def _read_file(path: Path) -> list[Subtitle]:
         return []
     entries = []
     try:
-        with av.open(str(path)) as container:
+        allowed = {"protocol_whitelist": "file", "format_whitelist": "ass,srt,webvtt"}  # no playlist of other files
+        with av.open(str(path), options=allowed) as container:
             for packet in container.demux(subtitles=0):
                 if packet.pts is None or packet.time_base is None or not packet.size:
                     continue
