@@ -121,6 +121,23 @@ def test_results_of_another_protocol_are_not_overwritten_unasked(tiny_run, tmp_p
     assert json.loads((tmp_path / "results.json").read_text())["settings"]["frames"] == 1
 
 
+def test_embeddings_are_saved_in_place_of_a_large_matrix(tiny_run, evaluated, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_videolang.evaluation.retrieval.LARGEST_MATRIX", 1)
+    monkeypatch.setattr("hf_videolang.metrics.product.PAIRS_IN_A_BLOCK", 12)  # 2 of 10 texts, 1 of 5 videos
+    what = ("--model", tiny_run / "model", "--dataset", tiny_run / "videos", "--num-workers", 0, "--num-frames", 3)
+    assert evaluate(*what, "--querybank", "train", "--querybank-size", 7, "--output-dir", tmp_path) == 0
+    table = capsys.readouterr().out.split("\n\n")[1]
+    saved = load_file(tmp_path / "similarity.safetensors")
+    whole = load_file(evaluated / "similarity.safetensors")
+    for name in ("similarity", "text_bank", "video_bank"):
+        product = saved[f"{name}.left"] @ saved[f"{name}.right"].T
+        torch.testing.assert_close(product, whole[name], atol=1e-6, rtol=0)
+    scores = [json.loads((folder / "results.json").read_text())["scores"] for folder in (evaluated, tmp_path)]
+    assert scores[0] == scores[1]
+    assert evaluate("--similarity", tmp_path / "similarity.safetensors") == 0
+    assert capsys.readouterr().out.split("\n\n")[1] == table
+
+
 def test_two_processes_score_every_item_once(tiny_run, evaluated, tmp_path):
     """With 5 videos in batches of 2, the second process repeats rows. None may count twice."""
     what = (

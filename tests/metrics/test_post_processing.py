@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_videolang.metrics import dual_softmax, querybank_norm, reranked, text_to_video_ranks
+from hf_videolang.metrics import dual_softmax, querybank_norm, reranked, retrieval_metrics
 
 
 def test_dual_softmax_follows_the_formula():
@@ -19,18 +19,21 @@ def test_dual_softmax_follows_the_formula():
 def test_reranking_orders_the_best_and_leaves_the_rest_behind_them():
     similarity = torch.tensor([[0.9, 0.8, 0.7, 0.1], [0.2, 0.3, 0.3, 0.4]])
     others = torch.tensor([[-5.0, -2.0, -3.0, 9.0], [1.0, 1.0, 7.0, 1.0]])
-    assert text_to_video_ranks(reranked(similarity, others, 3), [3, 3]).tolist() == [4, 2, 3]  # text 1 ties with 1
-    assert text_to_video_ranks(reranked(similarity, others, 3), [0, 2]).tolist() == [3, 1]
-    assert text_to_video_ranks(reranked(similarity, others, 4), [3, 0]).tolist() == [1, 2, 3, 4]
+
+    def ranks(top, videos):
+        return [int((row > row[video]).sum()) + 1 for row, video in zip(reranked(similarity, others, top), videos)]
+
+    assert ranks(3, [3, 3]) == [4, 2] and ranks(3, [3, 1])[1] == 2  # in text 1, videos 1 and 3 tie
+    assert ranks(3, [0, 2]) == [3, 1] and ranks(4, [3, 0]) == [1, 2]
     others[0, 1] = torch.nan  # has no score, so the first order stands
-    assert text_to_video_ranks(reranked(similarity, others, 3), [1, 2]).tolist() == [3, 1]
+    assert ranks(3, [1, 2]) == [3, 1]
 
 
 def test_dual_softmax_assigns_a_video_to_its_closest_text():
     # Video 0 is best for both texts. Text 0 scores higher with it, so text 1 gets video 1.
     similarity = [[0.50, 0.30], [0.45, 0.40]]
-    assert text_to_video_ranks(similarity).tolist() == [1, 2]
-    assert text_to_video_ranks(dual_softmax(similarity)).tolist() == [1, 1]
+    assert retrieval_metrics(similarity)["text_to_video"]["MeanR"] == 1.5
+    assert retrieval_metrics(dual_softmax(similarity))["text_to_video"]["MeanR"] == 1
 
 
 def test_dual_softmax_survives_large_scores():

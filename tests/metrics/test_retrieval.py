@@ -11,13 +11,23 @@ import torch
 from pytest import approx
 
 from hf_videolang.metrics import (
+    Product,
     chance_metrics,
     dual_softmax,
     metric_path,
+    product,
+    querybank_norm,
+    rank_metrics,
     retrieval_metrics,
-    text_to_video_ranks,
-    video_to_text_ranks,
 )
+from hf_videolang.metrics.dual_softmax import dual_softmax_by_rows
+from hf_videolang.metrics.querybank_norm import querybank_norm_by_rows
+
+
+def metrics_of(ranks):
+    recalls = {f"R{k}": float(np.mean(np.array(ranks) <= k)) for k in (1, 5, 10)}
+    return {**recalls, "MedianR": float(np.median(ranks)), "MeanR": float(np.mean(np.array(ranks) - 1) + 1)}
+
 
 TIED = [[0.9, 0.9, 0.1, 0.9], [0.2, 0.5, 0.8, 0.7], [0.1, 0.3, 0.4, 0.4], [0.0, 0.0, 0.0, 1.0]]
 
@@ -32,7 +42,7 @@ TIED = [[0.9, 0.9, 0.1, 0.9], [0.2, 0.5, 0.8, 0.7], [0.1, 0.3, 0.4, 0.4], [0.0, 
     ],
 )
 def test_ties_by_hand(ties, ranks):
-    assert text_to_video_ranks(TIED, ties=ties).tolist() == ranks
+    assert retrieval_metrics(TIED, ties=ties)["text_to_video"] == metrics_of(ranks)
 
 
 def test_ties_of_a_constant_model():
@@ -118,8 +128,48 @@ def test_several_captions_a_video(ties):
         best = similarity[labels == video, video].max()
         others = similarity[labels != video, video]
         by_video += ranks(int(np.sum(others > best)), int(np.sum(others == best)))
-    assert text_to_video_ranks(similarity, labels.tolist(), ties).tolist() == by_text
-    assert video_to_text_ranks(similarity, labels.tolist(), ties).tolist() == by_video
+    expected = {"text_to_video": metrics_of(by_text), "video_to_text": metrics_of(by_video)}
+    assert retrieval_metrics(similarity, labels.tolist(), ties) == expected
+
+
+@pytest.mark.parametrize("ties", ["original", "average"])
+def test_blocks_of_a_product_equal_the_whole_matrix(ties, monkeypatch):
+    """Several captions a video, equal captions, equal videos, a video without caption; the last block is smaller."""
+    generator = torch.Generator().manual_seed(4)
+    texts, videos, bank_texts, bank_videos = (
+        torch.randint(-2, 3, (size, 6), generator=generator).float() / 8 for size in (53, 20, 31, 15)
+    )
+    texts[7], videos[3] = texts[40], videos[4]
+    labels = [*range(19), *torch.randint(0, 19, (34,), generator=generator).tolist()]
+    whole, text_bank, video_bank = texts @ videos.T, bank_texts @ videos.T, bank_videos @ texts.T
+    similarity = Product(texts, videos)
+    banks = Product(bank_texts, videos), Product(bank_videos, texts)
+    monkeypatch.setattr(product, "PAIRS_IN_A_BLOCK", 150)  # 7 texts or 2 videos
+    assert retrieval_metrics(similarity, labels, ties) == retrieval_metrics(whole, labels, ties)
+    expected = retrieval_metrics(dual_softmax(whole), labels, ties)
+    assert retrieval_metrics(similarity, labels, ties, processing=dual_softmax_by_rows(similarity)) == expected
+    normalized = [
+        retrieval_metrics(querybank_norm(whole, text_bank), labels, ties)["text_to_video"],
+        retrieval_metrics(querybank_norm(whole.T, video_bank).T, labels, ties)["video_to_text"],
+    ]
+    processing = tuple(querybank_norm_by_rows(bank) for bank in banks)
+    assert list(retrieval_metrics(similarity, labels, ties, processing=processing).values()) == normalized
+
+
+def test_equal_columns_of_a_product_tie():
+    """A matrix product may round the last column differently from the first."""
+    torch.manual_seed(0)
+    texts, videos = torch.randn(10, 512), torch.randn(57, 512)
+    texts[-1] = texts[0]
+    rows = Product(videos, texts)[3:20]
+    assert torch.equal(rows[:, 0], rows[:, -1])
+    torch.testing.assert_close(rows, videos[3:20] @ texts.T, atol=1e-4, rtol=0)
+
+
+def test_ties_need_no_list_of_their_ranks():
+    """All ranks of a model that embeds everything alike would take 80 GB."""
+    better, equal = np.zeros(100_000, int), np.full(100_000, 99_999)
+    assert rank_metrics(better, equal) == {"R1": 1e-5, "R5": 5e-5, "R10": 1e-4, "MedianR": 50000.5, "MeanR": 50000.5}
 
 
 def test_tensors_of_half_precision_are_taken():
@@ -131,7 +181,7 @@ def test_tensors_of_half_precision_are_taken():
 @pytest.mark.parametrize(
     ("similarity", "arguments", "message"),
     [
-        ([[1.0, float("nan")], [0.0, 1.0]], {}, "NaN for 1 pairs, the first text 0 with video 1"),
+        ([[1.0, float("nan")], [0.0, 1.0]], {}, "NaN for 1 pairs, the first query 0 with candidate 1"),
         (np.zeros((3, 2)), {}, "3 texts by 2 videos and has no labels"),
         (np.zeros((3, 2)), {"labels": [0, 1]}, r"labels are \[2\] of int64, .*each of the 3 texts"),
         (np.zeros((3, 2)), {"labels": [0, 1, 2]}, r"unknown are \[2\]; .*an integer from 0 to 1"),

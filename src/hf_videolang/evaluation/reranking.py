@@ -53,12 +53,17 @@ class RerankingEvaluator:
     ) -> Scores:
         """Arguments, result and errors are those of [`RetrievalEvaluator`]."""
         self.first(model, records, accelerator, progress)
-        similarity = self.first.tensors["similarity"]
+        similarity = self.first.tensors["similarity"].T[:].T  # held even if it is large, as the pair scores are
         wanted = best_candidates(similarity, self.top) | best_candidates(similarity.T, self.top).T
         found = records.select(self.first.rows)
         pair_scores = self.second.score(self.pair_scorer, found, accelerator, wanted, progress)
         pair_scores[~wanted] = torch.nan
-        self.tensors = {**self.first.tensors, "pair_scores": pair_scores, "rerank_top": torch.tensor(self.top)}
+        self.tensors = {
+            **self.first.tensors,
+            "similarity": similarity,
+            "pair_scores": pair_scores,
+            "rerank_top": torch.tensor(self.top),
+        }
         pairs = f"{int((~pair_scores.isnan()).sum()):,} of {pair_scores.numel():,}"
         self.settings = {**self.first.settings, **self.input_protocol(), "pairs read": pairs}
         return score_similarity(**self.tensors, ties=self.first.ties)

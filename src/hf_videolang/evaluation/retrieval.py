@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,14 @@ from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
-from hf_videolang.metrics import chance_metrics, dual_softmax, querybank_norm, reranked, retrieval_metrics
+from hf_videolang.metrics import Product, chance_metrics, reranked, retrieval_metrics
+from hf_videolang.metrics.dual_softmax import dual_softmax_by_rows
 from hf_videolang.metrics.facts import CHANCE
+from hf_videolang.metrics.querybank_norm import querybank_norm_by_rows
 from hf_videolang.metrics.retrieval import Ties
 
 INDICES = ("video_index", "caption_index", "caption_video_index", "num_broken_videos")  # not for the model
+LARGEST_MATRIX = 2**26  # pairs, 256 MB. The scores of more are computed in blocks, and their embeddings are saved
 SCORED, BANK = "embeddings", "embeddings_querybank"  # the two things to encode, and the folders of their parts
 
 
@@ -33,7 +37,7 @@ class RetrievalEvaluator:
         num_workers (defaults to 0): processes that decode.
         on_broken_video (defaults to `"raise"`): a video that does not decode stops the evaluation, or `"skip"` leaves
             it out together with its captions and counts it.
-        ties (defaults to `"original"`): how equal scores count, see `text_to_video_ranks`.
+        ties (defaults to `"original"`): how equal scores count, see `retrieval_metrics`.
         querybank (`datasets.Dataset`, *optional*): records for QB-Norm, see [`sample_querybank`]. Without them the
             scores are raw and DSL. A model that compares by dot product has raw scores only: its processor has
             `similarity` = `"dot"`.
@@ -45,7 +49,7 @@ class RetrievalEvaluator:
     Attributes, after a call:
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
             `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`; `is_cosine`, if false. [`score_similarity`]
-            scores them again.
+            scores them again. A matrix of more than `LARGEST_MATRIX` pairs is a [`Product`] of embeddings.
         rows: of `records`, the row of each video; broken videos that were skipped are absent.
         settings: what the model saw and how ties count, for the line above the table.
 
@@ -119,7 +123,7 @@ class RetrievalEvaluator:
         self.open_parts(data, accelerator)
         encoded = {name: self._encode(name, chosen, model, accelerator, progress) for name, chosen in data.items()}
         embeddings = encoded[SCORED]
-        self.tensors = {"similarity": embeddings.similarity, "labels": embeddings.labels}
+        self.tensors: dict[str, Any] = {"similarity": embeddings.similarity, "labels": embeddings.labels}
         if BANK in encoded:
             self.tensors["text_bank"] = encoded[BANK].similarity_to(embeddings.video_embeds)
             self.tensors["video_bank"] = embeddings.similarity_to(encoded[BANK].video_embeds).T
@@ -225,12 +229,14 @@ class PairEmbeddings:
     rows: list[int]
 
     @property
-    def similarity(self) -> Tensor:
+    def similarity(self) -> Tensor | Product:
         """Dot products `[texts, videos]`; of unit vectors they are cosines."""
         return self.similarity_to(self.video_embeds)
 
-    def similarity_to(self, video_embeds: Tensor) -> Tensor:
+    def similarity_to(self, video_embeds: Tensor) -> Tensor | Product:
         """As `similarity`, `[texts, other videos]`. Equal captions get bit-equal rows, so their ties remain ties."""
+        if len(self.text_embeds) * len(video_embeds) > LARGEST_MATRIX:
+            return Product(self.text_embeds, video_embeds)
         different, row = self.text_embeds.unique(dim=0, return_inverse=True)
         return (different @ video_embeds.T)[row]
 
@@ -320,11 +326,11 @@ def _in_order(
 
 
 def score_similarity(
-    similarity: Tensor,
+    similarity: Tensor | Product,
     labels: Tensor,
     ties: Ties = "original",
-    text_bank: Tensor | None = None,
-    video_bank: Tensor | None = None,
+    text_bank: Tensor | Product | None = None,
+    video_bank: Tensor | Product | None = None,
     pair_scores: Tensor | None = None,
     rerank_top: Tensor | int = 0,
     is_cosine: Tensor | bool = True,
@@ -346,22 +352,14 @@ def score_similarity(
         `"QB-Norm"` and `"reranked (top 50)"`.
     """
     columns = labels.tolist()
-
-    def each_way(to_videos: Tensor, to_texts: Tensor) -> dict[str, dict[str, float]]:
-        """Scores of a matrix `[texts, videos]` and of a matrix `[videos, texts]`."""
-        return {
-            "text_to_video": retrieval_metrics(to_videos, columns, ties)["text_to_video"],
-            "video_to_text": retrieval_metrics(to_texts.T, columns, ties)["video_to_text"],
-        }
-
-    scores = {"raw": retrieval_metrics(similarity, columns, ties)}
+    score = partial(retrieval_metrics, similarity, columns, ties)
+    scores = {"raw": score()}
     if is_cosine:
-        scores["DSL"] = retrieval_metrics(dual_softmax(similarity), columns, ties)
+        scores["DSL"] = score(processing=dual_softmax_by_rows(similarity))
     if text_bank is not None and video_bank is not None:
-        scores["QB-Norm"] = each_way(querybank_norm(similarity, text_bank), querybank_norm(similarity.T, video_bank))
+        scores["QB-Norm"] = score(processing=(querybank_norm_by_rows(text_bank), querybank_norm_by_rows(video_bank)))
     if pair_scores is not None:
         top = int(rerank_top)
-        scores[f"reranked (top {top})"] = each_way(
-            reranked(similarity, pair_scores, top), reranked(similarity.T, pair_scores.T, top)
-        )
+        by_pairs = [partial(reranked, pair_scores=pairs, top=top) for pairs in (pair_scores, pair_scores.T)]
+        scores[f"reranked (top {top})"] = score(processing=by_pairs)
     return {**scores, CHANCE: chance_metrics(columns, similarity.shape[1])}

@@ -3,7 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,6 +15,7 @@ from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.hub.loading import errors_naming
 from hf_videolang.hub.model_version import model_version
+from hf_videolang.metrics import Product
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class SavedSimilarity:
         version: see `model_version`.
         protocol: of the dataset.
         settings: what the model saw, see `RetrievalEvaluator`.
-        tensors: the arguments of `score_similarity`.
+        tensors: the arguments of `score_similarity`. A [`Product`] is saved as its factors, the embeddings:
+            `similarity.left` `[texts, dim]` and `similarity.right` `[videos, dim]`.
 
     Example:
         >>> saved = SavedSimilarity.read("results/similarity.safetensors")
@@ -34,7 +38,7 @@ class SavedSimilarity:
     version: str
     protocol: Protocol
     settings: dict[str, str | int]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
 
     @property
     def post_processing(self) -> str:
@@ -55,8 +59,13 @@ class SavedSimilarity:
             "dataset": json.dumps(asdict(self.protocol)),
             "settings": json.dumps(self.settings),
         }
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.tensors.items():
+            is_product = isinstance(value, Product)
+            tensors |= {f"{name}.left": value.left, f"{name}.right": value.right} if is_product else {name: value}
+        copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         with atomic_file(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, temporary, metadata=facts)
+            save_file(copies, temporary, metadata=facts)  # it refuses tensors that share memory
 
     @classmethod
     def read(cls, path: str | Path) -> "SavedSimilarity":
@@ -69,7 +78,10 @@ class SavedSimilarity:
             raise FileNotFoundError(f"{path} does not exist; `hf-videolang evaluate --output-dir` writes such a file.")
         try:
             with safe_open(path, "pt") as file:
-                facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                facts, names = file.metadata(), file.keys()
+                tensors: dict[str, Any] = {name: file.get_tensor(name) for name in names}
+            for name in [name.removesuffix(".left") for name in tensors if name.endswith(".left")]:
+                tensors[name] = Product(tensors.pop(f"{name}.left"), tensors.pop(f"{name}.right"))
             _ = tensors["similarity"], tensors["labels"]
             protocol, settings = Protocol(**json.loads(facts["dataset"])), dict(json.loads(facts["settings"]))
             return cls(facts["model"], facts["version"], protocol, settings, tensors)

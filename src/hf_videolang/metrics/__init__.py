@@ -10,11 +10,13 @@ from pathlib import Path
 
 from .accuracy import accuracy, soft_accuracy
 from .dual_softmax import dual_softmax
+from .product import Product
 from .querybank_norm import querybank_norm
 from .reranking import reranked
-from .retrieval import chance_metrics, rank_metrics, retrieval_metrics, text_to_video_ranks, video_to_text_ranks
+from .retrieval import chance_metrics, rank_metrics, retrieval_metrics
 
 __all__ = [
+    "Product",
     "accuracy",
     "chance_metrics",
     "dual_softmax",
@@ -24,8 +26,6 @@ __all__ = [
     "reranked",
     "retrieval_metrics",
     "soft_accuracy",
-    "text_to_video_ranks",
-    "video_to_text_ranks",
 ]
 
 

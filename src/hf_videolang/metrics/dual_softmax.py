@@ -1,12 +1,15 @@
 """Dual softmax (DSL) as a post-processing of retrieval scores."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from .retrieval import Similarity
+from .product import Product, row_blocks
+from .retrieval import Processing, Similarity
 
 
-def dual_softmax(similarity: Similarity, scale: float = 100.0) -> Tensor:
+def dual_softmax(similarity: Similarity, scale: float = 100.0, log_sums: Tensor | None = None) -> Tensor:
     """
     Re-weight similarities by their softmax over the texts: `x * softmax(scale * x, over texts)`.
 
@@ -17,6 +20,8 @@ def dual_softmax(similarity: Similarity, scale: float = 100.0) -> Tensor:
     Args:
         similarity (`[texts, videos]` tensor, array or nested list): cosines.
         scale (`float`, defaults to 100.0): factor inside the softmax. A larger one is closer to a one-to-one matching.
+        log_sums (`[videos]`, *optional*): where `similarity` holds some of the texts, `log sum exp(scale * x)` over
+            all of them.
 
     Returns:
         `Tensor` `[texts, videos]`, in the precision of the input.
@@ -25,4 +30,16 @@ def dual_softmax(similarity: Similarity, scale: float = 100.0) -> Tensor:
         >>> retrieval_metrics(dual_softmax(similarity))
     """
     scores = torch.as_tensor(similarity)
-    return scores * (scale * scores).softmax(dim=0)
+    weights = scale * scores
+    weights = weights.softmax(dim=0) if log_sums is None else (weights - log_sums).exp().to(scores.dtype)
+    return scores * weights
+
+
+def dual_softmax_by_rows(similarity: Tensor | Product, scale: float = 100.0) -> tuple[Processing, Processing]:
+    """The same for blocks of rows `[texts, videos]`, and of rows `[videos, texts]`: see `retrieval_metrics`."""
+    log_sums = None
+    if isinstance(similarity, Product):
+        log_sums = torch.empty(similarity.shape[1], dtype=torch.float64)
+        for first, block in row_blocks(similarity.T):
+            log_sums[first : first + len(block)] = (scale * block).double().logsumexp(1)
+    return partial(dual_softmax, scale=scale, log_sums=log_sums), lambda rows: dual_softmax(rows.T, scale).T

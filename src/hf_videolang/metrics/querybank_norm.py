@@ -1,9 +1,12 @@
 """Querybank normalisation (QB-Norm) as a post-processing of text-to-video scores."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from .retrieval import Similarity
+from .product import Product, row_blocks
+from .retrieval import Processing, Similarity
 
 
 def querybank_norm(similarity: Similarity, querybank_similarity: Similarity, k: int = 1, beta: float = 20.0) -> Tensor:
@@ -34,18 +37,35 @@ def querybank_norm(similarity: Similarity, querybank_similarity: Similarity, k: 
         ValueError: the matrices differ in the size of the gallery, the bank is empty, or `k` exceeds the gallery.
 
     Example:
-        >>> text_to_video_ranks(querybank_norm(test_texts @ videos.T, training_texts @ videos.T))
+        >>> retrieval_metrics(querybank_norm(test_texts @ videos.T, training_texts @ videos.T))["text_to_video"]
     """
-    scores = torch.as_tensor(similarity)
-    bank = torch.as_tensor(querybank_similarity).to(scores)
-    if scores.ndim != 2 or bank.ndim != 2 or scores.shape[1] != bank.shape[1] or not len(bank):
+    return querybank_norm_by_rows(querybank_similarity, k, beta)(torch.as_tensor(similarity))
+
+
+def querybank_norm_by_rows(querybank_similarity: Similarity, k: int = 1, beta: float = 20.0) -> Processing:
+    """The same for blocks of rows of `similarity`: see `retrieval_metrics`."""
+    bank: Any = querybank_similarity
+    if not isinstance(bank, Product):
+        bank = torch.as_tensor(bank)
+    if bank.ndim != 2 or not len(bank):
         raise ValueError(
-            f"similarity has shape {list(scores.shape)} and querybank_similarity {list(bank.shape)}; expected "
-            "[queries, gallery] and [bank, gallery] over the same gallery, with at least one bank query."
+            f"querybank_similarity has shape {list(bank.shape)}; expected [bank, gallery], with at least one bank "
+            "query."
         )
     if not 1 <= k <= bank.shape[1]:
         raise ValueError(f"k is {k}; expected 1 to the size of the gallery, {bank.shape[1]}.")
-    active = torch.zeros(bank.shape[1], dtype=torch.bool, device=scores.device)
-    active[bank.topk(k, dim=1).indices.flatten()] = True
-    inverted_softmax = (beta * scores - torch.logsumexp(beta * bank, dim=0)).exp()
-    return torch.where(active[scores.argmax(dim=1)][:, None], inverted_softmax, scores)
+    active = torch.zeros(bank.shape[1], dtype=torch.bool)
+    for _, block in row_blocks(bank):
+        active[block.topk(k, dim=1).indices.flatten()] = True
+    log_sums = torch.cat([torch.logsumexp(beta * block, dim=1) for _, block in row_blocks(bank.T)])
+
+    def normalize(scores: Tensor) -> Tensor:
+        if scores.ndim != 2 or scores.shape[1] != bank.shape[1]:
+            raise ValueError(
+                f"similarity has shape {list(scores.shape)} and querybank_similarity {list(bank.shape)}; expected "
+                "[queries, gallery] and [bank, gallery] over the same gallery."
+            )
+        is_hub = active[scores.argmax(dim=1)][:, None]
+        return torch.where(is_hub, (beta * scores - log_sums.to(scores)).exp(), scores)
+
+    return normalize

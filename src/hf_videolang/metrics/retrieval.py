@@ -1,14 +1,17 @@
 """Recall, median and mean rank of text-video retrieval."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .product import Product, row_blocks
+
 Ties = Literal["original", "optimistic", "pessimistic", "average"]
-Similarity = Tensor | np.ndarray | Sequence[Sequence[float]]
+Similarity = Tensor | np.ndarray | Sequence[Sequence[float]] | Product
+Processing = Callable[[Tensor], Tensor]  # changes the scores of some queries, a row each
 
 
 def retrieval_metrics(
@@ -16,16 +19,32 @@ def retrieval_metrics(
     labels: Sequence[int] | None = None,
     ties: Ties = "original",
     recall_at: Sequence[int] = (1, 5, 10),
+    processing: Sequence[Processing] | None = None,
 ) -> dict[str, dict[str, float]]:
     """
-    Score text-to-video and video-to-text retrieval. Time and memory are linear in the size of the matrix.
+    Score text-to-video and video-to-text retrieval. Time is linear in the size of the matrix; of a [`Product`], one
+    block of rows is in memory at a time.
+
+    Suppose g candidates score higher than the right one, and e others score exactly the same. Then the query counts as
+
+    | `ties` | ranks of the query |
+    |---|---|
+    | `"original"` | all of g+1 … g+1+e, as in the authors' evaluation. A query with ties has several ranks |
+    | `"optimistic"` | g+1 |
+    | `"pessimistic"` | g+1+e |
+    | `"average"` | g+1+e/2 |
+
+    If a video has several texts, its best one counts, and only the texts of other videos can tie with it. Videos
+    without a text ask nothing.
 
     Args:
-        similarity (`[texts, videos]` tensor, array or nested list): higher is better.
+        similarity (`[texts, videos]` tensor, array, nested list or [`Product`]): higher is better.
         labels (sequence of `int`, *optional*): the video (column) of each text (row). A video may have several
             captions or none. Without labels, text i belongs to video i, and the matrix must be square.
-        ties (`str`, defaults to `"original"`): see [`text_to_video_ranks`].
+        ties (`str`, defaults to `"original"`): see above.
         recall_at (sequence of `int`, defaults to `(1, 5, 10)`): the k of R@k.
+        processing (*optional*): changes the scores before they are compared: a function for blocks of rows
+            `[texts, videos]`, for text to video, and one for blocks of `[videos, texts]`, for video to text.
 
     Returns:
         The result of [`rank_metrics`] for `"text_to_video"` and for `"video_to_text"`.
@@ -37,74 +56,50 @@ def retrieval_metrics(
         >>> retrieval_metrics([[0.9, 0.1], [0.6, 0.4]])["text_to_video"]
         {'R1': 0.5, 'R5': 1.0, 'R10': 1.0, 'MedianR': 1.5, 'MeanR': 1.5}
     """
+    scores, columns = _checked(similarity, labels)
+    texts = np.arange(len(columns))
+    to_videos, to_texts = processing or (None, None)
     return {
-        "text_to_video": rank_metrics(text_to_video_ranks(similarity, labels, ties), recall_at),
-        "video_to_text": rank_metrics(video_to_text_ranks(similarity, labels, ties), recall_at),
+        "text_to_video": rank_metrics(*_count(scores, texts, columns, to_videos), ties, recall_at),
+        "video_to_text": rank_metrics(*_count(scores.T, columns, texts, to_texts), ties, recall_at),
     }
 
 
-def text_to_video_ranks(
-    similarity: Similarity, labels: Sequence[int] | None = None, ties: Ties = "original"
-) -> np.ndarray:
-    """
-    The rank of each text's video among all videos; the best rank is 1.
-
-    Suppose g videos score higher than the right one, and e others score exactly the same. Then the text counts as
-
-    | `ties` | ranks of the text |
-    |---|---|
-    | `"original"` | all of g+1 … g+1+e, as in the authors' evaluation. A text with ties has several ranks |
-    | `"optimistic"` | g+1 |
-    | `"pessimistic"` | g+1+e |
-    | `"average"` | g+1+e/2 |
-
-    Arguments and errors are those of [`retrieval_metrics`].
-
-    Returns:
-        `np.ndarray` of ranks, in the order of the texts.
-    """
-    scores, columns = _checked(similarity, labels)
-    match = np.take_along_axis(scores, columns[:, None], axis=1)
-    better = np.count_nonzero(scores > match, axis=1)
-    equal = np.count_nonzero(scores == match, axis=1) - 1
-    return _resolve_ties(better, equal, ties)
-
-
-def video_to_text_ranks(
-    similarity: Similarity, labels: Sequence[int] | None = None, ties: Ties = "original"
-) -> np.ndarray:
-    """
-    The rank of each video's best-scored own text among all texts; the best rank is 1.
-
-    If a video has several texts, its best one counts, and only the texts of other videos can tie with it. Videos
-    without a text are left out.
-
-    Arguments, ties and errors are those of [`text_to_video_ranks`].
-
-    Returns:
-        `np.ndarray` of ranks, in the order of the videos that have a text.
-    """
-    scores, columns = _checked(similarity, labels)
-    own = scores[np.arange(len(columns)), columns]
-    best = np.full(scores.shape[1], own.min())
-    np.maximum.at(best, columns, own)
-    own_at_best = np.bincount(columns[own == best[columns]], minlength=len(best))
-    better = np.count_nonzero(scores > best, axis=0)
-    equal = np.count_nonzero(scores == best, axis=0) - own_at_best
-    asked = np.unique(columns)
-    return _resolve_ties(better[asked], equal[asked], ties)
-
-
-def rank_metrics(ranks: np.ndarray, recall_at: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+def rank_metrics(
+    better: np.ndarray, equal: np.ndarray, ties: Ties = "original", recall_at: Sequence[int] = (1, 5, 10)
+) -> dict[str, float]:
     """
     Summarise ranks, as the authors' `compute_metrics` does.
+
+    Args:
+        better: for each query, the candidates that score higher than the right one.
+        equal: for each query, the other candidates that score the same.
+        ties, recall_at: as for [`retrieval_metrics`].
 
     Returns:
         `R1`, `R5`, … (share of ranks ≤ k, 0 to 1), `MedianR` and `MeanR` (ranks, 1 is the best).
     """
-    recalls = {f"R{k}": float(np.mean(ranks <= k)) for k in recall_at}
-    # The original averages ranks from 0 and then adds 1. Averaging ranks from 1 can differ in the last bit.
-    return {**recalls, "MedianR": float(np.median(ranks)), "MeanR": float(np.mean(ranks - 1) + 1)}
+    match ties:  # `ranks` begin with 0 and ascend; `counts` say how many entries have each of them
+        case "original":
+            ranks = np.arange((better + equal).max() + 1)
+            begin, end = (np.bincount(edge, minlength=len(ranks) + 1) for edge in (better, better + equal + 1))
+            counts = np.cumsum(begin - end)[:-1]
+        case "optimistic":
+            ranks, counts = np.unique(better, return_counts=True)
+        case "pessimistic":
+            ranks, counts = np.unique(better + equal, return_counts=True)
+        case "average":
+            ranks, counts = np.unique(better + equal / 2, return_counts=True)
+        case _:
+            raise ValueError(f"ties is {ties!r}; expected 'original', 'optimistic', 'pessimistic' or 'average'.")
+    up_to = np.cumsum(counts)
+    total = int(up_to[-1])
+    middle = ranks[np.searchsorted(up_to, [(total - 1) // 2, total // 2], side="right")]
+    return {
+        **{f"R{k}": float(counts[ranks <= k - 1].sum() / total) for k in recall_at},
+        "MedianR": float(middle.mean() + 1),
+        "MeanR": float(ranks @ counts / total + 1),
+    }
 
 
 def chance_metrics(
@@ -147,36 +142,47 @@ def _chance(right: np.ndarray, candidates: int, recall_at: Sequence[int]) -> dic
     }
 
 
-def _resolve_ties(better: np.ndarray, equal: np.ndarray, ties: Ties) -> np.ndarray:
-    """Ranks of queries, given how many other candidates score better and how many score the same."""
-    match ties:
-        case "optimistic":
-            return better + 1
-        case "pessimistic":
-            return better + equal + 1
-        case "average":
-            return better + equal / 2 + 1
-        case "original":
-            entries = equal + 1
-            first_entry = np.repeat(np.cumsum(entries) - entries, entries)
-            return np.repeat(better + 1, entries) + np.arange(entries.sum()) - first_entry
-    raise ValueError(f"ties is {ties!r}; expected 'original', 'optimistic', 'pessimistic' or 'average'.")
+def _count(
+    scores: Any, queries: np.ndarray, right: np.ndarray, process: Processing | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    For each query that asks, how many candidates score higher than its best right one, and how many others the same.
+
+    `scores` is `[queries, candidates]`. Candidate `right[i]` is right for query `queries[i]`.
+    """
+    better, equal = [], []
+    for first, rows in row_blocks(scores):
+        block = _array(process(rows) if process else rows)
+        lowest = block.min(axis=1)
+        if np.isnan(lowest).any():
+            pairs = np.argwhere(np.isnan(block))
+            raise ValueError(
+                f"similarity is NaN for {len(pairs)} pairs, the first query {first + pairs[0, 0]} with candidate "
+                f"{pairs[0, 1]}; no rank can be counted. Look for overflow in half precision or a feature of norm 0."
+            )
+        here = (queries >= first) & (queries < first + len(block))
+        row, column = queries[here] - first, right[here]
+        own, best = block[row, column], lowest
+        np.maximum.at(best, row, own)
+        own_at_best = np.bincount(row[own == best[row]], minlength=len(best))
+        asks = np.unique(row)
+        better.append(np.count_nonzero(block > best[:, None], axis=1)[asks])
+        equal.append((np.count_nonzero(block == best[:, None], axis=1) - own_at_best)[asks])
+    return np.concatenate(better), np.concatenate(equal)
 
 
-def _checked(similarity: Similarity, labels: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(similarity, Tensor):
-        similarity = similarity.detach().cpu()
-        if similarity.dtype == torch.bfloat16:  # unknown to NumPy
-            similarity = similarity.float()
-    scores = np.asarray(similarity)
+def _array(scores: Any) -> np.ndarray:
+    if isinstance(scores, Tensor):
+        scores = scores.detach().cpu()
+        if scores.dtype == torch.bfloat16:  # unknown to NumPy
+            scores = scores.float()
+    return np.asarray(scores)
+
+
+def _checked(similarity: Similarity, labels: Sequence[int] | None) -> tuple[Any, np.ndarray]:
+    scores = similarity if isinstance(similarity, Tensor | Product) else np.asarray(similarity)
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(f"similarity has shape {list(scores.shape)}; expected [texts, videos], both at least 1.")
-    if np.isnan(scores.max()):
-        pairs = np.argwhere(np.isnan(scores))
-        raise ValueError(
-            f"similarity is NaN for {len(pairs)} pairs, the first text {pairs[0, 0]} with video {pairs[0, 1]}; "
-            "no rank can be counted. Look for overflow in half precision or a feature of norm 0."
-        )
     num_texts, num_videos = scores.shape
     if labels is None and num_texts != num_videos:
         raise ValueError(

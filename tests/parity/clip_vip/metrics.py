@@ -9,8 +9,8 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from hf_videolang.evaluation.retrieval import encode_pairs
-from hf_videolang.metrics import dual_softmax, rank_metrics, retrieval_metrics, text_to_video_ranks
+from hf_videolang.evaluation.retrieval import encode_pairs, score_similarity
+from hf_videolang.metrics import dual_softmax, retrieval_metrics
 from tests.parity.cases import Case
 
 DIRECTIONS = {"t2v": "text_to_video", "v2t": "video_to_text"}
@@ -31,11 +31,11 @@ def check_metrics(case: Case, tmp_path: Path) -> None:
             found = retrieval_metrics(scores)
             for direction, values in expected[setting].items():
                 assert found[DIRECTIONS[direction]] == values, (name, setting, direction)
+        scores = score_similarity(similarity, torch.arange(len(similarity)))
+        for direction in DIRECTIONS:
+            assert scores["DSL"][DIRECTIONS[direction]] == expected["DSL"][direction], (name, direction)
         if multi := expected.get("multi"):
-            assert rank_metrics(text_to_video_ranks(similarity, multi["labels"])) == multi["t2v"], (
-                name,
-                "multi",
-            )
+            assert retrieval_metrics(similarity, multi["labels"])["text_to_video"] == multi["t2v"], (name, "multi")
 
 
 def original_order(num_items: int, world_size: int, batch_size: int) -> list[int]:
