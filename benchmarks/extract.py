@@ -140,8 +140,7 @@ def whole(folder: Path, rounds: int) -> dict[str, Any]:
     for number in range(4):
         write_video(videos / f"{number}.mp4", 5)
     model = S3DModel.from_pretrained(write_model(folder / "full")).eval()
-    processor = S3DProcessor(S3DVideoProcessor(), s3d_tokenizer(WORDS, 16))
-    extractor = FeatureExtractor(model, processor)
+    extractor = FeatureExtractor(model, S3DVideoProcessor())
     shards, stores = find_shards(videos, None), iter(range(1000))
     paths = sorted(videos.glob("*.mp4"))
     chunks = [inputs for path in paths for _, inputs in extractor.reader({"path": str(path)})]

@@ -23,7 +23,7 @@ from accelerate import PartialState
 
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.shards.open_shards import Shard, VideoFolderShard, count_clips, find_shards
-from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.hub.loading import load_model, load_video_processor
 from hf_videolang.inference.extraction import extract_features
 from hf_videolang.inference.feature_extractor import FeatureExtractor
 
@@ -64,9 +64,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(args: Namespace) -> int:
     state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
     shards = _find(args)
-    model, processor = load_model_and_processor(args.model)
     extractor = FeatureExtractor(
-        model, processor, state.device, getattr(torch, args.dtype), not args.raw, args.batch_size
+        load_model(args.model),
+        load_video_processor(args.model),
+        state.device,
+        getattr(torch, args.dtype),
+        not args.raw,
+        args.batch_size,
     )
     report = extract_features(
         shards,

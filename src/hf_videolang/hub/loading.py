@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    AutoVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from hf_videolang.registration import public_names
 
@@ -49,17 +56,13 @@ def load_model_and_processor(
     """
     with errors_naming(model):
         processor = AutoProcessor.from_pretrained(model)
-        config = AutoConfig.from_pretrained(model)
     if not (hasattr(processor, "input_protocol") and hasattr(processor, "tokenizer")):
         raise ValueError(
             f"{model} holds a {type(processor).__name__}, not a processor of videos and texts; save one there with "
             "processor.save_pretrained(folder)."
         )
-    loaded = model_class(config).from_pretrained(model, dtype=torch.float32)
-    for tensor in (*loaded.parameters(), *loaded.buffers()):
-        # Memory-mapped weights may be unaligned, and then the last bits of a product differ from run to run.
-        tensor.data = tensor.data.clone()
-    text_config = config.get_text_config()
+    loaded = load_model(model)
+    text_config = loaded.config.get_text_config()
     words = text_config.vocab_size
     if len(processor.tokenizer) > words:
         raise ValueError(
@@ -73,6 +76,23 @@ def load_model_and_processor(
             raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the rows of the position table.")
         processor.max_length = max_length
     return loaded, processor
+
+
+def load_model(model: str | Path) -> PreTrainedModel:
+    """A model without its processor; otherwise as [`load_model_and_processor`]."""
+    with errors_naming(model):
+        config = AutoConfig.from_pretrained(model)
+    loaded = model_class(config).from_pretrained(model, dtype=torch.float32)
+    for tensor in (*loaded.parameters(), *loaded.buffers()):
+        # Memory-mapped weights may be unaligned, and then the last bits of a product differ from run to run.
+        tensor.data = tensor.data.clone()
+    return loaded
+
+
+def load_video_processor(model: str | Path) -> Any:
+    """The part of a model's processor that reads videos. A folder may have no other."""
+    with errors_naming(model):
+        return AutoVideoProcessor.from_pretrained(model)
 
 
 def model_class(config: PreTrainedConfig) -> Any:

@@ -17,13 +17,13 @@ class ChunkReader:
     Decodes a video chunk by chunk, so that memory does not grow with its length. Runs in decoding processes.
 
     Args:
-        processor: of the model.
+        video_processor: of the model.
         makes_rows: whether the model makes a row of each clip of a file; otherwise it embeds the video as one clip.
         batch_size: clips of a chunk.
     """
 
-    def __init__(self, processor: Any, makes_rows: bool, batch_size: int):
-        self.processor, self.makes_rows, self.batch_size = processor, makes_rows, batch_size
+    def __init__(self, video_processor: Any, makes_rows: bool, batch_size: int):
+        self.video_processor, self.makes_rows, self.batch_size = video_processor, makes_rows, batch_size
 
     def __call__(self, video: dict[str, Any]) -> Iterator[tuple[int, Inputs]]:
         """
@@ -38,10 +38,10 @@ class ChunkReader:
             VideoDecodingError: the video does not decode, perhaps only after some chunks.
         """
         if self.makes_rows:
-            for first, pixels in self.processor.video_processor.read_clips(video, self.batch_size):
+            for first, pixels in self.video_processor.read_clips(video, self.batch_size):
                 yield first, {"pixel_values_videos": pixels[None]}
         else:
-            yield 0, dict(self.processor(videos=[video], return_tensors="pt"))
+            yield 0, dict(self.video_processor(videos=[video], return_tensors="pt"))
 
 
 class FeatureExtractor:
@@ -49,7 +49,7 @@ class FeatureExtractor:
     A two-tower model, or one whose `config.frames_per_clip` frames become a row of features, on a device.
 
     Args:
-        model, processor: see `load_model_and_processor`.
+        model, video_processor: see `load_model` and `load_video_processor`.
         device, dtype (default to the CPU and float32): where and in which precision the model runs.
         normalize (defaults to `True`): make each row a unit vector, as models that read rows are mostly trained. The
             vector of a clip stays as the model compares it.
@@ -64,14 +64,14 @@ class FeatureExtractor:
         ValueError: the model cannot encode a video alone.
 
     Example:
-        >>> extractor = FeatureExtractor(*load_model_and_processor("org/s3d-howto100m"))
+        >>> extractor = FeatureExtractor(load_model("org/s3d-howto100m"), load_video_processor("org/s3d-howto100m"))
         >>> rows = torch.cat([extractor(inputs) for _, inputs in extractor.reader({"path": "kitchen.mp4"})])
     """
 
     def __init__(
         self,
         model: Any,
-        processor: Any,
+        video_processor: Any,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         normalize: bool = True,
@@ -86,17 +86,16 @@ class FeatureExtractor:
         self.makes_rows = frames_per_row is not None
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.normalize = normalize and self.makes_rows
-        self.reader = ChunkReader(processor, self.makes_rows, batch_size)
+        self.reader = ChunkReader(video_processor, self.makes_rows, batch_size)
         black = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)  # shows the width, and that processor and model fit
-        probe = self(dict(processor(videos=[black], return_tensors="pt")))
-        protocol = processor.input_protocol()
+        probe = self(dict(video_processor(videos=[black], return_tensors="pt")))
         self.facts: dict[str, Any] = {
             **model_version(model.name_or_path, model.config),
-            "rows_per_second": processor.video_processor.fps / frames_per_row if frames_per_row else None,
+            "rows_per_second": video_processor.fps / frames_per_row if frames_per_row else None,
             "width": probe.shape[1],
             "normalized": self.normalize or are_unit_rows(probe),
             "dtype": str(dtype).removeprefix("torch."),
-            **{name: fact for name, fact in protocol.items() if name != "text"},
+            **video_processor.input_protocol(),
         }
 
     @torch.inference_mode()

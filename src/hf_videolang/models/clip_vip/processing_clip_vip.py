@@ -88,17 +88,7 @@ class CLIPViPProcessor(AnyTextProcessor):
 
     def input_protocol(self) -> dict[str, str | int]:
         """What the model sees, part of every printed result: `{"frames": 12, "sampling": "uniform", …}`."""
-        video = self.video_processor
-        if "height" in video.size:
-            pixels = f"{video.size['height']}x{video.size['width']}"
-        else:
-            pixels = f"shortest edge {video.size['shortest_edge']}"
-        return {
-            "frames": video.num_frames if video.fps is None else f"{video.fps} a second",
-            "sampling": "uniform",
-            "pixels": pixels + (" antialiased" if video.antialias else " without antialiasing"),
-            "text": f"at most {self.max_length} tokens",
-        }
+        return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} tokens"}
 
     def _check_length(self, max_length: int) -> None:
         limit = max(77, self.tokenizer.model_max_length)

@@ -139,6 +139,18 @@ class CLIPViPVideoProcessor(AnyVideoProcessor):
         """
         return self.fetch_videos(video, partial(self.sample_frames, seed=seed))[0]
 
+    def input_protocol(self) -> dict[str, str | int]:
+        """What the model sees of a video, part of every printed result."""
+        if "height" in self.size:
+            pixels = f"{self.size['height']}x{self.size['width']}"
+        else:
+            pixels = f"shortest edge {self.size['shortest_edge']}"
+        return {
+            "frames": self.num_frames if self.fps is None else f"{self.fps} a second",
+            "sampling": "uniform",
+            "pixels": pixels + (" antialiased" if self.antialias else " without antialiasing"),
+        }
+
     def _decode_and_sample_videos(self, videos, video_metadata=None, do_sample_frames=None, sample_indices_fn=None):
         if sample_indices_fn is not None and (seed := sample_indices_fn.keywords["seed"]) is not None:
             # One generator for the whole call, so that videos of equal length get different frames.

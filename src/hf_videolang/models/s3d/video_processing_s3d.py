@@ -171,14 +171,18 @@ class S3DVideoProcessor(AnyVideoProcessor):
             come again: then the file is damaged, the frames have been counted anew, and all clips follow once more.
 
         Raises:
-            VideoDecodingError: the video cannot be read, perhaps only after some clips.
+            VideoDecodingError: the video cannot be read, perhaps only after some clips; or its end is missing.
         """
         source, start, end = video_source(video)
 
         def read(stream: Stream) -> Iterator[tuple[int, torch.Tensor]]:
+            info = stream.info
+            if info.is_truncated:
+                reason = f"it declares {info.declared_duration:.1f} s, but ends after {info.duration:.1f} s"
+                raise VideoDecodingError(stream.name, reason)
             indices = _sampled(stream, self.sample_frames, start, end)
             numbers, repeats = np.unique(indices, return_counts=True)
-            height, width = self._shape(stream.info.height, stream.info.width, {})
+            height, width = self._shape(info.height, info.width, {})
             first, frames = 0, []
             for picture, count in zip(stream.pictures(numbers.tolist(), (width, height)), repeats):
                 for _ in range(count):
