@@ -108,3 +108,24 @@ def test_pictures_that_the_metadata_names_are_no_frames_of_one_video(tmp_path):
     folder = read_video_folder(tmp_path)
     assert not folder.unnamed and sum(map(len, folder.records.values())) == 3
     assert not check_data(str(tmp_path), num_workers=0).problems
+
+
+def test_data_check_knows_questions(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    good = {"file_name": "a.png", "question": "what?", "answer": "x"}
+    faults = {
+        "no_question": {**good, "question": " "},
+        "no_answer": {"file_name": "a.png", "question": "who?"},
+        "wrong_choices": {**good, "question": "1", "choices": ["x", "x"]},
+        "wrong_answer": {**good, "question": "2", "choices": ["x", "y"], "answer": 2},
+        "wrong_score": {"file_name": "a.png", "question": "3", "answers": {"x": 1.2}},
+        "unknown_answer": {**good, "question": "4", "answer": "z"},
+        "duplicate_question": good,
+    }
+    write_jsonl(tmp_path, [{**row, "split": "train"} for row in (good, *faults.values())])
+    problems = check_data(str(tmp_path), answers=["x", "y"], num_workers=0).problems
+    assert {problem.kind: problem.video_id for problem in problems if problem.kind != "unknown_answer"} == {
+        kind: f"a#q{number}" for number, kind in enumerate(faults, start=2) if kind != "unknown_answer"
+    }
+    unknown = [problem.video_id for problem in problems if problem.kind == "unknown_answer"]
+    assert unknown == ["a#q3", "a#q5", "a#q7"]  # no answer, a number beyond the options, another word

@@ -1,6 +1,5 @@
 """One check for each kind of golden case, `check(case, tmp_path)`."""
 
-from tests.parity.clipbert import loading, models, preprocessing
+from tests.parity.clipbert import loading, models, preprocessing, training
 
-CHECKS = {**models.CHECKS, **preprocessing.CHECKS, **loading.CHECKS}
-LATER = ("metrics", "optimiser_and_schedule")  # with training and evaluation
+CHECKS = {**models.CHECKS, **preprocessing.CHECKS, **loading.CHECKS, **training.CHECKS}

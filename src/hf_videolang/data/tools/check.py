@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +31,13 @@ PROBLEMS = {
     "duplicate_caption": "one caption occurs more than once for a video",
     "empty_caption": "a caption is blank",
     "no_caption": "a video has no caption at all",
+    "no_question": "neither a question nor options are given",
+    "no_answer": "nothing is known of the answer",
+    "wrong_choices": "a question has fewer than two options, or one of them twice",
+    "wrong_answer": "the answer is none of the options, or its number is beyond them",
+    "unknown_answer": "no answer of a question is in the vocabulary (--answers)",
+    "wrong_score": "the score of an answer is not from 0 to 1",
+    "duplicate_question": "one question occurs more than once for a video",
     "unnamed_video": "no annotation names the video file",
     "wrong_count": "the split has another size than the published one",
 }
@@ -80,6 +87,7 @@ def check_data(
     data_dir: str | Path | None = None,
     split: str | None = None,
     *,
+    answers: Collection[str] | None = None,
     decode_all: bool = False,
     num_workers: int | None = None,
 ) -> DataReport:
@@ -87,6 +95,7 @@ def check_data(
 
     Args:
         name, data_dir, split: as for `load_dataset`; `split=None` checks every split.
+        answers: the vocabulary that the answers of questions must come from.
         decode_all: decode every frame, instead of the first, the middle and the last of each clip.
         num_workers: processes that decode; default: one a CPU. With 0 this process decodes, and a decoder that crashes
             ends the check.
@@ -124,6 +133,8 @@ def check_data(
         ]
         if "captions" in TASK_COLUMNS[dataset.task]:
             problems += _caption_problems(found)
+        if "question" in TASK_COLUMNS[dataset.task]:
+            problems += _question_problems(found, answers)
     paths = sorted({record.path for _, record in found if record.path and record.has_video})
     problems += [*_duplicate_ids(found), *_video_problems(found), *_duplicate_files(found, paths)]
     problems += _decoding_problems(found, paths, decode_all, num_workers)
@@ -133,15 +144,15 @@ def check_data(
 def _duplicate_ids(found: Found) -> Iterator[Problem]:
     places = defaultdict(list)
     for split, record in found:
-        places[record.video_id].append(split or "")
-    for video_id, splits in places.items():
+        places[record.id].append(split or "")
+    for one, splits in places.items():
         if len(splits) > 1:
-            yield Problem("duplicate_id", f"{len(splits)} times, in {', '.join(sorted(set(splits)))}", None, video_id)
+            yield Problem("duplicate_id", f"{len(splits)} times, in {', '.join(sorted(set(splits)))}", None, one)
 
 
 def _video_problems(found: Found) -> Iterator[Problem]:
     """Absent videos, and folders of frames with more or fewer pictures than the annotation says."""
-    for split, record in found:
+    for split, record in {(split, one.video_id, one.path): (split, one) for split, one in found}.values():
         if record.path is None or not record.has_video:
             detail = f"no file {record.path}" if record.path else f"expected {EXPECTED_VIDEO}"
             yield Problem("missing_video", detail, split, record.video_id, str(record.path) if record.path else None)
@@ -163,6 +174,29 @@ def _caption_problems(found: Found) -> Iterator[Problem]:
         for text, count in Counter(texts).items():
             if text and count > 1:
                 yield Problem("duplicate_caption", f"{count} times {text!r}", split, record.video_id)
+
+
+def _question_problems(found: Found, vocabulary: Collection[str] | None) -> Iterator[Problem]:
+    asked: Counter[tuple] = Counter()
+    for split, record in found:
+        row = record.columns
+        question, options, index = row["question"].strip(), row["choices"], row["answer_index"]
+        scores = {entry["answer"]: entry["score"] for entry in row["answers"] or ()}
+        key = (split, record.video_id, question, tuple(options or ()))
+        asked[key] += 1
+        faults = {
+            "no_question": not question and not options,
+            "duplicate_question": asked[key] == 2,
+            "wrong_choices": options is not None and (len(options) < 2 or len(set(options)) < len(options)),
+            "no_answer": row["answer"] is None and not scores,
+            "wrong_answer": options and row["answer"] is not None and (index is None or not 0 <= index < len(options)),
+            "unknown_answer": vocabulary is not None and {row["answer"], *scores}.isdisjoint(vocabulary),
+            "wrong_score": not all(0 <= score <= 1 for score in scores.values()),
+        }
+        detail = ", ".join(f"{name}: {value!r}" for name, value in row.items() if value is not None)
+        for kind, is_there in faults.items():
+            if is_there:
+                yield Problem(kind, detail, split, record.id, str(record.path))
 
 
 def _duplicate_files(found: Found, paths: Sequence[Path]) -> Iterator[Problem]:
