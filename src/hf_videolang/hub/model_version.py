@@ -23,7 +23,7 @@ def model_version(model: str | Path, config: PreTrainedConfig) -> dict[str, Any]
     if not folder.is_dir():
         return {"model": str(model), "version": config._commit_hash}
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("[!.]*")):
+    for path in sorted(folder.glob("[!._]*")):
         if path.is_file() and path.suffix != ".md" and path.name not in (RESULTS, SIMILARITY):
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
