@@ -185,13 +185,14 @@ class S3DVideoProcessor(AnyVideoProcessor):
             height, width = self._shape(info.height, info.width, {})
             first, frames = 0, []
             for picture, count in zip(stream.pictures(numbers.tolist(), (width, height)), repeats):
+                cropped = self._crop(picture.transpose(2, 0, 1), {}).transpose(1, 2, 0)
                 for _ in range(count):
-                    frames.append(self._crop(picture.transpose(2, 0, 1), {}))
+                    frames.append(cropped)
                     if len(frames) == number * self.frames_per_clip:
-                        yield first, self._whole_clips(torch.from_numpy(np.stack(frames)))
+                        yield first, self._stack(frames)
                         first, frames = first + number, []
             if frames:
-                yield first, self._whole_clips(torch.from_numpy(np.stack(frames)))
+                yield first, self._stack(frames)
 
         yield from iterate_stream(read, source)
 
@@ -232,6 +233,10 @@ class S3DVideoProcessor(AnyVideoProcessor):
             return picture
         resized = interpolate(picture[None].cpu(), shape, mode="bicubic", antialias=True)  # of bytes on the CPU alone
         return resized[0].to(picture.device)
+
+    def _stack(self, frames: list[np.ndarray]) -> torch.Tensor:
+        """Whole clips of frames whose channels come last, as FFmpeg gives them: to stack these is twice as fast."""
+        return self._whole_clips(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
 
     def _whole_clips(self, frames: torch.Tensor, frames_per_clip: int | None = None) -> torch.Tensor:
         """Black frames complete the last clip."""
