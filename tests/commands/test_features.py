@@ -42,12 +42,15 @@ def test_features_give_the_scores_of_the_videos(folder, tmp_path, capsys):
         video.unlink()  # nobody needs the videos any more
     features = ("--features", folder / "features")
     assert evaluate(tmp_path / "copy", *features, "--output-dir", tmp_path / "stored") == 0
+    assert "features: s3d (sha256:" in capsys.readouterr().out
+    assert evaluate(tmp_path / "copy", *features, "--output-dir", tmp_path / "stored") == 0  # the same results again
+    assert evaluate(folder, "--output-dir", tmp_path / "stored") == 2
+    assert "--overwrite" in capsys.readouterr().err
     raw, stored = (load_file(tmp_path / name / "similarity.safetensors") for name in ("raw", "stored"))
     torch.testing.assert_close(stored["similarity"], raw["similarity"], rtol=2e-3, atol=2e-3)
     settings = json.loads((tmp_path / "stored" / "results.json").read_text())["settings"]
     assert settings["features"].startswith("s3d (sha256:") and "unit rows, 1 row a second" in settings["features"]
     assert "pixels" not in settings
-    assert "features: s3d (sha256:" in capsys.readouterr().out
 
 
 def test_training_reads_features(folder, tmp_path):

@@ -145,6 +145,8 @@ def main(args: Namespace) -> int:
 def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
     features = FeatureStore(args.features) if args.features else None
+    if features is not None and dataset.task != "retrieval":
+        raise ValueError(f"--features are read for retrieval; {args.dataset} is for {dataset.task}. Leave them out.")
     skip_absent = dataset.task == "retrieval" and args.on_broken_video == "skip"
     reading = {"need_videos": features is None, "skip_absent": skip_absent}
     records, protocol = dataset.load(args.split, **reading)
@@ -160,7 +162,8 @@ def _evaluate(args: Namespace) -> None:
     version = model_version(args.model, model.config)
     options |= {"batch_size": args.batch_size, "num_workers": args.num_workers, "folder": args.output_dir}
     options["provenance"] = {**version, "dataset": protocol.name, "split": protocol.split}
-    input_protocol, pair_scorer = processor.input_protocol(), None
+    seen = {} if features is None else {"features": features.description}
+    input_protocol, pair_scorer = processor.input_protocol(**seen), None
     if dataset.task == "retrieval" and is_pair_scorer(model):
         evaluator: Any = PairScoringEvaluator(processor, cache_gigabytes=args.cache_gigabytes, **options)
     else:
