@@ -1,12 +1,14 @@
 """
 Score a model in a benchmark's protocol, or score a saved similarity matrix again.
 
-The task of the dataset decides what is scored: videos against captions, or answers to questions about videos.
+The task of the dataset decides what is scored: videos against captions, answers to questions about videos, or moments
+found by queries.
 
   hf-videolang evaluate --model clip-vip-b16 --dataset msrvtt-1ka --data-dir /data/msrvtt --output-dir results
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train
   hf-videolang evaluate --model clipbert-msrvtt-qa --dataset my_questions --num-clips 16
   hf-videolang evaluate --model clip-vip-b16 --rerank runs/pairs --dataset msrvtt-1ka --data-dir /data/msrvtt
+  hf-videolang evaluate --model hero-tvr --dataset my_moments --features features
   hf-videolang evaluate --similarity results/similarity.safetensors --ties pessimistic
 
 On several processes: accelerate launch -m hf_videolang.cli evaluate ... (every node must see --output-dir)
@@ -16,8 +18,8 @@ all and of each type, beside chance.
 A model that embeds texts and videos is fast. One that reads them together, a pair scorer, works for each pair of the
 two; it prints how much before it begins. --rerank lets a pair scorer order only the best of each query.
 
-With --output-dir, finished batches are kept in `embeddings`, `embeddings_querybank` and `pair_scores` there until the
-results are written. After a kill, give the same command again: it computes only the missing batches, on any number of
+With --output-dir, finished batches are kept there, in `embeddings`, `pair_scores` and the like, until the results are
+written. After a kill, give the same command again: it computes only the missing batches, on any number of
 processes, and ends with the same numbers. Another model, processor, dataset, batch size, precision or kind of device
 is refused. One evaluation at a time may write to an output folder. Results of another model or protocol there are not
 overwritten without --overwrite.
@@ -39,6 +41,7 @@ from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.evaluation.reranking import RerankingEvaluator
@@ -54,7 +57,12 @@ from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
 # The task of a dataset → what scores it.
-EVALUATORS = {"retrieval": RetrievalEvaluator, "question_answering": QuestionAnsweringEvaluator}
+EVALUATORS: dict[str, Any] = {
+    "retrieval": RetrievalEvaluator,
+    "question_answering": QuestionAnsweringEvaluator,
+    "moment_retrieval": MomentRetrievalEvaluator,
+}
+BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -98,8 +106,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a video that is absent or does not decode stops the run, or leaves the gallery with its captions and is "
         "counted (default: raise). Of questions it is skip: they stay unanswered and count as wrong",
     )
+    how.add_argument("--nms", type=float, metavar="IOU", help="of moments that overlap more, only the best counts")
+    how.add_argument(
+        "--legacy-index", action="store_true", help="of moments: reproduce the original's fault for short videos"
+    )
     run = parser.add_argument_group("running")
-    run.add_argument("--batch-size", type=int, default=16, help="videos a process at once (default: %(default)s)")
+    run.add_argument(
+        "--batch-size", type=int, help="videos a process at once (default: 16; of moments 50, which changes the scores)"
+    )
     run.add_argument(
         "--cache-gigabytes",
         type=float,
@@ -145,8 +159,10 @@ def main(args: Namespace) -> int:
 def _evaluate(args: Namespace) -> None:
     dataset = find_dataset(args.dataset, args.data_dir)
     features = FeatureStore(args.features) if args.features else None
-    if features is not None and dataset.task != "retrieval":
-        raise ValueError(f"--features are read for retrieval; {args.dataset} is for {dataset.task}. Leave them out.")
+    if features is not None and dataset.task == "question_answering":
+        raise ValueError(f"--features are not read for questions, which {args.dataset} holds. Leave them out.")
+    if features is None and dataset.task == "moment_retrieval":
+        raise ValueError("moments are found in stored features; give their folder as --features.")
     skip_absent = dataset.task == "retrieval" and args.on_broken_video == "skip"
     reading = {"need_videos": features is None, "skip_absent": skip_absent}
     records, protocol = dataset.load(args.split, **reading)
@@ -156,11 +172,14 @@ def _evaluate(args: Namespace) -> None:
         if args.querybank:
             bank = dataset.load(args.querybank, **reading)[0]
             options["querybank"] = sample_querybank(bank, records, args.querybank_size)
+    if dataset.task == "moment_retrieval":
+        options = {"features": features, "nms_threshold": args.nms, "legacy_index": args.legacy_index}
     model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length, num_clips=args.num_clips)
     if features is not None:
         check_features(features, model, processor)
     version = model_version(args.model, model.config)
-    options |= {"batch_size": args.batch_size, "num_workers": args.num_workers, "folder": args.output_dir}
+    batch_size = args.batch_size or BATCH_SIZES.get(dataset.task, 16)
+    options |= {"batch_size": batch_size, "num_workers": args.num_workers, "folder": args.output_dir}
     options["provenance"] = {**version, "dataset": protocol.name, "split": protocol.split}
     seen = {} if features is None else {"features": features.description}
     input_protocol, pair_scorer = processor.input_protocol(**seen), None
@@ -187,7 +206,7 @@ def _evaluate(args: Namespace) -> None:
             _report_similarity(args, saved, scores)
         else:
             facts = {"model": args.model, "version": str(version["version"])}
-            summary = {"scores": {**scores, **scores["raw"]["overall"]}, **evaluator.counts}
+            summary = {"scores": {**scores, **scores["raw"].get("overall", {})}, **evaluator.counts}
             _report(args, facts, protocol, evaluator.settings, scores, evaluator.save, summary)
         evaluator.remove_parts()
 

@@ -22,6 +22,10 @@ _NUMBER = {"_type": "Value", "dtype": "float64"}
 # The columns that a task reads besides the video's own, in the form of `datasets.Features.from_dict`.
 TASK_COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
     "retrieval": {"captions": {"_type": "List", "feature": _TEXT}},
+    "moment_retrieval": {
+        "moments": {"_type": "List", "feature": {"text": _TEXT, "start": _NUMBER, "end": _NUMBER}},
+        "subtitles": _TEXT,
+    },
     "pretraining": {"subtitle": _TEXT},
     "question_answering": {
         "question_id": _TEXT,
@@ -104,7 +108,8 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
         if any record is cut, `start` and `end` in seconds.
 
     Raises:
-        FileNotFoundError, ValueError: as `check_records`, or a caption or question is absent where the task needs one.
+        FileNotFoundError, ValueError: as `check_records`; or a caption, a question or a moment is absent where the
+            task needs one.
     """
     from datasets import Dataset, Features
 
@@ -118,6 +123,8 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
             logger.warning("Left out %d blank captions. %s", blank, REMEDY)
     if "question" in columns:
         _raise_for([r for r in records if "question" not in r.columns], "have no question")
+    if "moments" in columns:
+        _raise_for([r for r in records if not r.columns.get("moments")], "have no moment")
     rows = [record.row() | ({} if need_videos else {"video": None}) for record in records]
     features = {"video": {"_type": "Video", "decode": False}, "video_id": _TEXT, **columns}
     if any("start" in row for row in rows):
@@ -132,6 +139,7 @@ def count_records(records: Sequence[Record]) -> dict[str, int]:
         "videos": len({record.video_id for record in records}),
         "captions": sum(len(record.captions) for record in records),
         "questions": len(records),
+        "queries": sum(len(record.columns.get("moments") or ()) for record in records),
     }
 
 

@@ -2,8 +2,9 @@
 
 `metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder. Its columns are `file_name`
 (relative to the metadata file; a video, a picture, or a folder with the frames of a video as pictures) and one of
-`caption`, `captions`, `text` and `question`; optional `video_id`, `split`, `start` and `end` (seconds). A question has
-`answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`. Other columns are kept.
+`caption`, `captions`, `text`, `question` and `moments`; optional `video_id`, `split`, `start` and `end` (seconds). A
+question has `answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`. Moments are
+`[{"text", "start", "end"}]`, beside which `subtitles` names a file. Other columns are kept.
 With a column `subtitle`, which pre-training reads, captions may be absent.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_videolang.data.annotation_text import in_layout, read_json_lines
+from hf_videolang.data.moments import moment_columns
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.questions import name_questions, question_columns
 from hf_videolang.data.records import Record, count_records, name_some, segment_id
@@ -30,7 +32,11 @@ from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 logger = logging.getLogger(__name__)
 
-COUNTED = {"retrieval": "captions", "question_answering": "questions"}  # besides the videos
+COUNTED = {
+    "retrieval": "captions",
+    "question_answering": "questions",
+    "moment_retrieval": "queries",
+}  # besides the videos
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("captions", "caption", "text")
 KNOWN_COLUMNS = ("file_name", *CAPTION_COLUMNS, "video_id", "split", "start", "end")
@@ -52,8 +58,8 @@ class VideoFolder(VideoDataset):
     """A video folder whose metadata has been read; see `read_video_folder`.
 
     Attributes:
-        task: "retrieval"; "question_answering" where the metadata has questions; "pretraining" where it has subtitles
-            but no captions.
+        task: "retrieval"; "question_answering" where the metadata has questions; "moment_retrieval" where it has
+            moments; "pretraining" where it has subtitles but no captions.
         source: the metadata files.
         records: by split.
     """
@@ -111,6 +117,8 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
             same = merged[split].setdefault((record.path, record.video_id, record.start, record.end, only), record)
             if same is not record:
                 same.captions += record.captions
+                if "moments" in record.columns:
+                    same.columns["moments"] += record.columns["moments"]
     if "" in merged and len(merged) > 1:
         without = name_some([record.video_id for record in merged[""].values()])
         raise ValueError(f"{folder}: some rows have a split and others have none ({without}). Give every row one.")
@@ -135,6 +143,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     is_captioned = any(record.captions for record in everything)
     task = "pretraining" if is_subtitled and not is_captioned else "retrieval"
     task = "question_answering" if is_asking else task
+    task = "moment_retrieval" if any("moments" in record.columns for record in everything) else task
     unnamed = [video for video in videos if os.path.normpath(video) not in named]
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
     name = f"{folder.name} (videofolder)"
@@ -155,12 +164,12 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 
             rows = read_table(file).to_pylist()
     columns = sorted({column for row in rows for column in row if column})
-    num_texts = len({*CAPTION_COLUMNS, "question"} & set(columns))
+    num_texts = len({*CAPTION_COLUMNS, "question", "moments"} & set(columns))
     if "file_name" not in columns or num_texts > 1 or (not num_texts and "subtitle" not in columns):
         commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
         raise ValueError(
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)}, "
-            f"question (optional: video_id, split, start, end).{commas}"
+            f"question, moments (optional: video_id, split, start, end).{commas}"
         )
     return rows
 
@@ -186,6 +195,8 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
     if "question" in row:
         record.question_id = None if row.get("question_id") is None else str(row["question_id"])
         record.columns |= question_columns(row)
+    if "moments" in row:
+        record.columns |= moment_columns(row, file.parent)
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 

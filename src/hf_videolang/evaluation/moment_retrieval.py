@@ -1,15 +1,36 @@
-"""Finds moments by queries in a corpus of videos (hero §9.1)."""
+"""Finds moments by queries in a corpus of videos, and scores them (hero §9)."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel, gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from hf_videolang.metrics.moments import suppress_overlaps, top_moments
+from hf_videolang.atomic_files import atomic_file
+from hf_videolang.data.batches.moment_retrieval import SubtitledVideoCollator, query_rows
+from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.batch_parts import BatchParts
+from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
+from hf_videolang.evaluation.scores import Scores
+from hf_videolang.metrics.moments import (
+    IOUS,
+    TOP,
+    average_recall,
+    moment_recalls,
+    suppress_overlaps,
+    top_moments,
+    video_recalls,
+)
 
 QUERIES_AT_ONCE = 32  # bounds the memory: their similarities with every frame of the corpus
+QUERY_BATCH = 80  # queries that are encoded together
+PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True)
@@ -112,4 +133,220 @@ def _in_seconds(found: list[Tensor], query: int, videos: list[int], ranking: Mom
     return moments if ranking.nms_threshold is None else suppress_overlaps(moments, ranking.nms_threshold)
 
 
-__all__ = ["FoundMoments", "MomentRanking", "find_moments"]
+class MomentRetrievalEvaluator:
+    """
+    Score a model on queries about moments of subtitled videos: corpus moment retrieval (VCMR), retrieval within the
+    query's own video (SVMR), and retrieval of videos (VR).
+
+    The videos are encoded in the order of their ids, `batch_size` at once. The padding of a batch acts on the last two
+    frames of its videos (hero §3), so the batch size is a part of the protocol.
+
+    Args:
+        processor: of the model. It decides rows of features, subtitles and the length of moments.
+        features: of the videos.
+        batch_size (defaults to 50): videos that are encoded together.
+        num_workers (defaults to 0): processes that read.
+        nms_threshold (*optional*): the IoU above which a moment is left out in favour of a better one.
+        legacy_index (defaults to `False`): reproduce the fault of the original (hero §9.2).
+        folder (*optional*): finished batches are kept there, in `encodings`, so that the same evaluation continues
+            after a kill. Every process must see it.
+        provenance (*optional*): for `folder`, what decides the encodings: version of the model, dataset, split.
+
+    Attributes, after a call:
+        predictions (`dict`): in the layout of the benchmark's submissions (hero §9.3).
+        counts (`dict[str, int]`): `queries`.
+        settings: what the model saw, for the line above the table.
+
+    Example:
+        >>> model, processor = load_model_and_processor("org/hero-tvr")
+        >>> records, protocol = load_dataset("my_folder", split="test")
+        >>> scores = MomentRetrievalEvaluator(processor, FeatureStore("features"))(model, records, Accelerator())
+        >>> scores["raw"]["VCMR_IoU0.7"]["AveR"]
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        features: FeatureStore,
+        *,
+        batch_size: int = 50,
+        num_workers: int = 0,
+        nms_threshold: float | None = None,
+        legacy_index: bool = False,
+        folder: str | Path | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ):
+        self.processor, self.features, self.batch_size = processor, features, batch_size
+        self.num_workers, self.folder, self.provenance = num_workers, folder, provenance or {}
+        self.ranking = MomentRanking(
+            seconds_per_frame=processor.seconds_per_feature,
+            min_frames=processor.min_moment_frames,
+            max_frames=processor.max_moment_frames,
+            score_scale=processor.video_score_scale,
+            nms_threshold=nms_threshold,
+            legacy_length=processor.max_frames if legacy_index else None,
+        )
+        self.parts: BatchParts | None = None
+
+    def metric_names(self) -> list[str]:
+        """Names of the scores in a log, without prefix: `VCMR_IoU0.7_AveR`, `VR_R1`, …"""
+        moments = [f"{kind}_IoU{iou}" for kind in ("VCMR", "SVMR") for iou in IOUS]
+        return [f"{group}_{metric}" for group in (*moments, "VR") for metric in (*(f"R{k}" for k in TOP), "AveR")]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        records: Any,
+        accelerator: Accelerator,
+        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+    ) -> Scores:
+        """
+        Args:
+            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
+            records (`datasets.Dataset`): with moments, see `load_dataset`.
+            accelerator: knows device, precision and the other processes.
+            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
+
+        Returns:
+            The scores, the same on every process.
+
+        Raises:
+            ValueError: the model finds no moments, a video has no features, or `folder` holds batches of another
+                provenance.
+        """
+        plain: Any = extract_model_from_parallel(model)
+        if not hasattr(plain, "frame_similarity"):
+            raise ValueError(f"{plain.name_or_path} is a {type(plain).__name__}, which finds no moments in videos.")
+        names = records["video_id"]
+        records = records.select(sorted(range(len(records)), key=names.__getitem__))
+        frames, mask = self._encode_videos(plain, records, accelerator, progress)
+        rows, number = query_rows(records), {name: place for place, name in enumerate(records["video_id"])}
+        own = torch.tensor([number[name] for name in rows["video_id"]])
+        found = self._find(plain, rows["text"], own, frames, mask, accelerator)
+        self._keep_predictions(found, rows["text"], number)
+        self.counts = {"queries": len(rows)}
+        self.settings: dict[str, str | int] = {
+            **self.processor.input_protocol(),
+            "features": self.features.description,
+            "encoded together": f"{self.batch_size} videos",
+            "moments": f"{self.ranking.min_frames} to {self.ranking.max_frames - 1} rows apart",
+        }
+        if self.ranking.nms_threshold is not None:
+            self.settings["suppressed above"] = f"IoU {self.ranking.nms_threshold:g}"
+        if self.ranking.legacy_length is not None:
+            self.settings["index"] = "with the fault of the original"
+        spans = [[[start, end]] for start, end in zip(rows["start"], rows["end"])]
+        return {"raw": score_moments(found, own.tolist(), spans)}
+
+    def remove_parts(self) -> None:
+        """Delete the kept batches, once the results are saved. One process does this."""
+        if self.parts:
+            self.parts.remove()
+
+    def save(self, folder: Path) -> None:
+        """Write the predictions, complete or not at all."""
+        with atomic_file(folder / PREDICTIONS) as temporary:
+            temporary.write_text(json.dumps(self.predictions, ensure_ascii=False), encoding="utf-8")
+
+    @torch.inference_mode()
+    def _encode_videos(self, model, records, accelerator, progress) -> tuple[Tensor, Tensor]:
+        """Frames [videos, frames, width] and mask [videos, frames] of all videos, on the CPU of every process."""
+        self.features.check_complete(records["video_id"])
+        if self.folder is not None:
+            facts = {
+                **self.provenance,
+                **self.processor.input_protocol(),
+                "features": self.features.description,
+                "mixed precision": accelerator.mixed_precision,
+                "device": accelerator.device.type,
+            }
+            self.parts = BatchParts(Path(self.folder) / "encodings", records, self.batch_size, accelerator, facts)
+        firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
+        found = list(self.parts.stored) if self.parts else []
+        collator = _NumberedVideos(self.processor, self.features, records["video_id"])
+        if firsts:
+            loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
+            kept = sum(len(part["video_index"]) for part in found)
+            batches = (
+                progress(loader) if progress else progress_bar(loader, "videos", "video_index", kept, accelerator)
+            )
+            mine = []
+            for batch in batches:
+                index = batch["video_index"].cpu()
+                with accelerator.autocast():
+                    encoded = model.get_video_features(**{k: v for k, v in batch.items() if k != "video_index"})
+                part = {"video_index": index, "frames": encoded.frame_embeds.float().cpu()}
+                part["mask"] = encoded.video_attention_mask.cpu()
+                mine.append(part)
+                if self.parts:
+                    self.parts.write(int(index.min()), {**part, "num_broken_videos": torch.zeros(1)})
+            found += gather_object(mine)
+        longest = max(part["mask"].shape[1] for part in found)
+        frames = torch.zeros(len(records), longest, found[0]["frames"].shape[-1])
+        mask = torch.zeros(len(records), longest, dtype=torch.long)
+        for part in found:
+            frames[part["video_index"], : part["mask"].shape[1]] = part["frames"]
+            mask[part["video_index"], : part["mask"].shape[1]] = part["mask"]
+        return frames, mask
+
+    @torch.inference_mode()
+    def _find(self, model, texts: Sequence[str], own, frames, mask, accelerator) -> list["FoundMoments"]:
+        """What each query finds; the queries are divided among the processes."""
+        size, device = -(-len(texts) // accelerator.num_processes), accelerator.device
+        first = accelerator.process_index * size
+        found: list[FoundMoments] = []
+        for start in range(first, min(first + size, len(texts)), QUERY_BATCH):
+            stop = min(start + QUERY_BATCH, first + size, len(texts))
+            inputs = self.processor(text=list(texts[start:stop])).to(device)
+            with accelerator.autocast():
+                queries = model.get_text_features(**inputs).text_embeds.float()
+            corpus = frames.to(device), mask.to(device)
+            found += find_moments(model, queries, *corpus, own[start:stop].to(device), self.ranking)
+        return gather_object(found)
+
+    def _keep_predictions(
+        self, found: Sequence["FoundMoments"], texts: Sequence[str], number: Mapping[str, int]
+    ) -> None:
+        queries = [{"desc_id": query, "desc": text} for query, text in enumerate(texts)]
+        self.predictions = {
+            "video2idx": dict(number),
+            "VCMR": [{**query, "predictions": one.moments} for query, one in zip(queries, found, strict=True)],
+            "SVMR": [{**query, "predictions": one.own_moments} for query, one in zip(queries, found)],
+            "VR": [{**query, "predictions": one.videos} for query, one in zip(queries, found)],
+        }
+
+
+class _NumberedVideos(SubtitledVideoCollator):
+    def __init__(self, processor: Any, features: FeatureStore, video_ids: Sequence[str]):
+        super().__init__(processor, features)
+        self.number = {name: place for place, name in enumerate(video_ids)}
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        index = torch.tensor([self.number[record["video_id"]] for record in records])
+        return {**super().__call__(records), "video_index": index}
+
+
+def score_moments(
+    found: Sequence[FoundMoments], own: Sequence[int], spans: Sequence[Sequence[Sequence[float]]]
+) -> dict[str, dict[str, float]]:
+    """
+    Args:
+        found: of each query.
+        own: its video.
+        spans: its moments in seconds.
+
+    Returns:
+        Group (`VCMR_IoU0.5`, …, `VR`) → metric (`R1`, …, `AveR`) → share.
+    """
+    references = [{"video": video, "spans": some} for video, some in zip(own, spans, strict=True)]
+    scores: dict[str, dict[str, float]] = {}
+    for kind, predictions in (("VCMR", [one.moments for one in found]), ("SVMR", [one.own_moments for one in found])):
+        recalls = moment_recalls(predictions, references)
+        for iou in IOUS:
+            group = {f"R{k}": recalls[f"R{k}_IoU{iou}"] for k in TOP}
+            scores[f"{kind}_IoU{iou}"] = {**group, "AveR": average_recall(recalls, iou)}
+    recalls = video_recalls([one.videos for one in found], own)
+    return {**scores, "VR": {**recalls, "AveR": average_recall(recalls)}}
+
+
+__all__ = ["FoundMoments", "MomentRanking", "MomentRetrievalEvaluator", "find_moments", "score_moments"]

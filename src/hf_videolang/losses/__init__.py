@@ -12,6 +12,7 @@ from .dual_softmax import dual_softmax_loss
 from .gather import gather_features
 from .gradient_cache import backward_in_chunks
 from .hard_negative import hard_negative_loss
+from .moment_ranking import moment_ranking_losses
 from .omnisource import OMNISOURCE_LOSSES
 from .ranking import ranking_loss
 
@@ -22,5 +23,6 @@ __all__ = [
     "dual_softmax_loss",
     "gather_features",
     "hard_negative_loss",
+    "moment_ranking_losses",
     "ranking_loss",
 ]

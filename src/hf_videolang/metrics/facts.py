@@ -26,7 +26,8 @@ class MetricFacts:
 CHANCE = "chance"  # the column of what random scores give. It stands in tables and cards, but not in logs.
 
 METRICS = {
-    **{f"R{k}": MetricFacts(f"R@{k}", f"recall_at_{k}") for k in (1, 5, 10)},
+    **{f"R{k}": MetricFacts(f"R@{k}", f"recall_at_{k}") for k in (1, 5, 10, 100)},
+    "AveR": MetricFacts("AveR", "average_recall"),
     "MedianR": MetricFacts("median rank", "median_rank", is_share=False, higher_is_better=False),
     "MeanR": MetricFacts("mean rank", "mean_rank", is_share=False, higher_is_better=False),
     "accuracy": MetricFacts("accuracy", "accuracy"),

@@ -81,6 +81,8 @@ class VideoTrainingArguments(TrainingArguments):
             ([`~hf_videolang.training.optimization.DecayLastAdamW`]).
         lr_multipliers (`dict[str, float]`, *optional*): part of a parameter's name -> factor on its learning rate, see
             [`~hf_videolang.training.optimization.parameter_groups`].
+        sum_accumulated_gradients (`bool`, defaults to `False`): add up the gradients of the batches of an update, as
+            some originals do (hero §8), instead of averaging them.
 
     Example:
         >>> args = VideoTrainingArguments("runs/first", learning_rate=1e-5, lr_scheduler_type="cosine")
@@ -101,6 +103,9 @@ class VideoTrainingArguments(TrainingArguments):
     )
     lr_multipliers: dict | None = option(
         None, """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""
+    )
+    sum_accumulated_gradients: bool = option(
+        False, "add up the gradients of gradient_accumulation_steps batches instead of averaging them"
     )
     remove_unused_columns: bool = False
 

@@ -198,6 +198,11 @@ class VideoTrainer(Trainer):
             return [], None  # resumed after the last update; the Trainer would do one more
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self.args.sum_accumulated_gradients:
+            self.current_gradient_accumulation_steps = 1  # what the Trainer divides each loss by
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def _prepare_inputs(self, inputs):
         return super()._prepare_inputs(self._without_counts(inputs))
 

@@ -120,15 +120,16 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
             f"{features.folder} holds features, but a {type(model).__name__} reads frames; leave the features out."
         )
     frames_per_row = getattr(getattr(processor, "video_processor", None), "frames_per_clip", None)
-    if frames_per_row is not None:
-        expected = processor.video_processor.fps / frames_per_row
-        if features.rows_per_second != expected:
+    seconds_per_row = getattr(processor, "seconds_per_feature", None)
+    if frames_per_row is not None or seconds_per_row is not None:
+        expected = 1 / seconds_per_row if seconds_per_row else processor.video_processor.fps / frames_per_row
+        if features.rows_per_second is None or abs(features.rows_per_second - expected) > 1e-3:
             raise ValueError(
                 f"{features.folder} has {features.rate}, but the model reads {expected:g} a second. Extract the "
                 "features with the model that it was trained with."
             )
     try:
-        model(**processor(video_features=features.first_rows()))
+        model(**processor(video_features=features.first_rows()[:1]))
     except ValueError as error:
         raise ValueError(f"{features.folder} does not fit the model: {error}") from error
 

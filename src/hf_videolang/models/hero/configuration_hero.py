@@ -140,6 +140,10 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         """Width of all three parts."""
         return self.cross_modal_config.hidden_size
 
+    def get_text_config(self, *args, **kwargs) -> Any:
+        """The part with the words."""
+        return self.cross_modal_config
+
     def validate_architecture(self):
         widths = {name: getattr(self, name).hidden_size for name in self.sub_configs}
         if len(set(widths.values())) > 1:

@@ -769,6 +769,7 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         start_logits: torch.Tensor,
         end_logits: torch.Tensor,
         spans: tuple[torch.Tensor, torch.Tensor] | None = None,
+        has_span_loss: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         The span loss and the two ranking losses, each a mean times its weight (hero §3). A training step leaves out
@@ -777,11 +778,12 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         Args:
             logits_per_text, video_index: [Q, V] and [Q] of the whole batch.
             start_logits, end_logits, spans: of the local queries, each [Q, L], and the positions, each [Q].
+            has_span_loss: whether the span loss counts yet.
         """
         config = self.config
         span = start_logits.new_zeros(())
         if spans is not None:
-            kept = not self.training or random.random() > config.span_drop_probability
+            kept = has_span_loss and (not self.training or random.random() > config.span_drop_probability)
             # Times 0 instead of left out, so that every parameter has a gradient in every process.
             weight = config.span_loss_weight if kept else 0.0
             span = weight * sum(map(mean_cross_entropy, (start_logits, end_logits), spans))

@@ -1,0 +1,119 @@
+"""
+Fine-tune a model that finds moments in subtitled videos by a query.
+
+One GPU, or the CPU of a laptop:
+    python -m hf_videolang.training.run_moment_retrieval hero/moments.yaml --model hero --data_dir my_folder \\
+        --features features --output_dir runs/moments
+
+All GPUs of a machine (hf_videolang/recipes/accelerate has cpu, single_gpu, multi_gpu, fsdp2 and multi_node):
+    accelerate launch --config_file multi_gpu.yaml -m hf_videolang.training.run_moment_retrieval ... the same
+
+Continue after a kill, from the last complete checkpoint:
+    ... the same command with --resume_from_checkpoint true
+
+RECIPE.yaml is your own file or one of the package. The command line wins over the recipe.
+The output folder gets the chosen model with its processor, code and card, eval_results.json, recipe.yaml and the
+history of the run (trainer_state.json).
+"""
+
+from typing import Any
+
+from hf_videolang.data.batches.clip_reader import check_features
+from hf_videolang.data.batches.moment_retrieval import MomentRetrievalCollator, query_rows
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
+from hf_videolang.training.checkpoints import choose_checkpoint
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
+from hf_videolang.training.moment_retrieval_arguments import (
+    MomentRetrievalArguments,
+    MomentRetrievalTrainingArguments,
+)
+from hf_videolang.training.moment_retrieval_trainer import MomentRetrievalTrainer
+from hf_videolang.training.processes import end_process
+from hf_videolang.training.recipes import RecipeError, parse_recipe
+from hf_videolang.training.run import Run, freeze_parts, run_command
+from hf_videolang.training.trainer import set_num_updates
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(set_up, argv)
+
+
+def set_up(argv: list[str] | None) -> Run:
+    arguments, training_args, given = parse_recipe(
+        (MomentRetrievalArguments, MomentRetrievalTrainingArguments),
+        argv,
+        description=__doc__,
+        program="python -m hf_videolang.training.run_moment_retrieval",
+    )
+    choose_selection(arguments, training_args)
+    checkpoint = choose_checkpoint(training_args)
+
+    # ---- Model ----
+    model, processor, _ = load_model(arguments)
+    if not hasattr(model, "frame_similarity"):
+        raise RecipeError(f"{arguments.model} is a {type(model).__name__}, which finds no moments in videos.")
+    change_settings(model, processor, arguments)
+    freeze_parts(model, arguments.freeze)
+
+    # ---- Data ----
+    features = FeatureStore(arguments.features)
+    check_features(features, model, processor)
+    dataset = find_dataset(arguments.dataset, arguments.data_dir)
+    if dataset.task != "moment_retrieval":
+        raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of moments in videos.")
+    data, tested, notes = load_splits(arguments, dataset, need_videos=False)
+    train_records, train_protocol = data[arguments.train_split]
+    features.check_complete(train_records["video_id"])
+    queries = query_rows(train_records)
+    short = [row for row, text in enumerate(queries["text"]) if is_short(processor, text)]
+    if len(short) < len(queries):
+        notes.append(f"{len(queries) - len(short)} of {len(queries)} training queries are too long and are left out.")
+    queries = queries.select(short)
+    batch = training_args.train_batch_size * training_args.world_size
+    if len(queries) < batch:
+        raise RecipeError(
+            f"{len(queries)} queries to train on, fewer than one global batch of {batch}; lower "
+            "per_device_train_batch_size."
+        )
+    set_num_updates(training_args, len(queries))
+    trainer = MomentRetrievalTrainer(
+        model,
+        training_args,
+        processor,
+        queries,
+        None if arguments.select_on == "none" else data[arguments.select_on][0],
+        MomentRetrievalCollator(processor, features),
+        MomentRetrievalEvaluator(
+            processor,
+            features,
+            batch_size=training_args.eval_batch_size,
+            num_workers=training_args.dataloader_num_workers,
+        ),
+    )
+    if training_args.process_index == 0:
+        print(*(protocol for _, protocol in data.values()), *notes, sep="\n")
+    reported = {split: data[split] for split in tested}
+    return Run(trainer, checkpoint, reported, arguments.select_on, train_protocol.name, given)
+
+
+def change_settings(model: Any, processor: Any, arguments: MomentRetrievalArguments) -> None:
+    """The recipe's losses into the model's config, and its lengths of moments into the processor."""
+    for name, value in (arguments.losses or {}).items():
+        if not hasattr(model.config, name):
+            raise RecipeError(f"losses has {name!r}, which the model's config lacks.")
+        setattr(model.config, name, value)
+    model.config.validate()
+    for name in ("min_moment_frames", "max_moment_frames"):
+        if (value := getattr(arguments, name)) is not None:
+            setattr(processor, name, value)
+
+
+def is_short(processor: Any, text: str) -> bool:
+    """Whether a query has no more tokens than the processor's `max_length`."""
+    return len(processor.token_ids(text)) <= processor.max_length
+
+
+if __name__ == "__main__":
+    end_process(main())
