@@ -13,6 +13,10 @@ import yaml
 
 from hf_videolang.cli import COMMANDS
 from hf_videolang.data.tools.check import PROBLEMS
+from hf_videolang.training.moment_retrieval_arguments import (
+    MomentRetrievalArguments,
+    MomentRetrievalTrainingArguments,
+)
 from hf_videolang.training.pretraining_arguments import PretrainingArguments, PretrainingTrainingArguments
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
@@ -25,6 +29,7 @@ REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 SCRIPTS = {
+    "hf_videolang.training.run_moment_retrieval": (MomentRetrievalArguments, MomentRetrievalTrainingArguments),
     "hf_videolang.training.run_question_answering": (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments),
     "hf_videolang.training.run_retrieval": (RetrievalArguments, RetrievalTrainingArguments),
     "hf_videolang.training.run_pretraining": (PretrainingArguments, PretrainingTrainingArguments),

@@ -88,7 +88,7 @@ def test_evaluate_prints_a_table_and_saves_predictions(folder, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rows_per_second": 1.0}, "1 rows a second, but the model reads 0.666667"),
+        ({"rows_per_second": 1.0}, "1 row a second, but the model reads 0.666667"),
         ({"width": 8}, "does not fit the model: video_features is (1, 1, 8)"),
         ({}, "has no features of 3 of 3 videos"),
         (None, "give their folder as --features"),

@@ -112,7 +112,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     run = parser.add_argument_group("running")
     run.add_argument(
-        "--batch-size", type=int, help="videos a process at once (default: 16; of moments 50, which changes the scores)"
+        "--batch-size",
+        type=int,
+        help="videos a process at once (default: 16; of moments 50, which changes the scores)",
     )
     run.add_argument(
         "--cache-gigabytes",
