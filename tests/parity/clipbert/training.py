@@ -8,7 +8,7 @@ import torch
 from torch.nn import Parameter
 
 from hf_videolang.evaluation.question_answering import score_answers
-from hf_videolang.metrics import accuracy, rank_metrics, retrieval_metrics, text_to_video_ranks
+from hf_videolang.metrics import accuracy, retrieval_metrics
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at
 from tests.parity.cases import Case
 
@@ -24,9 +24,9 @@ def check_metrics(case: Case, tmp_path: Path) -> None:
     last = [owner.tolist().index(video) + (owner == video).sum().item() - 1 for video in range(scores.shape[1])]
     assert all(owner[row] == video for video, row in enumerate(last))
     several = {
-        "text2video": rank_metrics(text_to_video_ranks(scores, owner.tolist())),
+        "text2video": retrieval_metrics(scores, owner.tolist())["text_to_video"],
         # The original looks for the last caption of a video among all of them; ours for the best placed one.
-        "video2text": rank_metrics(text_to_video_ranks(scores.T, last)),
+        "video2text": retrieval_metrics(scores.T, last)["text_to_video"],
     }
     for direction, name in DIRECTIONS.items():
         for prefix, ours in (("one_to_one", found[name]), ("multi_caption", several[direction])):
