@@ -3,13 +3,15 @@
 To find the video for "a red circle moves left then up", a model must see the appearance *and* the order in time. The
 test videos show combinations of colour, shape and motion that do not occur in training, in either order of the two
 directions. Each single colour, shape and ordered motion does occur in training.
+
+Scenes are videos of several shapes, one after the other, with questions or captions about one of them.
 """
 
 import json
 from collections.abc import Iterable
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -133,3 +135,79 @@ def write_moving_shapes(
                 caption = f"a {colour} {shape} moves {directions[0]} then {directions[1]}"
                 metadata.write(json.dumps({"file_name": name, "caption": caption}) + "\n")
     return folder
+
+
+def write_scenes(
+    folder: str | Path,
+    num_train: int = 240,
+    num_test: int = 48,
+    seed: int = 0,
+    *,
+    task: Literal["question_answering", "retrieval"] = "question_answering",
+    num_scenes: int = 3,
+    size: int = 64,
+    frames_per_second: int = 12,
+) -> Path:
+    """
+    Write videos of several scenes, a second each, as a `videofolder` like that of [`write_moving_shapes`].
+
+    A scene shows a shape that moves. The shapes of a video differ, and so do their colours. The texts are about one
+    scene: the questions "what colour is the square?" and "which shape is red?", or the caption "a red square". In the
+    test videos, that shape has a colour which it never has in training; the other scenes are as in training.
+
+    Args:
+        folder: created if absent. It must not contain `train` or `test` yet.
+        num_train, num_test: videos. Each has two questions, or one caption.
+        seed: the same seed gives the same files, byte by byte.
+        task: which texts are written.
+        num_scenes: seconds of a video, at most 4.
+        size: height and width in pixels, even.
+        frames_per_second: of each video.
+
+    Example:
+        >>> dataset, _ = load_dataset(str(write_scenes("scenes")), split="train")
+        >>> dataset[0]["question"], dataset[0]["answer"]
+        ('what colour is the circle?', 'green')
+    """
+    folder = Path(folder)
+    generator = np.random.default_rng(seed)
+    # One colour of each shape is never shown in training, another one for each shape.
+    held_out = dict(zip(SHAPES, generator.permutation(list(COLOURS)).tolist()))
+    for split, count in (("train", num_train), ("test", num_test)):
+        (folder / split).mkdir(parents=True)
+        with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
+            for number in range(count):
+                shapes = generator.permutation(SHAPES)[:num_scenes].tolist()
+                asked = shapes[number % num_scenes]
+                colours = _scene_colours(shapes, held_out, asked if split == "test" else None, generator)
+                frames: list[np.ndarray] = []
+                for shape in shapes:
+                    ways = generator.permutation(list(DIRECTIONS))[:2].tolist()
+                    scene = (colours[shape], shape, tuple(ways), generator, size, frames_per_second)
+                    frames += moving_shape_frames(*scene)
+                name = f"{split}{number:04d}.mp4"
+                write_video(folder / split / name, frames, frames_per_second)
+                for text in _scene_texts(asked, colours[asked], task):
+                    metadata.write(json.dumps({"file_name": name, **text}) + "\n")
+    return folder
+
+
+def _scene_colours(
+    shapes: list[str], held_out: dict[str, str], asked: str | None, generator: np.random.Generator
+) -> dict[str, str]:
+    """A colour for each shape, all different: the held-out one for the shape `asked`, another one for the others."""
+    colours: dict[str, str] = {} if asked is None else {asked: held_out[asked]}
+    for shape in shapes:
+        if shape not in colours:
+            free = [name for name in COLOURS if name != held_out[shape] and name not in colours.values()]
+            colours[shape] = str(generator.choice(free))
+    return colours
+
+
+def _scene_texts(shape: str, colour: str, task: str) -> list[dict[str, str]]:
+    if task == "retrieval":
+        return [{"caption": f"a {colour} {shape}"}]
+    return [
+        {"question": f"what colour is the {shape}?", "answer": colour, "answer_type": "colour"},
+        {"question": f"which shape is {colour}?", "answer": shape, "answer_type": "shape"},
+    ]
