@@ -22,6 +22,7 @@ COMMANDS = {
     "data import-features": ("hf_videolang.commands.data_import_features", "make a feature store of .npy files"),
     "extract": ("hf_videolang.commands.extract", "extract features of videos once, to be read in their place"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
+    "moments": ("hf_videolang.commands.moments", "find the moments of subtitled videos that a sentence means"),
     "segment": ("hf_videolang.commands.segment", "say which seconds of a video show what"),
 }
 

@@ -66,7 +66,7 @@ def main(args: Namespace) -> int:
     if args.features:
         store = FeatureStore(args.features)
         check_features(store, model, processor)
-        features = store.features(_find(store, args.video))
+        features = store.features(store.id_of(args.video))
     if not args.cpu and torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
     text_embeds = embed_texts(texts, model, processor)
@@ -108,14 +108,6 @@ def _threshold(args: Namespace) -> float | None:
         return None if args.background == "original" else float(args.background)
     except ValueError:
         raise ValueError(f"--background is {args.background!r}; expected none, original, or a number.") from None
-
-
-def _find(store: FeatureStore, video: str) -> str:
-    """The id under which a store has a file: its path below the folder that was extracted, without the ending."""
-    known, parts = set(store.video_ids), Path(video).parts
-    names = [Path(*parts[first:]).as_posix() for first in range(len(parts))]
-    ids = [name for path in names for name in (path, Path(path).with_suffix("").as_posix())]
-    return next((name for name in ids if name in known), Path(video).stem)
 
 
 def _table(parts: list[VideoPart]) -> str:

@@ -97,7 +97,7 @@ def test_a_video_that_did_not_decode_keeps_its_policy(models, dataset, tmp_path)
 @pytest.mark.parametrize(
     ("changed", "rows", "message"),
     [
-        ({"width": 8}, np.eye(2, 8), r"does not fit the model: video_features is \(1, 2, 8\); expected .* 16\]"),
+        ({"width": 8}, np.eye(2, 8), r"does not fit the model: video_features is \(1, 1, 8\); expected .* 16\]"),
         ({"normalized": False}, 3 * np.eye(2, 16), r"does not fit the model: rows of features have norms from 3 to 3"),
         ({"rows_per_second": 0.5}, np.eye(2, 16), r"has 0\.5 rows a second, but the model reads 1 a second"),
         ({"rows_per_second": None}, np.eye(1, 16), r"has one vector a clip, but the model reads 1 a second"),

@@ -91,6 +91,13 @@ class FeatureStore(PartStore):
         """Ids of all videos, also of those that do not decode."""
         return list(self._places)
 
+    def id_of(self, video: str | Path) -> str:
+        """The id under which a file is stored: its path below the folder that was extracted, without the ending."""
+        parts = Path(video).parts
+        paths = [Path(*parts[first:]) for first in range(len(parts))]
+        names = [name for path in paths for name in (path.as_posix(), path.with_suffix("").as_posix())]
+        return next((name for name in names if name in self._places), Path(video).stem)
+
     def features(self, video_id: str) -> torch.Tensor:
         """
         All rows of a video. A part of a video, "<video id>#t=1.5,4", has those of the whole.

@@ -1,0 +1,111 @@
+"""
+Find the moments that a sentence means, in a subtitled video or in a folder of videos.
+
+  hf-videolang moments talk.mp4 "she explains the second slide" --model hero-tvr --features talk.npy
+  hf-videolang moments my_folder "crack the eggs" --model hero-how2r --features features --store encodings
+
+Prints video, start, end and score of the best moments. A video longer than the model reads is divided into windows of
+a minute. With --store, encoded videos are kept: the next query reads neither features nor subtitles, and a video whose
+file or subtitles have changed is encoded anew.
+Exit code 0; 1 if a video has no features or its subtitles cannot be read; 2 if model, features or options cannot be
+used.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_videolang.console import print_error
+from hf_videolang.data.batches.clip_reader import check_features
+from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError
+from hf_videolang.data.video_files import is_video, list_files
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.hub.model_version import model_version
+from hf_videolang.inference.moment_search import EncodingStore, encode_video, file_facts, search_moments
+from hf_videolang.video import VideoDecodingError
+from hf_videolang.video.subtitles import SubtitleError, find_subtitles
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("video", type=Path, metavar="FILE_OR_FOLDER", help="a video, or a folder with videos")
+    parser.add_argument("query", help="a sentence")
+    parser.add_argument("--model", required=True, help="model folder or Hub id, which finds moments")
+    parser.add_argument(
+        "--features", type=Path, required=True, metavar="FILE_OR_STORE", help=".npy of a video, or a feature store"
+    )
+    parser.add_argument(
+        "--subtitles",
+        default="auto",
+        metavar="FILE",
+        help="of the video; auto takes talk.srt, talk.vtt, talk.en.srt and the like beside talk.mp4, none takes none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="keep encoded videos in this folder")
+    parser.add_argument("--top", type=int, default=5, help="moments to print (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+
+
+def main(args: Namespace) -> int:
+    """Returns 0; 1 if a video cannot be used; 2 if the model, the features or an option cannot be used."""
+    videos = [path for path in list_files(args.video) if is_video(path)] if args.video.is_dir() else [args.video]
+    if not videos or not videos[0].exists():
+        raise ValueError(f"{args.video} is no video and holds none.")
+    if len(videos) > 1 and args.subtitles not in ("auto", "none"):
+        raise ValueError("--subtitles is a file, but there are several videos; give auto, or one video.")
+    model: Any
+    model, processor = load_model_and_processor(args.model)
+    if not hasattr(model, "frame_similarity"):
+        raise ValueError(f"{args.model} is a {type(model).__name__}, which finds no moments in videos.")
+    features = FeatureStore(args.features) if args.features.is_dir() else None
+    if features is not None:
+        check_features(features, model, processor)
+    if not args.cpu and torch.accelerator.is_available():
+        model = model.to(torch.accelerator.current_accelerator())
+    protocol = processor.input_protocol() | ({"features": features.description} if features else {})
+    store = None
+    if args.store:
+        store = EncodingStore(args.store, {**model_version(args.model, model.config), **protocol})
+    encoded, num_unusable = {}, 0
+    for path in videos:
+        subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, Path(args.subtitles))
+
+        def encode(path=path, subtitles=subtitles) -> dict[str, torch.Tensor]:
+            rows = features.features(features.id_of(path)) if features else read_rows(args.features)
+            return encode_video(model, processor, rows, subtitles)
+
+        try:
+            facts = {"files": file_facts([path, subtitles, None if features else args.features])}
+            encoded[str(path)] = store.get(str(path), facts, encode) if store else encode()
+        except (SubtitleError, MissingFeaturesError, VideoDecodingError, FileNotFoundError) as error:
+            num_unusable += 1
+            print_error(f"{path}: {error}")
+    found = search_moments(model, processor, encoded, args.query, args.top) if encoded else []
+    if args.json:
+        content = {"query": args.query, "moments": [asdict(moment) for moment in found], "protocol": protocol}
+        print(json.dumps(content, ensure_ascii=False))
+    elif encoded:
+        print(f"{len(encoded)} videos; " + "; ".join(f"{name}: {value}" for name, value in protocol.items()) + "\n")
+        for moment in found:
+            print(f"{_clock(moment.start):>9} {_clock(moment.end):>9} {moment.score:>10.3g}  {moment.video}")
+    return 1 if num_unusable else 0
+
+
+def read_rows(path: Path) -> torch.Tensor:
+    """The features of one video, from a file."""
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be read as features ({error}); expected .npy, an array [rows, width]."
+        ) from error
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
