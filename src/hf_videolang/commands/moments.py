@@ -67,7 +67,7 @@ def main(args: Namespace) -> int:
         check_features(features, model, processor)
     if not args.cpu and torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
-    protocol = processor.input_protocol() | ({"features": features.description} if features else {})
+    protocol = processor.input_protocol(features.description if features else None)
     store = None
     if args.store:
         store = EncodingStore(args.store, {**model_version(args.model, model.config), **protocol})

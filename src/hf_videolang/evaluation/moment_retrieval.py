@@ -226,8 +226,7 @@ class MomentRetrievalEvaluator:
         self._keep_predictions(found, rows["text"], number)
         self.counts = {"queries": len(rows)}
         self.settings: dict[str, str | int] = {
-            **self.processor.input_protocol(),
-            "features": self.features.description,
+            **self.processor.input_protocol(features=self.features.description),
             "encoded together": f"{self.batch_size} videos",
             "moments": f"{self.ranking.min_frames} to {self.ranking.max_frames - 1} rows apart",
         }
@@ -255,8 +254,7 @@ class MomentRetrievalEvaluator:
         if self.folder is not None:
             facts = {
                 **self.provenance,
-                **self.processor.input_protocol(),
-                "features": self.features.description,
+                **self.processor.input_protocol(features=self.features.description),
                 "mixed precision": accelerator.mixed_precision,
                 "device": accelerator.device.type,
             }

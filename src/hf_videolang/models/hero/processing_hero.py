@@ -223,11 +223,16 @@ class HeroProcessor(RemoteCodeMixin, ProcessorMixin):
             result.append(moments)
         return result
 
-    def input_protocol(self) -> dict[str, str | int]:
-        """What the model sees, part of every printed result."""
+    def input_protocol(self, features: str | None = None) -> dict[str, str | int]:
+        """
+        What the model sees, part of every printed result.
+
+        Args:
+            features (*optional*): how the stored features were made.
+        """
         longest = self.max_frames * self.seconds_per_feature
         return {
-            "features": f"{self.features or 'unknown'}, one every {self.seconds_per_feature:g} s",
+            "features": features or f"{self.features or 'unknown'}, one every {self.seconds_per_feature:g} s",
             "frames": f"at most {self.max_frames} ({longest:g} s)",
             "subtitles": f"with {self.context_subtitles} before each" if self.context_subtitles else "one a row",
             "text": f"{self.max_length} tokens in training",
