@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from hf_videolang.conversion import untrusted
 from hf_videolang.conversion.untrusted import ConversionError, read_checkpoint
 from tests.conversion.clip_vip.random_checkpoints import openai_keys, random_tensors, write_torchscript
 
@@ -148,6 +149,66 @@ def test_arrays_of_a_script_archive_must_be_whole_and_uncompressed(tmp_path):
     for path in (short, packed):
         with pytest.raises(ConversionError, match=r"damaged .*good/data/0 is not \d+ uncompressed values of torch"):
             read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize("kind", ["torch.save", "legacy", "TorchScript"])
+def test_tensors_are_not_larger_than_their_file(tmp_path, kind):
+    """One number with a stride of zero would be a terabyte."""
+    large = torch.zeros(1).expand(1 << 38)
+    if kind == "TorchScript":
+        module = Nothing()
+        module.register_buffer("large", large)
+        torch.jit.script(module).save(str(tmp_path / "large.pt"))
+    else:
+        torch.save(
+            {"model": [{"large": large}]}, tmp_path / "large.pt", _use_new_zipfile_serialization=kind != "legacy"
+        )
+    with pytest.raises(ConversionError, match="its tensors state 1,099,511,627,776 bytes, more than the file has"):
+        read_checkpoint(tmp_path / "large.pt")
+
+
+def test_shared_and_tied_tensors_count_once(tmp_path):
+    table = torch.randn(1000, 10)
+    torch.save({"embed": table, "head": table, "rows": table[:10]}, tmp_path / "tied.pt")
+    assert read_checkpoint(tmp_path / "tied.pt").content["head"].shape == (1000, 10)
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Twice(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.a = self.b = part
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_module_with_many_names_is_read_once(tmp_path):
+    part = Nothing()
+    part.register_buffer("scale", torch.ones(3))
+    for _ in range(10):  # 2**10 names; 2**40 would take for ever
+        part = torch.jit.script(Twice(torch.jit.script(part)))
+    part.save(str(tmp_path / "shared.pt"))
+    (name,) = read_checkpoint(tmp_path / "shared.pt").content
+    assert name == "a." * 10 + "scale"
+
+
+def test_a_long_pickle_and_names_that_differ_in_case_are_refused(tmp_path, monkeypatch):
+    torch.save(TENSORS, tmp_path / "good.pt")
+    monkeypatch.setattr(untrusted, "PICKLE_LIMIT", 100)
+    with pytest.raises(ConversionError, match=r"good/data.pkl has [\d,]+ bytes; at most 100 are read"):
+        read_checkpoint(tmp_path / "good.pt")
+    twice = repacked(tmp_path / "good.pt", tmp_path / "twice.pt")
+    with zipfile.ZipFile(twice, "a") as archive:
+        archive.writestr("good/DATA.pkl", b"")
+    with pytest.raises(ConversionError, match="have the same name but for its case"):
+        read_checkpoint(twice)
 
 
 @pytest.mark.parametrize("start", [b"PK", b"\x80"])

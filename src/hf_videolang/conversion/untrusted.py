@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own
+PICKLE_LIMIT = 16_000_000  # bytes beside the arrays; enough for 100,000 tensors
 SCRIPT_CLASSES = "__torch__."  # prefix of the classes that a TorchScript archive defines itself
 STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
@@ -89,8 +90,12 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
             if is_safetensors:
                 return Checkpoint(path, "safetensors", load_file(path))
             if start.startswith(b"PK"):
-                return _read_archive(path)
-            return Checkpoint(path, "torch.save (legacy)", torch.load(path, map_location="cpu", weights_only=True))
+                checkpoint = _read_archive(path)
+            else:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+                checkpoint = Checkpoint(path, "torch.save (legacy)", content)
+            _check_size(checkpoint)
+            return checkpoint
         except Exception as error:  # a damaged or forged file can fail in any way
             raise ConversionError(f"{path} {_reason(path, error)}") from error
 
@@ -133,8 +138,28 @@ def _reason(path: Path, error: Exception) -> str:
     )
 
 
+def _check_size(checkpoint: Checkpoint) -> None:
+    """Tensors may repeat their values or share them. A small file could so become larger than all memory."""
+    sizes, seen, waiting = {}, set(), [checkpoint.content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            sizes[value.data_ptr(), value.dtype, value.shape, value.stride()] = value.numel() * value.element_size()
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    if sum(sizes.values()) > checkpoint.path.stat().st_size:
+        raise ValueError(f"its tensors state {sum(sizes.values()):,} bytes, more than the file has")
+
+
 def _read_archive(path: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:
+        names = [name.lower() for name in archive.namelist()]
+        if len(set(names)) < len(names):
+            raise ValueError("entries of the archive have the same name but for its case, and readers take either")
+        for entry in archive.infolist():
+            if entry.filename.endswith("/data.pkl") and entry.file_size > PICKLE_LIMIT:
+                raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes; at most {PICKLE_LIMIT:,} are read")
         script = [name for name in archive.namelist() if name.endswith("/constants.pkl")]
         if script:
             return Checkpoint(path, "TorchScript", _read_torchscript(path, archive, script[0].split("/")[0]))
@@ -145,7 +170,7 @@ def _read_torchscript(path: Path, archive: zipfile.ZipFile, root: str) -> dict[s
     """Every tensor attribute of the archive's modules, named as in their state dict."""
     with path.open("rb") as file, archive.open(f"{root}/data.pkl") as pickled:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        return dict(_ScriptUnpickler(pickled, mapped, archive, root).load().tensors())
+        return dict(_ScriptUnpickler(pickled, mapped, archive, root).load().tensors("", set()))
 
 
 class _ScriptModule:
@@ -156,12 +181,14 @@ class _ScriptModule:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.attributes = state
 
-    def tensors(self, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    def tensors(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Tensors by their names. A module with several names (of which there may be billions) has the first one."""
+        seen.add(id(self))
         for name, value in self.attributes.items():
             if isinstance(value, torch.Tensor):
                 yield prefix + name, value
-            elif isinstance(value, _ScriptModule):
-                yield from value.tensors(f"{prefix}{name}.")
+            elif isinstance(value, _ScriptModule) and id(value) not in seen:
+                yield from value.tensors(f"{prefix}{name}.", seen)
 
 
 class _ScriptUnpickler(pickle.Unpickler):
