@@ -50,6 +50,8 @@ class PretrainingOrder:
         self.batch_size = batch_size
         self.seed = seed
         self.num_clips = {name: int(counts.sum()) for name, counts in self.lengths.items()}
+        # A batch takes clips from as many shards at once. Each source has its own.
+        self._rows = lru_cache(batch_size * len(lengths))(self._permuted)
         self.num_steps = {name: clips // batch_size for name, clips in self.num_clips.items()}
         for name, clips in self.num_clips.items():
             if self.ratios[name] < 1:
@@ -111,8 +113,7 @@ class PretrainingOrder:
         shards = self._generator(source, epoch, 0).permutation(len(self.lengths[source]))
         return shards, self.lengths[source][shards].cumsum()
 
-    @lru_cache(maxsize=512)  # noqa: B019  a batch takes clips from many shards at once
-    def _rows(self, source: str, epoch: int, shard: int) -> np.ndarray:
+    def _permuted(self, source: str, epoch: int, shard: int) -> np.ndarray:
         rows = np.arange(self.lengths[source][shard], dtype=np.uint32)
         return self._generator(source, epoch, 1 + shard).permutation(rows)
 
