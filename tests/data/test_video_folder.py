@@ -1,11 +1,12 @@
 import csv
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hf_videolang.data import find_dataset, load_dataset
+from hf_videolang.data import find_dataset, load_dataset, video_folder
 from hf_videolang.data.video_folder import read_video_folder
 from tests.video.making import write_frames
 
@@ -380,3 +381,25 @@ def test_wrong_files(folder):
     (folder / "metadata.csv").write_text("file_name;caption\nb.webm;one, two")
     with pytest.raises(ValueError, match=r"columns \['file_name;caption'\].*Commas separate the columns"):
         load_dataset(str(folder))
+
+
+def test_metadata_is_read_once_and_each_folder_resolved_once(tmp_path, monkeypatch):
+    """Of a million rows, each of these took minutes."""
+    (tmp_path / "clips").mkdir()
+    names = [f"clips/{number}.mp4" for number in range(40)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "again.mp4").symlink_to(tmp_path / names[0])
+    rows = [{"file_name": name, "caption": "a"} for name in [*names, "again.mp4"]]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read, resolved = [], []
+    read_lines, real_path = video_folder.read_json_lines, os.path.realpath
+    monkeypatch.setattr(video_folder, "read_json_lines", lambda file: read.append(file) or read_lines(file))
+    monkeypatch.setattr(os.path, "realpath", lambda path, **options: resolved.append(path) or real_path(path))
+    dataset = find_dataset(str(tmp_path))
+    splits = {split: set(dataset.load(split)[0]["video_id"]) for split in dataset.splits}
+    assert read == [tmp_path / "metadata.jsonl"]
+    here = sorted(str(path) for path in resolved if str(path).startswith(str(tmp_path)))
+    assert here == [str(tmp_path / name) for name in ("again.mp4", "clips")]
+    assert sum(map(len, splits.values())) == 41
+    assert any({"clips/0", "again"} <= ids for ids in splits.values()), "two names of one file are on one side"

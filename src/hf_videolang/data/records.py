@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ class Record:
 
     @property
     def has_video(self) -> bool:
-        return self.path is not None and self.path.exists()
+        return self.path is not None and os.path.exists(self.path)
 
     def row(self) -> dict[str, Any]:
         """The record as a row of a dataset: `video`, `video_id`, `captions`, its columns, and the cut if any."""

@@ -97,7 +97,7 @@ class VideoDataset:
             )
         dataset = records_to_dataset(records, self.task, need_videos)
         if "captions" in protocol.counts:  # blank captions are no queries
-            protocol = replace(protocol, counts=protocol.counts | {"captions": sum(map(len, dataset["captions"]))})
+            protocol = replace(protocol, counts=protocol.counts | {"captions": sum(map(len, dataset["captions"][:]))})
         return dataset, protocol
 
     def _read_split(self, split: str) -> tuple[list[Record], Protocol]:

@@ -28,7 +28,8 @@ def list_files(folder: str | Path) -> list[Path]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"No folder {str(folder)!r}: expected the folder that holds videos and annotations.")
-    files, seen = [], set()
+    files: list[str] = []
+    seen = set()
     for root, folders, names in os.walk(Path(folder).absolute(), followlinks=True):
         place = os.stat(root)
         if (place.st_dev, place.st_ino) in seen:  # a link to a folder that was listed, perhaps one around it
@@ -39,10 +40,10 @@ def list_files(folder: str | Path) -> list[Path]:
         folders.sort(key=lambda name: os.path.islink(os.path.join(root, name)))  # links come after what they lead to
         names = [name for name in names if not name.startswith(".")]
         if any(map(is_picture_of_a_frame, names)) and not any(map(_has_video_extension, names)):
-            files.append(Path(root))
+            files.append(root)
             names = [name for name in names if not is_picture_of_a_frame(name)]
-        files += [Path(root, name) for name in names]
-    return sorted(files)
+        files += [os.path.join(root, name) for name in names]
+    return [Path(file) for file in sorted(files, key=lambda file: file.split(os.sep))]
 
 
 def is_video(path: Path) -> bool:

@@ -95,7 +95,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     metadata = [file for file in files if file.name in METADATA_NAMES]
     videos = [file for file in files if is_video(file)]
     if not metadata:
-        found = [Record(_video_id(video, folder), video) for video in videos]
+        found = [Record(_video_id(video, _below(video, folder)), video) for video in videos]
         _keep_suffixes(found)
         raise MissingMetadataError(
             f"No {' or '.join(METADATA_NAMES)} in {folder} or below ({len(videos) or 'no'} videos there). "
@@ -182,10 +182,10 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
     if not isinstance(name, str) or not name:
         raise ValueError(f"file_name is {name!r}; expected the name of a video file or of a folder of pictures.")
     path = file.parent / name
-    folders = path.relative_to(folder).parts[:-1] if path.is_relative_to(folder) else path.parts[:-1]
-    split = str(row.get("split") or next((part for part in folders if part.lower() in SPLIT_NAMES), ""))
+    place = _below(path, folder)
+    split = str(row.get("split") or next((part for part in place.parts[:-1] if part.lower() in SPLIT_NAMES), ""))
     record = Record(
-        str(row.get("video_id") or _video_id(path, folder)),
+        str(row.get("video_id") or _video_id(path, place)),
         path,
         _seconds(row, "start"),
         _seconds(row, "end"),
@@ -200,10 +200,13 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 
-def _video_id(path: Path, folder: Path) -> str:
-    """The path below the folder, without the extension of a file."""
-    name = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return (name if path.is_dir() else name.with_suffix("")).as_posix()
+def _below(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+def _video_id(path: Path, place: Path) -> str:
+    """The place below the folder, without the extension of a file."""
+    return (place if os.path.isdir(path) else place.with_suffix("")).as_posix()
 
 
 def _captions(row: dict[str, Any], file: Path) -> list[str]:

@@ -98,8 +98,7 @@ class BatchParts:
 
     def _files(self, first: int) -> list[list[int]]:
         """Size and date of the video files of a batch."""
-        rows = range(first, min(first + self._batch_size, len(self._dataset)))
-        videos = filter(None, self._dataset.select(rows)["video"])
+        videos = filter(None, self._dataset["video"][first : first + self._batch_size])
         return [_size_and_date(video["path"]) for video in videos if video["path"]]
 
 

@@ -79,7 +79,9 @@ class PairScoringEvaluator(RetrievalEvaluator):
         seen = ~scores.isnan().all(dim=0)
         if not seen.any():
             raise ValueError(f"none of the {len(seen)} videos decodes; `hf-videolang data check` says why.")
-        labels = torch.arange(len(seen)).repeat_interleave(torch.tensor([len(texts) for texts in records["captions"]]))
+        labels = torch.arange(len(seen)).repeat_interleave(
+            torch.tensor([len(texts) for texts in records["captions"][:]])
+        )
         texts = seen[labels]
         labels = (seen.cumsum(0) - 1)[labels[texts]]
         self.rows = seen.nonzero()[:, 0].tolist()
@@ -111,7 +113,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
             float32 `[texts, videos]` on the CPU, the same on every process: log-odds; NaN where nothing was asked for
             and for broken videos. Equal captions have equal scores.
         """
-        captions = [caption for texts in records["captions"] for caption in texts]
+        captions = [caption for texts in records["captions"][:] for caption in texts]
         different = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
         row = torch.tensor([different[caption] for caption in captions])
         asked = torch.ones(len(records), len(different), dtype=torch.bool)

@@ -203,7 +203,7 @@ class QuestionAnsweringEvaluator:
         groups = {"overall": scored}
         for name in sorted({types[row] for row in scored} - {None}):
             groups[name] = [row for row in scored if types[row] == name]
-        is_soft = any(answers is not None for answers in records["answers"])
+        is_soft = any(answers is not None for answers in records["answers"][:])
         scores: Scores = {}
         for name, rows in groups.items():
             given, right = [self.predictions[row]["answer"] for row in rows], [known[row] for row in rows]

@@ -202,7 +202,7 @@ def sample_querybank(records: Any, scored: Any, size: int = 1000) -> Any:
     Raises:
         ValueError: the two share videos. The bank must not know the queries.
     """
-    if shared := set(scored["video_id"]).intersection(records["video_id"]):
+    if shared := set(scored["video_id"][:]).intersection(records["video_id"][:]):
         raise ValueError(
             f"the querybank holds {len(shared)} of the {len(scored)} videos that are scored, e.g. {min(shared)}; take "
             "a split without them, e.g. train."
@@ -277,7 +277,7 @@ def encode_pairs(
         if parts and videos:
             parts.write(int(batch["video_index"].min()), encoded[-1])
     num_broken = torch.tensor(sum(int(part["num_broken_videos"]) for part in encoded), device=accelerator.device)
-    counts = torch.tensor([len(captions) for captions in dataset["captions"]])
+    counts = torch.tensor([len(captions) for captions in dataset["captions"][:]])
     video_embeds, video_seen = _in_order(encoded, "video", len(counts), accelerator)
     text_embeds, text_seen = _in_order(encoded, "text", int(counts.sum()), accelerator)
     any_broken = int(accelerator.reduce(num_broken)) > 0
@@ -290,7 +290,7 @@ def encode_pairs(
     if not video_seen.any():
         raise ValueError(f"none of the {len(counts)} videos decodes; `hf-videolang data check` says why.")
     new_row = video_seen.cumsum(0) - 1
-    captions = [caption for texts in dataset["captions"] for caption in texts]
+    captions = [caption for texts in dataset["captions"][:] for caption in texts]
     return PairEmbeddings(
         video_embeds=video_embeds[video_seen],
         text_embeds=text_embeds[text_seen][_first_of_equals(captions, text_seen)],

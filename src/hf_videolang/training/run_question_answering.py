@@ -131,8 +131,8 @@ def choose_head(
         own: Head | None = question_head(model)
     except ValueError:
         own = None
-    choices = sum(bool(options) for options in records["choices"])
-    is_scored = any(answers is not None for answers in records["answers"])
+    choices = sum(bool(options) for options in records["choices"][:])
+    is_scored = any(answers is not None for answers in records["answers"][:])
     head = head or own or ("multiple_choice" if choices else "soft" if is_scored else "open")
     check_choices(head, choices, len(records))
     if head not in OPEN_HEADS:

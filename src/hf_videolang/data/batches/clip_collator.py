@@ -59,9 +59,9 @@ class ClipCollator:
         self.seed = seed
         self.features = features
         if features is not None:
-            features.check_complete(dataset["video_id"])
+            features.check_complete(dataset["video_id"][:])
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers
-        self._rows = {one: row for row, one in enumerate(dataset[self.id_column])}
+        self._rows = {one: row for row, one in enumerate(dataset[self.id_column][:])}
         self._ids = list(self._rows)
 
     def set_epoch(self, epoch: int) -> None:

@@ -76,7 +76,7 @@ class QuestionAnsweringCollator(ClipCollator):
         super().__init__(processor, dataset, training, on_broken_video, seed)
         self.head = head
         self.answer_rows = {answer: row for row, answer in enumerate(answers)}
-        check_choices(head, sum(bool(choices) for choices in dataset["choices"]), len(dataset))
+        check_choices(head, sum(bool(choices) for choices in dataset["choices"][:]), len(dataset))
         if training and not all(can_answer(row, head, self.answer_rows) for row in dataset.remove_columns("video")):
             raise ValueError("some training questions have no answer that the model can give; leave them out.")
 

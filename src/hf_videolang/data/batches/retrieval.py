@@ -70,7 +70,7 @@ class RetrievalCollator(ClipCollator):
         if "captions" not in dataset.column_names:
             raise ValueError(f"The dataset has the columns {dataset.column_names}; retrieval needs captions.")
         super().__init__(processor, dataset, training, on_broken_video, seed, features)
-        self._first_caption = np.cumsum([0, *map(len, dataset["captions"])])
+        self._first_caption = np.cumsum([0, *map(len, dataset["captions"][:])])
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         videos, kept, num_broken = self._read(records)

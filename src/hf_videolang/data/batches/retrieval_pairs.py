@@ -24,7 +24,7 @@ class CaptionRows(MapDataset):
 
     def __init__(self, records: "Dataset"):
         self.records = records
-        self.first = np.cumsum([0, *map(len, records["captions"])])
+        self.first = np.cumsum([0, *map(len, records["captions"][:])])
 
     def __len__(self) -> int:
         return int(self.first[-1])
