@@ -25,44 +25,18 @@ is refused. One evaluation at a time may write to an output folder. Results of a
 overwritten without --overwrite.
 """
 
-import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import torch
-from accelerate import Accelerator
-
-from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
-from hf_videolang.data.batches.clip_reader import check_features
-from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.data.protocol import Protocol
-from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
-from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
-from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
-from hf_videolang.evaluation.reranking import RerankingEvaluator
-from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank, score_similarity
-from hf_videolang.evaluation.saved_results import check_earlier_results
+from hf_videolang.evaluation.evaluate_dataset import evaluate_dataset
+from hf_videolang.evaluation.evaluation import Evaluation
+from hf_videolang.evaluation.retrieval import score_similarity
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
-from hf_videolang.evaluation.scores import Scores, protocol_line, score_table
-from hf_videolang.folder_lock import locked_folder
-from hf_videolang.hub.evaluation_results import load_card, write_evaluation
-from hf_videolang.hub.loading import load_model_and_processor
-from hf_videolang.hub.model_version import RESULTS, SIMILARITY, model_version
+from hf_videolang.hub.evaluation_results import load_card
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
-
-# The task of a dataset → what scores it.
-EVALUATORS: dict[str, Any] = {
-    "retrieval": RetrievalEvaluator,
-    "question_answering": QuestionAnsweringEvaluator,
-    "moment_retrieval": MomentRetrievalEvaluator,
-}
-BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -144,13 +118,12 @@ def main(args: Namespace) -> int:
         if args.write_card:
             load_card(args.model)  # an unreadable card is found before the work
         if args.similarity:
-            saved = SavedSimilarity.read(args.similarity)
-            if args.model:
-                saved.check_model(args.model)
-            _report_similarity(args, saved, score_similarity(**saved.tensors, ties=args.ties))
+            evaluation: Evaluation | None = _score_again(args)
         else:
-            with locked_folder(args.output_dir):
-                _evaluate(args)
+            options = {name: value for name, value in vars(args).items() if name not in ("similarity", "write_card")}
+            evaluation = evaluate_dataset(**options)
+        if args.write_card and evaluation is not None:
+            evaluation.write_card()
     except VideoDecodingError as error:
         remedy = "--on-broken-video skip leaves it out; `hf-videolang data check` lists every such video"
         print_error(f"{error}; {remedy}.")
@@ -158,118 +131,15 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def _evaluate(args: Namespace) -> None:
-    dataset = find_dataset(args.dataset, args.data_dir)
-    features = FeatureStore(args.features) if args.features else None
-    if features is not None and dataset.task == "question_answering":
-        raise ValueError(f"--features are not read for questions, which {args.dataset} holds. Leave them out.")
-    if features is None and dataset.task == "moment_retrieval":
-        raise ValueError("moments are found in stored features; give their folder as --features.")
-    skip_absent = dataset.task == "retrieval" and args.on_broken_video == "skip"
-    reading = {"need_videos": features is None, "skip_absent": skip_absent}
-    records, protocol = dataset.load(args.split, **reading)
-    options: dict[str, Any] = {"on_broken_video": args.on_broken_video} if args.on_broken_video else {}
-    if dataset.task == "retrieval":
-        options |= {"ties": args.ties, "features": features}
-        if args.querybank:
-            bank = dataset.load(args.querybank, **reading)[0]
-            options["querybank"] = sample_querybank(bank, records, args.querybank_size)
-    if dataset.task == "moment_retrieval":
-        options = {"features": features, "nms_threshold": args.nms, "legacy_index": args.legacy_index}
-    model, processor = load_model_and_processor(args.model, args.num_frames, args.max_length, num_clips=args.num_clips)
-    if features is not None:
-        check_features(features, model, processor)
-    version = model_version(args.model, model.config)
-    batch_size = args.batch_size or BATCH_SIZES.get(dataset.task, 16)
-    options |= {"batch_size": batch_size, "num_workers": args.num_workers, "folder": args.output_dir}
-    options["provenance"] = {**version, "dataset": protocol.name, "split": protocol.split}
-    seen = {} if features is None else {"features": features.description}
-    input_protocol, pair_scorer = processor.input_protocol(**seen), None
-    if dataset.task == "retrieval" and is_pair_scorer(model):
-        evaluator: Any = PairScoringEvaluator(processor, cache_gigabytes=args.cache_gigabytes, **options)
-    else:
-        evaluator = EVALUATORS[dataset.task](processor, **options)
-    if args.rerank:
-        pair_scorer, evaluator = _rerank(args, model, evaluator, options)
-        input_protocol |= evaluator.input_protocol()
-    if args.output_dir and not args.overwrite:
-        check_earlier_results(args.output_dir / RESULTS, version["version"], protocol, input_protocol, finished=False)
-    use_cpu = args.cpu or not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision=args.mixed_precision)
-    if pair_scorer is not None:
-        accelerator.prepare_model(pair_scorer, evaluation_mode=True)
-    scores = evaluator(accelerator.prepare_model(model, evaluation_mode=True), records, accelerator)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()  # leaves the process group: the rest is the work of one process
-    if accelerator.is_main_process:
-        if dataset.task == "retrieval":
-            settings = {**evaluator.settings, **({"querybank": args.querybank} if args.querybank else {})}
-            saved = SavedSimilarity(args.model, str(version["version"]), protocol, settings, evaluator.tensors)
-            _report_similarity(args, saved, scores)
-        else:
-            facts = {"model": args.model, "version": str(version["version"])}
-            summary = {"scores": {**scores, **scores["raw"].get("overall", {})}, **evaluator.counts}
-            _report(args, facts, protocol, evaluator.settings, scores, evaluator.save, summary)
-        evaluator.remove_parts()
-
-
-def _rerank(args: Namespace, model: Any, first: Any, options: Mapping[str, Any]) -> tuple[Any, RerankingEvaluator]:
-    """The pair scorer, and an evaluator that has it read again what the first one finds."""
-    pair_scorer, processor = load_model_and_processor(args.rerank)
-    if type(first) is not RetrievalEvaluator or not is_pair_scorer(pair_scorer):
-        raise ValueError(
-            f"--rerank has {args.rerank} ({type(pair_scorer).__name__}) read again what --model {args.model} "
-            f"({type(model).__name__}) finds; the first must score pairs, and the second must embed them."
-        )
-    provenance = {**options["provenance"], "pair scorer": model_version(args.rerank, pair_scorer.config)}
-    kept = {name: options[name] for name in ("batch_size", "num_workers", "folder", "ties")}
-    kept |= {"on_broken_video": options.get("on_broken_video", "raise"), "provenance": provenance}
-    second = PairScoringEvaluator(processor, cache_gigabytes=args.cache_gigabytes, **kept)
-    return pair_scorer, RerankingEvaluator(first, second, pair_scorer, args.rerank, args.rerank_top)
-
-
-def _report_similarity(args: Namespace, saved: SavedSimilarity, scores: Scores) -> None:
-    settings = {**saved.settings, "ties": args.ties, "post-processing": saved.post_processing}
-    facts = {"model": saved.model, "version": saved.version}
-    _report(args, facts, saved.protocol, settings, scores, lambda folder: saved.save(folder / SIMILARITY), {})
-
-
-def _report(
-    args: Namespace,
-    facts: Mapping[str, str],
-    protocol: Protocol,
-    settings: Mapping[str, str | int],
-    scores: Scores,
-    save: Callable[[Path], None],
-    summary: Mapping[str, Any],
-) -> None:
-    """Print the scores; where the options say so, save them (with `summary` in results.json) and update the card."""
-    line = f"{facts['model']} on {protocol_line(protocol, settings)}"
-    print(f"{line}\n\n{score_table(scores)}")
+def _score_again(args: Namespace) -> Evaluation:
+    saved = SavedSimilarity.read(args.similarity)
+    if args.model:
+        saved.check_model(args.model)
+    evaluation = Evaluation.of_similarity(saved, score_similarity(**saved.tensors, ties=args.ties), args.ties)
+    print(evaluation)
     if args.output_dir:
-        if not args.overwrite:
-            check_earlier_results(args.output_dir / RESULTS, facts["version"], protocol, settings, finished=True)
-        args.output_dir.mkdir(parents=True, exist_ok=True)
-        save(args.output_dir)
-        results = {
-            "line": line,
-            **facts,
-            "dataset": asdict(protocol),
-            "settings": settings,
-            "scores": scores,
-            **summary,
-        }
-        with atomic_file(args.output_dir / RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
-    if args.write_card:
-        write_evaluation(
-            args.model,
-            dataset=protocol.name,
-            split=protocol.split,
-            scores=scores,
-            protocol={**protocol.facts, **settings},
-            task=protocol.task,
-        )
+        evaluation.save(args.output_dir, args.overwrite)
+    return evaluation
 
 
 def _check_usage(args: Namespace) -> None:

@@ -1,0 +1,156 @@
+"""A model scored on a dataset, both by name. The task of the dataset decides what is scored."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from hf_videolang.data.batches.clip_reader import check_features
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.evaluation import Evaluation, check_earlier_results
+from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
+from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
+from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
+from hf_videolang.evaluation.reranking import RerankingEvaluator
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank
+from hf_videolang.evaluation.saved_similarity import SavedSimilarity
+from hf_videolang.folder_lock import locked_folder
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.hub.model_version import model_version
+from hf_videolang.metrics.retrieval import Ties
+
+FEATURE_TASKS = ("retrieval", "moment_retrieval")
+BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
+
+
+def evaluate_dataset(
+    model: str,
+    dataset: str,
+    data_dir: str | None = None,
+    split: str | None = None,
+    *,
+    features: str | None = None,
+    num_frames: int | None = None,
+    num_clips: int | None = None,
+    max_length: int | None = None,
+    ties: Ties = "original",
+    querybank: str | None = None,
+    querybank_size: int = 1000,
+    rerank: str | None = None,
+    rerank_top: int = 50,
+    cache_gigabytes: float = 4.0,
+    nms: float | None = None,
+    legacy_index: bool = False,
+    on_broken_video: Literal["raise", "skip"] | None = None,
+    batch_size: int | None = None,
+    num_workers: int = 2,
+    mixed_precision: str = "no",
+    cpu: bool = False,
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+) -> Evaluation | None:
+    """
+    Score a model in a benchmark's protocol, or on a folder of one's own, and print protocol and scores.
+
+    `hf-videolang evaluate` calls this. Its help explains the options, which have the same names.
+
+    Args:
+        output_dir: keeps finished batches, so that a killed evaluation continues, and gets the results.
+
+    Returns:
+        The scores with their protocol; `None` on every process but the first.
+
+    Raises:
+        VideoDecodingError: a video is broken, and `on_broken_video` is "raise".
+        ValueError, OSError: model, dataset or options cannot be used, or `output_dir` holds other results.
+
+    Example:
+        >>> evaluation = evaluate_dataset("clip-vip-b16", "msrvtt-1ka", "/data/msrvtt")
+        >>> evaluation.scores["raw"]["text_to_video"]["R1"]
+    """
+    folder = None if output_dir is None else Path(output_dir)
+    with locked_folder(folder):
+        found = find_dataset(dataset, data_dir)
+        is_retrieval = found.task == "retrieval"
+        store = FeatureStore(features) if features else None
+        if store is not None and found.task not in FEATURE_TASKS:
+            raise ValueError(f"--features are read for {' and '.join(FEATURE_TASKS)}; {dataset} is for {found.task}.")
+        if store is None and found.task == "moment_retrieval":
+            raise ValueError("moments are found in stored features; give their folder as --features.")
+        reading = {"need_videos": store is None, "skip_absent": is_retrieval and on_broken_video == "skip"}
+        records, protocol = found.load(split, **reading)
+        loaded, processor = load_model_and_processor(model, num_frames, max_length, num_clips=num_clips)
+        if store is not None:
+            check_features(store, loaded, processor)
+        version = model_version(model, loaded.config)
+
+        # ---- Evaluator ----
+        options: dict[str, Any] = {
+            "batch_size": batch_size or BATCH_SIZES.get(found.task, 16),
+            "num_workers": num_workers,
+            "folder": folder,
+            "provenance": {**version, "dataset": protocol.name, "split": protocol.split},
+        }
+        if on_broken_video is not None and found.task != "moment_retrieval":
+            options["on_broken_video"] = on_broken_video
+        evaluator: Any
+        if found.task == "question_answering":
+            evaluator = QuestionAnsweringEvaluator(processor, **options)
+        elif found.task == "moment_retrieval":
+            assert store is not None
+            evaluator = MomentRetrievalEvaluator(
+                processor, store, nms_threshold=nms, legacy_index=legacy_index, **options
+            )
+        else:
+            bank = None
+            if querybank:
+                bank = sample_querybank(found.load(querybank, **reading)[0], records, querybank_size)
+            options["ties"] = ties
+            if is_pair_scorer(loaded):
+                evaluator = PairScoringEvaluator(processor, cache_gigabytes=cache_gigabytes, querybank=bank, **options)
+            else:
+                evaluator = RetrievalEvaluator(processor, querybank=bank, features=store, **options)
+        seen = processor.input_protocol(**({} if store is None else {"features": store.description}))
+        pair_scorer = None
+        if rerank:
+            pair_scorer, second = load_model_and_processor(rerank)
+            if type(evaluator) is not RetrievalEvaluator or not is_pair_scorer(pair_scorer):
+                raise ValueError(
+                    f"--rerank has {rerank} ({type(pair_scorer).__name__}) read again what --model {model} "
+                    f"({type(loaded).__name__}) finds; the first must score pairs, and the second must embed them."
+                )
+            read_again = {**options["provenance"], "pair scorer": model_version(rerank, pair_scorer.config)}
+            again = PairScoringEvaluator(
+                second, cache_gigabytes=cache_gigabytes, **{**options, "provenance": read_again}
+            )
+            evaluator = RerankingEvaluator(evaluator, again, pair_scorer, rerank, rerank_top)
+            seen |= evaluator.input_protocol()
+        if folder is not None and not overwrite:
+            check_earlier_results(folder, version["version"], protocol, seen, finished=False)
+
+        # ---- Scores ----
+        use_cpu = cpu or not torch.accelerator.is_available()
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
+        if pair_scorer is not None:
+            accelerator.prepare_model(pair_scorer, evaluation_mode=True)
+        scores = evaluator(accelerator.prepare_model(loaded, evaluation_mode=True), records, accelerator)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()  # leaves the process group: the rest is the work of one process
+        if not accelerator.is_main_process:
+            return None
+        if is_retrieval:
+            settings = {**evaluator.settings, **({"querybank": querybank} if querybank else {})}
+            saved = SavedSimilarity(model, str(version["version"]), protocol, settings, evaluator.tensors)
+            evaluation = Evaluation.of_similarity(saved, scores, ties)
+        else:
+            summary = {"scores": {**scores, **scores["raw"].get("overall", {})}, **evaluator.counts}
+            evaluation = Evaluation(
+                model, str(version["version"]), protocol, evaluator.settings, scores, evaluator.save, summary
+            )
+        print(evaluation, flush=True)  # before it is saved, which may fail
+        if folder is not None:
+            evaluation.save(folder, overwrite)
+        evaluator.remove_parts()
+        return evaluation
