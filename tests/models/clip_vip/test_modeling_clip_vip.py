@@ -336,6 +336,37 @@ def test_hooks_see_what_the_layers_made(grad):
         }
 
 
+@pytest.mark.parametrize("hooked", ["fc1", "activation_fn"])
+def test_inference_writes_over_no_tensor_that_a_hook_holds(hooked):
+    model, inputs, held = tiny_model(), tiny_inputs(), []
+    mlp = model.vision_model.encoder.layers[0].mlp
+    mlp.register_forward_pre_hook(lambda _, arguments: held.append(arguments[0]))
+    mlp.get_submodule(hooked).register_forward_hook(
+        lambda _, arguments, output: held.append(output if hooked == "fc1" else arguments[0])
+    )
+    with torch.no_grad():
+        model(**inputs)
+    x, inner = held
+    torch.testing.assert_close(inner, x @ mlp.fc1.weight.T + mlp.fc1.bias, **CLOSE)
+
+
+def test_inference_gives_the_bits_of_training():
+    model, inputs = tiny_model(), tiny_inputs()
+    with torch.no_grad():
+        output = model(**inputs)
+    for name, value in model(**inputs).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(output[name], value), name
+
+
+def test_patch_embedding_is_a_convolution():
+    model, pixels = tiny_model(), tiny_inputs()["pixel_values_videos"].flatten(0, 1)
+    embedding = model.vision_model.embeddings.patch_embedding
+    assert isinstance(embedding, torch.nn.Conv2d) and [*embedding.state_dict()] == ["weight"]
+    expected = torch.nn.functional.conv2d(pixels, embedding.weight, stride=embedding.stride)
+    torch.testing.assert_close(embedding(pixels), expected, **CLOSE)
+
+
 class FrozenHalfPrecisionLinear(torch.nn.Module):
     """Stands for a quantised layer, which has no `weight` parameter and its own arithmetic."""
 

@@ -237,7 +237,12 @@ class QuickGELUFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(x):
-        return nn.functional.silu(x * 1.702, inplace=True).mul_(1 / 1.702)
+        return QuickGELUFunction.in_place(x * 1.702)
+
+    @staticmethod
+    def in_place(scaled):
+        """Write the activation over 1.702 x."""
+        return nn.functional.silu(scaled, inplace=True).mul_(1 / 1.702)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -273,7 +278,16 @@ class CLIPViPMLP(nn.Module):
         self.fc2 = _with_init_std(nn.Linear(inner, width), config, (2 * depth * width) ** -0.5)
 
     def forward(self, hidden_states):
-        return self.fc2(self.activation_fn(self.fc1(hidden_states)))
+        inner = self.fc1(hidden_states)
+        if self._may_write_over(inner):
+            return self.fc2(QuickGELUFunction.in_place(inner.mul_(1.702)))
+        return self.fc2(self.activation_fn(inner))
+
+    def _may_write_over(self, inner: torch.Tensor) -> bool:
+        """In inference, if no hook holds the tensor: the same bits without a second tensor of its size."""
+        hooks = [(layer._forward_hooks, layer._forward_pre_hooks) for layer in (self.fc1, self.activation_fn)]
+        is_inference = not (inner.requires_grad or torch.compiler.is_compiling())
+        return is_inference and isinstance(self.activation_fn, QuickGELU) and not any(map(any, hooks))
 
 
 class CLIPViPEncoderLayer(GradientCheckpointingLayer):
@@ -333,6 +347,16 @@ class CLIPViPTextEmbeddings(nn.Module):
         return self.token_embedding(input_ids) + self.position_embedding(positions)
 
 
+class CLIPViPPatchEmbedding(nn.Conv2d):
+    """A convolution whose stride is its kernel, so that every pixel is read once: one matrix product."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B, channels, H, W] -> [B, D, H / patch size, W / patch size]"""
+        patches = pixels.unflatten(-1, (-1, self.stride[1])).unflatten(-3, (-1, self.stride[0]))
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # [B, rows, columns, channels * patch size ** 2]
+        return nn.functional.linear(patches, self.weight.flatten(1)).permute(0, 3, 1, 2)
+
+
 class CLIPViPVisionEmbeddings(nn.Module):
     """
     Video -> tokens (clip_vip §1.1, CLIPVisionViPEmbeddings of the original). A patch gets its spatial position and
@@ -343,7 +367,9 @@ class CLIPViPVisionEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        patches = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False)
+        patches = CLIPViPPatchEmbedding(
+            config.num_channels, config.hidden_size, config.patch_size, config.patch_size, bias=False
+        )
         positions = nn.Embedding((config.image_size // config.patch_size) ** 2 + 1, config.hidden_size)
         self.patch_embedding = _with_init_std(patches, config, config.initializer_range)
         self.position_embedding = _with_init_std(positions, config, config.initializer_range)
