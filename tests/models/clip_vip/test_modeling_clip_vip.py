@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModel
 
+from hf_videolang.losses import contrastive_loss
 from hf_videolang.models.clip_vip.modeling_clip_vip import (
     CLIPViPAttention,
     CLIPViPModel,
@@ -145,6 +146,8 @@ def test_logits_and_loss_by_hand():
         for i in range(3)
     )
     torch.testing.assert_close(output.loss, by_hand / 6)
+    recipe_loss = contrastive_loss(output.video_embeds, output.text_embeds, model.logit_scale)
+    torch.testing.assert_close(2 * output.loss, recipe_loss)  # the factor that the docstring states
     assert torch.equal(model(**inputs, return_dict=False)[0], output.logits_per_video)
 
 

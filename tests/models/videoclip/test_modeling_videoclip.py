@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel, AutoModelForTokenClassification, BertConfig, BertModel
 
+from hf_videolang.losses import contrastive_loss
 from hf_videolang.models.videoclip.configuration_videoclip import VideoCLIPConfig, VideoCLIPVideoConfig
 from hf_videolang.models.videoclip.modeling_videoclip import (
     VideoCLIPForTokenClassification,
@@ -105,6 +106,7 @@ def test_loss_is_the_sum_of_both_directions():
     pairs = torch.arange(3)
     both = cross_entropy(output.logits_per_text, pairs) + cross_entropy(output.logits_per_video, pairs)
     torch.testing.assert_close(output.loss, both)
+    torch.testing.assert_close(output.loss, contrastive_loss(output.video_embeds, output.text_embeds, 0.0))
     with pytest.raises(ValueError, match=r"got \(2, 3\)"):
         model(**{**inputs, "input_ids": inputs["input_ids"][:2], "attention_mask": None}, return_loss=True)
 
