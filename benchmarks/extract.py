@@ -176,14 +176,13 @@ def peak(videos: Path, model: Path, output: Path) -> float:
 def memory(folder: Path, minutes: int) -> dict[str, float]:
     model = write_model(folder / "small", **SMALL)
     found = {}
-    for name, times in (("short", 1), ("long", minutes)):
-        (folder / name).mkdir()
-        source = folder / "minute.mp4"
-        if not source.exists():
-            write_video(source, 60)
-        repeat_video(folder / name / "video.mp4", source, times)
-        found[f"{times} minutes"] = peak(folder / name, model, folder / f"{name}_store")
-        print(f"peak memory, {times} minutes: {found[f'{times} minutes']:.0f} MB", flush=True)
+    source = write_video(folder / "quarter.mp4", 15)
+    for length in (1, minutes):
+        videos = folder / f"minutes_{length}"
+        videos.mkdir()
+        repeat_video(videos / "video.mp4", source, 4 * length)
+        found[str(length)] = peak(videos, model, folder / f"store_{length}")
+        print(f"peak memory, {length} minutes: {found[str(length)]:.0f} MB", flush=True)
     return found
 
 
