@@ -1,12 +1,14 @@
 import csv
 import json
 import os
+import re
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from hf_videolang.data import find_dataset, load_dataset, video_folder
+from hf_videolang.data.video_files import list_files
 from hf_videolang.data.video_folder import read_video_folder
 from tests.video.making import write_frames
 
@@ -230,7 +232,8 @@ def test_jsonl_as_other_programs_write_it(folder):
     assert sorted(dataset["video_id"]) == ["b", "sub/a"] and dataset["captions"][0] == ["a\u2028b"]
 
 
-def test_own_ids_and_files_elsewhere(folder, tmp_path):
+def test_own_ids_and_files_elsewhere(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_VIDEOLANG_TRUST_DATA", "1")
     touch(tmp_path, "elsewhere/c.mp4")
     rows = [
         {**ROWS[0], "video_id": 17},
@@ -400,6 +403,44 @@ def test_metadata_is_read_once_and_each_folder_resolved_once(tmp_path, monkeypat
     splits = {split: set(dataset.load(split)[0]["video_id"]) for split in dataset.splits}
     assert read == [tmp_path / "metadata.jsonl"]
     here = sorted(str(path) for path in resolved if str(path).startswith(str(tmp_path)))
-    assert here == [str(tmp_path / name) for name in ("again.mp4", "clips")]
+    assert here == [str(tmp_path), *[str(tmp_path / "again.mp4")] * 2, str(tmp_path / "clips")]
     assert sum(map(len, splits.values())) == 41
     assert any({"clips/0", "again"} <= ids for ids in splits.values()), "two names of one file are on one side"
+
+
+@pytest.mark.parametrize("name", ["../other/a.mp4", "OUTSIDE/other/a.mp4", "link.mp4", "folder/a.mp4"])
+def test_metadata_do_not_choose_files_outside_unless_the_user_trusts_them(tmp_path, monkeypatch, name):
+    touch(tmp_path, "other/a.mp4", "data/b.mp4")
+    (tmp_path / "data" / "link.mp4").symlink_to(tmp_path / "other" / "a.mp4")
+    (tmp_path / "data" / "folder").symlink_to(tmp_path / "other")
+    (tmp_path / "alias").symlink_to(tmp_path / "data")  # the user's own link to all of it
+    name = name.replace("OUTSIDE", str(tmp_path))
+    write_jsonl(tmp_path / "data", [{"file_name": "b.mp4", "caption": "x"}, {"file_name": name, "caption": "x"}])
+    with pytest.raises(ValueError, match="row 2, .* leads outside of .*HF_VIDEOLANG_TRUST_DATA=1"):
+        read_video_folder(tmp_path / "alias")
+    monkeypatch.setenv("HF_VIDEOLANG_TRUST_DATA", "1")
+    assert len(read_video_folder(tmp_path / "alias").records["train"]) > 0
+
+
+def test_links_that_loop_are_followed_once(tmp_path):
+    touch(tmp_path, "one/a.mp4", "two/b.mp4")
+    (tmp_path / "one" / "up").symlink_to(tmp_path)
+    (tmp_path / "two" / "across").symlink_to(tmp_path / "one")
+    assert list_files(tmp_path) == [tmp_path / "one" / "a.mp4", tmp_path / "two" / "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metadata.jsonl", b"[" * 100_000),
+        ("metadata.jsonl", b'{"file_name": "a.mp4", "caption": "x", "start": 1e999}'),
+        ("metadata.jsonl", b'{"file_name": "a.mp4", "caption": "x", "start": ' + b"9" * 400 + b"}"),
+        ("metadata.csv", b"file_name,caption\na.mp4," + b"x" * 200_000),
+        ("metadata.parquet", b"PAR1" + bytes(100) + b"PAR1"),
+    ],
+)
+def test_strange_metadata_end_in_one_named_error(tmp_path, file, content):
+    """RecursionError, infinity, OverflowError, csv.Error, ArrowInvalid."""
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / file))):
+        read_video_folder(tmp_path)

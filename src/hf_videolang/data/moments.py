@@ -1,6 +1,7 @@
 """Moments of a video: one form for the rows of a user's folder and of every benchmark."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def _is_moment(moment: Any) -> bool:
     if not isinstance(moment, dict) or not isinstance(moment.get("text"), str) or is_blank(moment["text"]):
         return False
     start, end = moment.get("start"), moment.get("end")
-    return isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end
+    return isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end < math.inf
 
 
 __all__ = ["moment_columns"]

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,13 +182,16 @@ def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Checks the row of a shard, and returns its video and cut: `{"path", "bytes", "start", "end"}`.
 
     Raises:
-        VideoDecodingError: of this name, if the row has no video, or `start` and `end` are not ascending seconds.
+        VideoDecodingError: of this name, if the row has no video, if that is neither path nor bytes, or if `start` and
+            `end` are not ascending seconds.
     """
     video = {**row["video"], "start": row.get("start"), "end": row.get("end")}
     start, end = video["start"], video["end"]
     if not video.get("path") and video.get("bytes") is None:
         raise VideoDecodingError(name, "its row holds no video")
-    are_seconds = all(isinstance(time, int | float | None) for time in (start, end))
+    if not (isinstance(video.get("path"), str | None) and isinstance(video.get("bytes"), bytes | None)):
+        raise VideoDecodingError(name, f"its row holds no path or bytes but {str(row['video'])[:80]}")
+    are_seconds = all(time is None or (isinstance(time, int | float) and isfinite(time)) for time in (start, end))
     if not are_seconds or (end is not None and end <= (start or 0)):
         raise VideoDecodingError(
             name, f"its row has start={start!r} and end={end!r}; expected seconds, the end after the start"

@@ -1,12 +1,11 @@
 """A validation split for data that have none."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 
 from hf_videolang.data.records import Record, whole_video_id
+from hf_videolang.data.video_files import real_path
 
 VALIDATION_SHARE = 0.1
 
@@ -20,14 +19,8 @@ def split_off_validation(
     segments of one file stay on one side. A single video stays in training. Both lists keep the given order.
     """
     videos = defaultdict(list)
-    real_folder = cache(os.path.realpath)  # resolving each file anew takes most of the time
-    for record in records:
-        video = whole_video_id(record.video_id)
-        if record.path:  # several names may lead to one file
-            is_link = os.path.islink(record.path)
-            folder, name = os.path.split(record.path)
-            video = os.path.realpath(record.path) if is_link else os.path.join(real_folder(folder), name)
-        videos[video].append(record)
+    for record in records:  # several names may lead to one file
+        videos[real_path(record.path) if record.path else whole_video_id(record.video_id)].append(record)
 
     def draw(segments: list[Record]) -> bytes:
         return hashlib.sha256(min(record.video_id for record in segments).encode()).digest()

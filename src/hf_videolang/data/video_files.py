@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,35 @@ def list_files(folder: str | Path) -> list[Path]:
             names = [name for name in names if not is_picture_of_a_frame(name)]
         files += [os.path.join(root, name) for name in names]
     return [Path(file) for file in sorted(files, key=lambda file: file.split(os.sep))]
+
+
+def check_place(path: str, folder: str) -> None:
+    """
+    Data from others must not choose which files of the user are read, or what is fetched.
+
+    Raises:
+        ValueError: the path is a URL or lies outside the folder, perhaps through a link, and the environment variable
+            `HF_VIDEOLANG_TRUST_DATA` is not 1.
+    """
+    if os.environ.get("HF_VIDEOLANG_TRUST_DATA") == "1":
+        return
+    if "://" in path or not f"{real_path(path)}/".startswith(f"{_real_folder(folder)}/".replace("//", "/")):
+        raise ValueError(
+            f"{path} leads outside of {folder}, whose data name it. If you trust these data, set "
+            "HF_VIDEOLANG_TRUST_DATA=1, or move or copy the file into the folder."
+        )
+
+
+def real_path(path: str | Path) -> str:
+    """`os.path.realpath`, which resolves each folder once: of a million files it would take minutes."""
+    folder, name = os.path.split(path)
+    real = os.path.join(_real_folder(folder), name)
+    return os.path.realpath(real) if name in ("", ".", "..") or os.path.islink(real) else real
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def is_video(path: Path) -> bool:

@@ -27,7 +27,7 @@ from hf_videolang.data.questions import name_questions, question_columns
 from hf_videolang.data.records import Record, count_records, name_some, segment_id
 from hf_videolang.data.validation_split import VALIDATION_SHARE, split_off_validation
 from hf_videolang.data.video_dataset import VideoDataset
-from hf_videolang.data.video_files import is_video, list_files
+from hf_videolang.data.video_files import check_place, is_video, list_files
 from hf_videolang.video.frame_folder import is_picture_of_a_frame
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
         for number, row in enumerate(_read_rows(file), start=1):
             try:
                 record, split = _read_row(row, file, folder)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise ValueError(f"{file}, row {number}, {str(row)[:200]}: {error}") from error
             only = (file, number) if "question" in record.columns else None  # questions are not merged
             same = merged[split].setdefault((record.path, record.video_id, record.start, record.end, only), record)
@@ -182,6 +182,7 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
     if not isinstance(name, str) or not name:
         raise ValueError(f"file_name is {name!r}; expected the name of a video file or of a folder of pictures.")
     path = file.parent / name
+    check_place(str(path), str(folder))
     place = _below(path, folder)
     split = str(row.get("split") or next((part for part in place.parts[:-1] if part.lower() in SPLIT_NAMES), ""))
     record = Record(
@@ -197,6 +198,8 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
         record.columns |= question_columns(row)
     if "moments" in row:
         record.columns |= moment_columns(row, file.parent)
+        if record.columns["subtitles"]:
+            check_place(record.columns["subtitles"], str(folder))
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 
@@ -224,6 +227,8 @@ def _captions(row: dict[str, Any], file: Path) -> list[str]:
 def _seconds(row: dict[str, Any], key: str) -> float | None:
     value = row.get(key)
     seconds = math.nan if value is None or value == "" else float(value)
+    if math.isinf(seconds):
+        raise ValueError(f"{key} is {value}; expected seconds.")
     return None if math.isnan(seconds) else seconds  # data frames write an empty cell as NaN
 
 

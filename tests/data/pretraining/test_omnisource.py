@@ -322,5 +322,5 @@ def test_errors(shards, settings, options, message):
 
 def test_a_column_of_numbers_is_named(tmp_path):
     shards = write_clip_shards(tmp_path, **{f"clip{number:02d}": {"subtitle": 5} for number in range(26)})
-    with pytest.raises(ValueError, match="The column subtitle of the source clips holds int"):
+    with pytest.raises(VideoDecodingError, match="its subtitle is .*; the source clips needs a column of texts"):
         make_collator(shards)([0])

@@ -12,6 +12,7 @@ import threading
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
@@ -261,17 +262,17 @@ def test_damaged_tars_are_named(tmp_path, damage, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (b"{", "the text of x cannot be read"),
+        (b"{", "Expecting property name"),
         (b"[1]", r"it is \[1\]"),
         (b'{"video": 1}', "without"),
         (b'{"video_id": 7}', "must be a text"),
-        (b"[" * 100_000, "the text of x cannot be read"),
+        (b"[" * 100_000, "recursion"),
     ],
 )
 def test_wrong_json_is_named(tmp_path, text, message):
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", members() | {"x.mp4": b"x", "x.json": text}))
     assert len(shard) == 4 and shard[0]["subtitle"] == "hello"
-    with pytest.raises(ValueError, match=rf"a\.tar: .*{message}"):
+    with pytest.raises(VideoDecodingError, match=rf"a\.tar/x: its text cannot be read: .*{message}"):
         shard[3]
 
 
@@ -280,7 +281,7 @@ def test_half_an_emoji_and_text_that_is_not_utf8(tmp_path):
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", {"x.mp4": b"x", "x.json": text.encode()}))
     assert (shard[0]["subtitle"], shard[0]["video_id"]) == ("a \U0001f642 b ?", "кошка")
     (shard,) = find_shards(write_tar(tmp_path / "b.tar", {"x.mp4": b"x", "x.txt": b"\xff"}))
-    with pytest.raises(ValueError, match=r"b\.tar: the text of x cannot be read: 'utf-8'"):
+    with pytest.raises(VideoDecodingError, match=r"b\.tar/x: its text cannot be read: 'utf-8'"):
         shard[0]
 
 
@@ -336,11 +337,46 @@ def test_a_parquet_file_that_was_cut_while_it_is_read_is_named(tmp_path):
     (shard,) = find_shards(path)
     assert shard[0]["video_id"] == "id0"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="is not a Parquet file"):
+    with pytest.raises(VideoDecodingError, match="its row cannot be read: .* is not a Parquet file"):
         shard[6]
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"00001\.parquet"):
         shard[6]
+
+
+def test_rows_of_parquet_do_not_choose_what_is_fetched_or_read(tmp_path, monkeypatch):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "inside.mp4").touch()
+    (tmp_path / "shards" / "link.mp4").symlink_to(tmp_path / "outside.mp4")
+    paths = [str(tmp_path / "shards" / "inside.mp4"), "http://localhost/a.mp4", "/etc/passwd", "link.mp4"]
+    paths[3] = str(tmp_path / "shards" / "link.mp4")
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # `datasets` would pack the files
+    videos = pa.array([{"path": path, "bytes": None} for path in paths], kind)
+    pq.write_table(pa.table({"video": videos}), tmp_path / "shards" / "0.parquet")
+    (shard,) = find_shards(tmp_path / "shards" / "0.parquet")
+    assert shard[0]["video"]["path"] == paths[0]
+    for row in (1, 2, 3):
+        with pytest.raises(
+            VideoDecodingError, match=f"0.parquet/0000000{row}: .*{paths[row]} leads outside of .*shards"
+        ):
+            shard[row]
+    monkeypatch.setenv("HF_VIDEOLANG_TRUST_DATA", "1")
+    assert [shard[row]["video"]["path"] for row in range(4)] == paths
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"start": float("nan"), "end": 2.0},
+        {"end": float("inf")},
+        {"start": "1"},
+        {"video": {"path": 5, "bytes": None}},
+        {"video": {"path": None, "bytes": "text"}},
+    ],
+)
+def test_a_row_with_wrong_values_is_a_bad_clip(fields):
+    with pytest.raises(VideoDecodingError, match="cannot decode x: its row"):
+        clip_of({"video": {"path": "a.mp4", "bytes": None}, **fields}, "x")
 
 
 def test_finding(tmp_path):

@@ -241,7 +241,8 @@ def test_a_crash_costs_one_file():
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the broken files are in ../shared/data")
-def test_really_broken_files(tmp_path):
+def test_really_broken_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_VIDEOLANG_TRUST_DATA", "1")  # links lead outside
     names = sorted(file.name for file in (SHARED / "data" / "video" / "broken").iterdir())
     for name in names:
         (tmp_path / name).symlink_to(SHARED / "data" / "video" / "broken" / name)

@@ -164,7 +164,7 @@ def _read_config(path: str | Path | None) -> dict[str, Any]:
             ours: {name: original[theirs][name] for name in FIELDS if name in original[theirs]}
             for theirs, ours in PARTS.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ConversionError(
             f"{path} cannot be read ({error!r}); give the run's model configuration, a JSON with f_config, c_config "
             "and q_config."

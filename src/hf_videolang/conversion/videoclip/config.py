@@ -50,7 +50,7 @@ def read_run(path: str | Path | None) -> Run:
         original = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         rows, length = (original["dataset"][name] for name in ("max_video_len", "max_len"))
         encoder = ENCODERS.get(original["model"]["model_cls"], "separate")
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConversionError(
             f"{path} cannot be read ({type(error).__name__}: {error}); give the YAML that the checkpoint was trained "
             "with. It has dataset.max_video_len, dataset.max_len and model.model_cls."
@@ -76,7 +76,7 @@ def read_bert(path: str | Path | None, weight_file: Path) -> dict[str, Any]:
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
         return {name: fields[name] for name in (*BertConfig.__annotations__, "input_dim") if name in fields}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, TypeError) as error:
         raise ConversionError(f"{file} cannot be read as the JSON of a BERT's config: {error}") from error
 
 

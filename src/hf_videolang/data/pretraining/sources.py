@@ -1,6 +1,7 @@
 """Where pre-training clips come from: shards of videos with subtitles, and captions of their middle frames."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -8,6 +9,7 @@ from hf_videolang.data.records import clip_of, name_some
 from hf_videolang.data.shards.open_shards import count_clips, find_shards
 from hf_videolang.data.stores.caption_store import CaptionStore
 from hf_videolang.data.video_files import video_size
+from hf_videolang.video import VideoDecodingError
 
 
 class PretrainingSource:
@@ -71,8 +73,8 @@ class PretrainingSource:
             `caption` (`""` if there is none).
 
         Raises:
-            ValueError: a column holds no text, or the caption store was made from other shards.
-            VideoDecodingError: the record has no video, or its start and end are not valid seconds.
+            ValueError: the caption store was made from other shards.
+            VideoDecodingError: the record cannot be read, has no video, or a column has a wrong kind of value.
         """
         record = self.shards[shard][row]
         name, video_id = self.shards[shard].name, record["video_id"]
@@ -81,8 +83,8 @@ class PretrainingSource:
             "video": clip_of(record, f"{video_id} in {name}"),
             "video_id": video_id,
             "shard": name,
-            "subtitle": self._text(record.get(self.subtitle_column), self.subtitle_column),
-            "caption": self._text(caption, self.caption_column),
+            "subtitle": self._text(record.get(self.subtitle_column), f"{video_id} in {name}", self.subtitle_column),
+            "caption": self._text(caption, f"{video_id} in {name}", self.caption_column),
         }
 
     def check_columns(self, needed: Collection[str]) -> None:
@@ -102,7 +104,8 @@ class PretrainingSource:
         columns = {name: column for name, column in columns.items() if name in needed}
         known: dict[str, Any] = {}
         for row in range(min(len(shard), 100)):  # in a tar, a clip without a text has no such field
-            known |= shard[row]
+            with suppress(VideoDecodingError):
+                known |= shard[row]
             if known.keys() >= set(columns.values()):
                 break
         for name, column in columns.items():
@@ -122,13 +125,12 @@ class PretrainingSource:
         assert self.store is not None
         return self.store.caption(shard_name, row, record["video_id"], video_size(record["video"]))
 
-    def _text(self, value: Any, column: str) -> str:
+    def _text(self, value: Any, name: str, column: str) -> str:
         if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
             value = " ".join(value)
         if not isinstance(value, str | None):
-            raise ValueError(
-                f"The column {column} of the source {self.name} holds {type(value).__name__}; expected a text."
-            )
+            reason = f"its {column} is {str(value)[:80]}; the source {self.name} needs a column of texts"
+            raise VideoDecodingError(name, reason)
         return (value or "").strip()
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_videolang.data.shards.tar_shard import open_file
+from hf_videolang.data.video_files import check_place
+from hf_videolang.video import VideoDecodingError
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -17,14 +19,16 @@ class ParquetShard:
 
     The columns become fields. The video is the column "video", or the only column of `{"bytes", "path"}` or bytes.
     `video_id` is the column of that name, or "__key__" (of converted WebDatasets), or `<shard>/<row>`. A row without a
-    video has neither path nor bytes; [`clip_of`] raises for it. Whole row groups are read and the last two are kept.
-    So read rows in their order: each jump reads a row group (100 clips, as `datasets` writes them).
+    video has neither path nor bytes; [`clip_of`] raises for it. A path must not lead outside the folder of the file
+    ([`check_place`]). Whole row groups are read and the last two are kept. So read rows in their order: each jump
+    reads a row group (100 clips, as `datasets` writes them).
 
     Arguments are as for `TarShard`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a Parquet file, or has no video column or several.
+        VideoDecodingError: a row cannot be read, or its path leads outside.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -45,26 +49,36 @@ class ParquetShard:
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
         assert self._starts is not None
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        table, column = _read_row_group(self.path, group)
-        record = table.slice(row - int(self._starts[group]), 1).to_pylist()[0]
-        video = record.pop(column) or {"path": None, "bytes": None}
-        if isinstance(video, bytes):
-            video = {"path": None, "bytes": video}
+        place = f"{self.path}/{row:08d}"
+        try:
+            table, column = _read_row_group(self.path, group)
+            record = table.slice(row - int(self._starts[group]), 1).to_pylist()[0]
+            video = record.pop(column) or {"path": None, "bytes": None}
+            if isinstance(video, bytes):
+                video = {"path": None, "bytes": video}
+            if video["path"] is not None and video["bytes"] is None:
+                check_place(video["path"], self.path.rpartition("/")[0])
+        except Exception as error:  # Arrow has many kinds
+            if getattr(error, "errno", None) is not None:  # the disk, not the content
+                raise
+            raise VideoDecodingError(place, f"its row cannot be read: {error}") from error
         video_id = record.get("video_id") or record.get("__key__") or f"{self.name}/{row:08d}"
-        name = None if video["bytes"] is None else f"{self.path}/{row:08d}"
+        name = None if video["bytes"] is None else place
         video = {"path": video["path"] or name, "bytes": video["bytes"]}
         return {**record, "video": video, "video_id": str(video_id)}
 
 
 def _read_facts(path: str) -> tuple[np.ndarray, str]:
     """The first row of each row group, then the number of rows; and the name of the video column."""
-    from pyarrow import ArrowInvalid, types
+    from pyarrow import ArrowException, types
     from pyarrow.parquet import ParquetFile
 
     with open_file(path) as file:
         try:
             parquet = ParquetFile(file)
-        except ArrowInvalid as error:
+        except (ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
             raise ValueError(f"{path} is not a Parquet file: {error}. Download or write it again.") from error
         facts, schema = parquet.metadata, parquet.schema_arrow
     rows = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]

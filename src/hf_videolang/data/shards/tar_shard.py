@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.records import name_some
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
+from hf_videolang.video import VideoDecodingError
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -44,7 +45,8 @@ class TarShard:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
-            member is a link; while reading, a text cannot be parsed or the tar no longer fits its index.
+            member is a link; while reading, the tar no longer fits its index.
+        VideoDecodingError: the text of a sample cannot be parsed.
     """
 
     def __init__(self, path: str, name: str | None = None):
@@ -89,9 +91,7 @@ class TarShard:
             if "txt" in parts:
                 record["txt"] = parts.pop("txt").decode("utf-8")
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{self.path}: the text of {key} cannot be read: {error}. Pack the shard again."
-            ) from error
+            raise VideoDecodingError(f"{self.path}/{key}", f"its text cannot be read: {error}") from error
         for field, part in parts.items():
             column = "video" if is_video(field) else field
             record[column] = {"path": f"{self.path}/{key}.{field}", "bytes": part}
@@ -252,15 +252,14 @@ def _write_index(path: Path, table: "Table", stamp: str) -> None:
 
 def _fits(index: str, stamp: dict[str, Any]) -> bool:
     """Whether an index exists and was made from a tar in the state that `stamp` describes."""
-    from pyarrow import ArrowInvalid
     from pyarrow.parquet import read_schema
 
     try:
         with open_file(index) as file:
             facts = json.loads((read_schema(file).metadata or {})[b"tar"])
-    except (OSError, ArrowInvalid, KeyError):  # missing or damaged
+        return stamp.items() <= facts.items()
+    except Exception:  # missing, damaged or forged
         return False
-    return stamp.items() <= facts.items()
 
 
 def _read_row(index: str, row: int) -> dict[str, Any]:
