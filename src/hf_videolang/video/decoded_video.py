@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,6 +119,17 @@ class Cut:
         if self.ticks is None or self.end is None or self.time_base is None:
             return None
         return float((self.end - int(self.ticks[0])) * self.time_base)
+
+
+def to_facts(info: VideoInfo, whole: Cut) -> dict[str, Any]:
+    """What JSON holds of them, with fractions as texts. The ticks are sent and kept beside it as raw numbers."""
+    return {"info": asdict(info), "times": {**vars(whole), "ticks": None}}
+
+
+def from_facts(facts: Mapping[str, Any], ticks: np.ndarray) -> tuple[VideoInfo, Cut]:
+    times = facts["times"]
+    fractions = {key: times[key] and Fraction(times[key]) for key in ("frame_rate", "time_base")}
+    return VideoInfo(**facts["info"]), Cut(**{**times, **fractions, "ticks": ticks})
 
 
 @dataclass(frozen=True)

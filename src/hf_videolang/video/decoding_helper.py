@@ -14,14 +14,12 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from fractions import Fraction
 from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
 
-from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
+from .decoded_video import UnconfirmedIndexError, VideoDecodingError, from_facts, to_facts
 from .limits import HELPER_MEMORY
 from .video_stream import VideoStream, import_av
 
@@ -74,10 +72,7 @@ class HelperStream:
             self.close()
             raise
         self._busy = False
-        self.info = VideoInfo(**answer["info"])
-        times = answer["times"]
-        fractions = {key: times[key] and Fraction(times[key]) for key in ("frame_rate", "time_base")}
-        self.whole = Cut(**{**times, **fractions, "ticks": np.frombuffer(ticks, np.int64)})
+        self.info, self.whole = from_facts(answer, np.frombuffer(ticks, np.int64))
 
     def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`."""
@@ -160,8 +155,7 @@ def serve() -> None:
                 _send(answers, {"loaded": True})
                 path, name, num_threads, count = request["open"]
                 stream = VideoStream(path, name, num_threads, count, report)
-                times = {**vars(stream.whole), "ticks": None}
-                _send(answers, {"info": asdict(stream.info), "times": times}, stream.whole.ticks)
+                _send(answers, to_facts(stream.info, stream.whole), stream.whole.ticks)
         except Exception as error:
             kind = type(error).__name__
             _send(answers, {"error": kind, "arguments": error.args if kind in ERRORS else [traceback.format_exc()]})

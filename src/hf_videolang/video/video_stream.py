@@ -1,6 +1,7 @@
 """The video stream of a file: its facts, and the pictures of its frames in one pass."""
 
-from bisect import bisect_right
+import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo
+from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, VideoInfo, from_facts, to_facts
 from .frame_times import Packet, frame_times, indexed_ticks, shown_ticks
 from .h264 import is_reference
+from .kept_index import LONG, keep_index, read_index
 from .limits import FORMATS, MAX_PACKETS, MAX_PIXELS
 
 # A packet is one shown picture in MP4 and its relatives, and with these codecs elsewhere. Other packets may be hidden
@@ -28,7 +30,8 @@ class VideoStream:
     An index made from the packets gives count and times without decoding. With it the decoder seeks, and leaves out
     pictures that nobody wants. This shortcut is taken only where codec and container time every picture, and only as
     long as the decoder confirms it: one picture a packet, in the order of the time stamps, none damaged. Otherwise
-    all frames are decoded once to count them, and then read from the start of the file.
+    all frames are decoded once to count them, and then read from the start of the file. The index of a long file is
+    kept on disk for its next segment.
 
     Args:
         path: a local file.
@@ -66,8 +69,8 @@ class VideoStream:
         self._next = 0  # number of the frame that the decoder shows next
         self._reached: float | None = None  # seconds of the last frame that it showed
         self._is_damaged = False  # the last frame, or one that it is predicted from
-        self._numbers: dict[int, int] = {}  # the index: number of each frame by its ticks; empty: frames are counted
-        self._keys: list[int] = []  # numbers of the key frames in the index
+        self._index: Any = ()  # ticks of all frames, ascending; empty: frames are counted
+        self._keys: Any = ()  # numbers of the key frames in the index
         self._wanted: set[int] | None = None  # pictures with other numbers may be left out; None: decode all
         self._left_out: set[int] = set()
         self._may_leave_out = False
@@ -96,7 +99,7 @@ class VideoStream:
         if self._may_leave_out:
             self._wanted = set(numbers)
         self._size = size or ()
-        find = self._indexed_frame if self._numbers else self._counted_frame
+        find = self._indexed_frame if len(self._index) else self._counted_frame
         with self._named_failures():
             for number in numbers:
                 yield self._picture(find(number))
@@ -147,14 +150,22 @@ class VideoStream:
             if not packet.size and packet.dts is not None:
                 continue  # "show the last picture again"; the empty packet that ends the stream has no time
             if self._wanted is not None:
-                number = self._numbers.get(packet.pts)
+                number = self._number(packet.pts)
                 decoder.skip_frame = "DEFAULT"
-                if number is not None and number not in self._wanted and not is_reference(packet):
+                if number >= 0 and number not in self._wanted and not is_reference(packet):
                     decoder.skip_frame = "NONREF"
                     self._left_out.add(number)
             yield from packet.decode()
 
     def _read_facts(self, count: bool) -> None:
+        may_be_kept = not count and os.path.abspath(self.name) == self._path  # no download, which is read once
+        if kept := may_be_kept and read_index(self._path):
+            facts, self._index, self._keys = kept
+            self.info, self.whole = from_facts(facts, self._index)
+            self._ticks: Any = self._index
+            self._may_leave_out = facts["may_leave_out"]
+            self._open()
+            return
         packets = self._read_packets()
         coded = [packet for packet in packets if packet.size]
         if not coded:
@@ -172,8 +183,9 @@ class VideoStream:
         # No player shows the frames before the first that decodes: what they are predicted from is not in the file.
         index = index[index.index(frame.pts) :] if frame.pts in index else []
         if index and not count:
-            self._numbers = {tick: number for number, tick in enumerate(index)}
-            self._keys = sorted(self._numbers[p.pts] for p in coded if p.is_key and p.pts in self._numbers)
+            self._index = np.array(index, np.int64)
+            keys = (self._number(packet.pts) for packet in coded if packet.is_key)
+            self._keys = np.array(sorted(key for key in keys if key >= 0), np.int64)
             # If every picture is shown in the order of the file, B pictures are absent, or their order was lost.
             self._may_leave_out = codec == "h264" and is_progressive and coded != sorted(coded)
         else:
@@ -182,9 +194,17 @@ class VideoStream:
             self._open()
         stream = self._stream
         self.whole = frame_times(index, packets, stream.time_base, stream.average_rate, stream.duration)
-        self._ticks: Any = self.whole.ticks
+        self._ticks = self.whole.ticks
         self._seconds: Any = self.whole.seconds
         self.info = self._info(frame, codec)
+        if may_be_kept and len(self._index) >= LONG:
+            facts = {**to_facts(self.info, self.whole), "may_leave_out": self._may_leave_out}
+            keep_index(self._path, facts, self._index, self._keys)
+
+    def _number(self, tick: int | None) -> int:
+        """Of the frame with these ticks in the index; -1 if there is none."""
+        place = -1 if tick is None else bisect_left(self._index, tick)
+        return place if place < len(self._index) and self._index[place] == tick else -1
 
     def _read_packets(self) -> list[Packet]:
         self._open()
@@ -243,9 +263,9 @@ class VideoStream:
         keys_before = bisect_right(self._keys, number)
         try:
             if keys_before and self._keys[keys_before - 1] > self._next:
-                self._jump(self._keys[keys_before - 1])
+                self._jump(int(self._keys[keys_before - 1]))
             for frame in self._frames:
-                found = self._numbers.get(frame.pts, -1)
+                found = self._number(frame.pts)
                 is_next = found >= self._next and self._left_out.issuperset(range(self._next, found))
                 if not is_next or frame.is_corrupt:
                     break
@@ -261,14 +281,14 @@ class VideoStream:
         self._container.seek(int(self._ticks[key]), stream=self._stream)
         self._frames, self._next = self._decode(), key
         for frame in self._frames:
-            found = self._numbers.get(frame.pts, -1)
+            found = self._number(frame.pts)
             if found == key:
                 self._frames = chain([frame], self._frames)
                 return
             if not 0 <= found < key:  # pictures that follow an open group's key frame in the file are shown before it
                 break
         self._open()  # the format cannot seek so well, or the picture refreshes gradually
-        self._keys, self._next = [], 0
+        self._keys, self._next = (), 0
 
     def _counted_frame(self, number: int) -> Any:
         """The frame of that number, read on from the last one."""
