@@ -59,7 +59,8 @@ def set_up(argv: list[str] | None) -> Run:
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "question_answering":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of questions about videos.")
-    data, tested, notes = load_splits(arguments, dataset)
+    skip_absent = training_args.on_broken_video != "raise"
+    data, tested, notes = load_splits(arguments, dataset, skip_absent=skip_absent)
     train_records, train_protocol = data[arguments.train_split]
 
     # ---- Model ----

@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from hf_videolang.losses.moment_ranking import moment_ranking_losses
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
 from .configuration_hero import HeroConfig, HeroCrossModalConfig, HeroQueryConfig, HeroTemporalConfig
@@ -127,7 +128,7 @@ class HeroAnswerOutput(ModelOutput):
     last_hidden_state: torch.Tensor | None = None
 
 
-class HeroPreTrainedModel(StrictLoadingMixin, PreTrainedModel):
+class HeroPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     """
     Initialisation, loading and saving of every HERO class. The parts have the same names in all classes, so a folder
     with several heads loads into each class whose heads it has. A head that is missing raises, unless

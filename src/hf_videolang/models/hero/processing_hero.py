@@ -11,13 +11,14 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from hf_videolang.metrics.moments import top_moments
+from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.video.subtitles import Subtitle, read_subtitles
 
 from .subtitle_matching_hero import cut_frames, group_frames, match_frames, span_frames
 
 
-class HeroProcessor(RemoteCodeMixin, ProcessorMixin):
+class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
     """
     RoBERTa's tokenizer, and the rules by which subtitles belong to frames (hero §7.2, §7.3). A frame is a row of
     features.
