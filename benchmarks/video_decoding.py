@@ -103,7 +103,7 @@ class TrustingStream(VideoStream):
             self._container.seek(int(self._ticks[key]), stream=self._stream)
             self._frames = self._decode()
         self._next = number + 1
-        return next(frame for frame in self._frames if self._numbers[frame.pts] == number)
+        return next(frame for frame in self._frames if self._number(frame.pts) == number)
 
 
 def index_unverified(path: str, key_frame_distance: int) -> torch.Tensor:
