@@ -24,7 +24,16 @@ NAMES_A_FAMILY = re.compile(
 
 # From the ground up. A file imports from its own level and from those below it.
 LEVELS = [
-    {"__init__.py", "registration.py", "console.py", "atomic_files.py", "folder_lock.py", "losses", "metrics"},
+    {
+        "__init__.py",
+        "registration.py",
+        "console.py",
+        "atomic_files.py",
+        "folder_lock.py",
+        "strict_yaml.py",
+        "losses",
+        "metrics",
+    },
     {"video"},
     {"models"},
     {"data", "hub"},

@@ -124,3 +124,13 @@ def test_a_folder_without_card_gets_one_and_a_foreign_card_a_section(tmp_path):
     card = ModelCard.load(tmp_path / "README.md")
     assert card.text.strip().startswith("# Mine\n\nWords.\n\n## Measured with hf_videolang")
     assert card.data.license == "mit" and len(table(card)) == 4
+
+
+def test_names_from_data_change_nothing_but_their_cell():
+    card = tiny_card()
+    name = f"mine {END} | <b>\n| x"
+    for _ in range(2):  # the second replaces the first
+        add_evaluation(card, **{**EVALUATION, "dataset": name})
+    rows = table(card)
+    assert len(rows) == 4 and card.text.count(END) == 1
+    assert rows[1][0] == "mine &lt;!-- end of measured results --&gt; &#124; &lt;b&gt; &#124; x"

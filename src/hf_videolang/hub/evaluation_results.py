@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from yaml import YAMLError
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.hub.model_card import BEGIN, END, write_model_card
+from hf_videolang.hub.model_card import BEGIN, END, escaped, write_model_card
 from hf_videolang.metrics.facts import CHANCE, METRICS
 
 IS_SHARE = {facts.card_type: facts.is_share for facts in METRICS.values()}
@@ -150,5 +150,5 @@ def _table(results: Sequence[EvalResult]) -> str:
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
     table = [["dataset", "split", "protocol", "direction", "post-processing", *titles]]
     table += [["---"] * 5 + ["---:"] * len(titles)]
-    table += [[*map(str, where), *(row.get(title, "") for title in titles)] for where, row in rows.items()]
+    table += [[*map(escaped, where), *(row.get(title, "") for title in titles)] for where, row in rows.items()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)

@@ -1,5 +1,6 @@
 """The card of a saved model, written from its config, its processor and the family's template `cards/<family>.md`."""
 
+import html
 import json
 import os
 from pathlib import Path
@@ -136,6 +137,11 @@ def _saved_processor(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def escaped(text: Any) -> str:
+    """Text from data for a card: one line, without Markdown's columns, HTML or a marker of ours."""
+    return html.escape(" ".join(str(text).split()), quote=False).replace("|", "&#124;")
+
+
 def write_training_card(trainer, **kwargs: Any) -> Path:
     """
     The card of a training run, for `Trainer.create_model_card`: hyperparameters, loss history and versions from the
@@ -156,7 +162,7 @@ def write_training_card(trainer, **kwargs: Any) -> Path:
     origin = "Trained"
     if start:
         origin = f"Fine-tuned from `{Path(start).resolve().name if local else start}`{' (a local folder)' * local}"
-    where = f" on {summary.dataset}" if isinstance(summary.dataset, str) else ""
+    where = f" on {escaped(summary.dataset)}" if isinstance(summary.dataset, str) else ""
     return write_model_card(
         trainer.args.output_dir,
         trainer.hub_model_id or trainer.args.hub_model_id,

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from hf_videolang.strict_yaml import load_yaml
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 REMEDY = " `--help` lists the keys; every field of transformers.TrainingArguments is one, too."
 EPILOG = """
@@ -85,7 +87,7 @@ def read_recipe(name: str, known: Iterable[str], beside: Path = Path()) -> dict[
             f"{', '.join(shipped)}."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
