@@ -27,7 +27,7 @@ def render(facts_file: Path) -> dict[str, ModelCard]:
     for size, model in facts["sizes"].items():
         start = f"{family.replace('_', '-')}-{size}"
         for name, checkpoint in facts["checkpoints"].items():
-            repository = start if name == "pretrained" else f"{start}-{name}"
+            repository = checkpoint.get("repository", start if name == "pretrained" else f"{start}-{name}")
             values = {**model, **{key: _of_size(value, size) for key, value in checkpoint.items()}, "size": size}
             values |= {"organisation": facts["organisation"], "start": start, "repository": repository}
             cards[repository] = _card(family, facts, defaultdict(str, values))
@@ -42,27 +42,38 @@ def _of_size(value: Any, size: str) -> Any:
 def _card(family: str, facts: dict[str, Any], values: dict[str, Any]) -> ModelCard:
     config = AutoConfig.for_model(family, **values["config"])
     video_processor_class = getattr(hf_videolang, config.auto_map["AutoVideoProcessor"].rpartition(".")[2])
-    video_processor = video_processor_class(num_frames=values["num_frames"])
+    video_processor = video_processor_class(**({"num_frames": frames} if (frames := values["num_frames"]) else {}))
+    processor = {"video_processor": json.loads(video_processor.to_json_string()), "max_length": values["max_length"]}
+    processor["processor_class"] = config.auto_map["AutoProcessor"].rpartition(".")[2]
     values["source"] = values["source"].format_map(values)
     texts = {name: text.format_map(values) for name, text in facts["texts"].items()}
     return build_model_card(
         config,
-        {"video_processor": json.loads(video_processor.to_json_string()), "max_length": values["max_length"]},
+        processor,
         f"{facts['organisation']}/{values['repository']}",
         title=f"{values['title']}, {values['heading'].format_map(values)}",
         provenance="\n\n".join(filter(None, [texts["provenance"], texts["implementation"], values["warning"]])),
         training=values["training"].format_map(values),
         compute=values["compute"] or None,
-        reported="\n\n".join(filter(None, [_reported(values, facts["evidence"]), values["also"]])),
+        reported="\n\n".join(filter(None, [_reported(values, facts["evidence"]), values["also"]])) or None,
         licence=facts["licence"],
-        base_model=values["base_model"].format_map(values),
+        base_model=values["base_model"].format_map(values) or None,
         datasets=values["datasets"],
         **facts["metadata"],
     )
 
 
 def _reported(values: dict[str, Any], evidence: dict[str, str]) -> str:
-    """Published text-to-video recalls, each row with its evidence, and the command that measures them."""
+    """Published numbers: of any task, row by row as the facts give them (`table`), or text-to-video recalls."""
+    if values["table"]:
+        header, *rows = values["table"]
+        lines = [header, ["---"] * len(header), *rows]
+        return "**Not reproduced here.**\n\n" + "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return _reported_recalls(values, evidence) if values["results"] else ""
+
+
+def _reported_recalls(values: dict[str, Any], evidence: dict[str, str]) -> str:
+    """Each row with its evidence, and the command that measures them."""
     table = ["| protocol | post-processing | R@1 | R@5 | R@10 | rests on |", "|---|---|---:|---:|---:|---|"]
     for post_processing, (*recalls, source) in values["results"].items():
         numbers = " | ".join(f"{recall:.1f}" for recall in recalls)

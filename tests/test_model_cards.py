@@ -33,7 +33,9 @@ from tests.parity.cases import REPOSITORY, SHARED
 
 FOLDER = REPOSITORY / "model_cards"
 FACTS = yaml.safe_load((FOLDER / "clip_vip.yaml").read_text())
-COMMITTED = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
+CARDS = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
+COMMITTED = {name: card for name, card in CARDS.items() if name.startswith("clip-vip-")}
+OTHERS = {"s3d-howto100m": "s3d", "videoclip-howto100m": "videoclip", "vlm-howto100m": "videoclip"}  # → family
 # The Hub's list of tasks has no video retrieval; of these, encoders are feature-extraction.
 PIPELINE_TAGS = {
     "video-classification",
@@ -55,13 +57,34 @@ SECTIONS = [
 
 
 def test_committed_cards_are_the_rendered_ones(tmp_path):
-    cards = render(FOLDER / "clip_vip.yaml")
-    assert len(cards) == 10
+    cards = {name: card for file in FOLDER.glob("*.yaml") for name, card in render(file).items()}
+    assert len(COMMITTED) == 10
     for name, card in cards.items():
         card.save(tmp_path / "card.md")
         rendered = (tmp_path / "card.md").read_text()
-        assert COMMITTED.get(name) == rendered, f"{name}: run python model_cards/render.py"
-    assert set(COMMITTED) == set(cards)
+        assert CARDS.get(name) == rendered, f"{name}: run python model_cards/render.py"
+    assert set(CARDS) == set(cards) == {*COMMITTED, *OTHERS}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_cards_of_other_families(name):
+    card = ModelCard(CARDS[name])
+    data = card.data.to_dict()
+    assert {"hf_videolang", OTHERS[name], "video-text-retrieval"} <= set(data["tags"])
+    assert data["license"] == ("apache-2.0" if name.startswith("s3d") else "cc-by-nc-4.0")
+    assert re.findall(r"^## (.*)$", card.text, re.MULTILINE) == SECTIONS
+    assert "{" not in card.text.partition("```bibtex")[0] and "None" not in card.text and "model-index" not in data
+    assert f'from_pretrained("org/{name}")' in card.text and f"--output-dir {name}`" in card.text
+    assert ("not trained by contrast" in card.text) is name.startswith("vlm")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the reference specification is not beside this checkout")
+def test_reported_numbers_of_videoclip_are_those_of_the_specification():
+    specification = (SHARED / "reference" / "videoclip" / "SPEC.md").read_text()
+    section = specification.partition("## 8. Published results")[2].partition("\n\n")[0]
+    published = re.findall(r"\| (\d[\d. /]*\d|-) \| (\d[\d. /]*\d|-) \|", section)
+    reported = re.findall(r"\| (\d[\d. /]*\d|-) \| (\d[\d. /]*\d|-) \|", CARDS["videoclip-howto100m"])
+    assert reported == published and len(published) == 6
 
 
 @pytest.mark.parametrize("name", sorted(COMMITTED))
