@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from datasets import Video, load_dataset
 
-from hf_videolang.data.moving_shapes import COLOURS, DIRECTIONS, SHAPES, write_moving_shapes, write_video
+from hf_videolang.data.moving_shapes import (
+    COLOURS,
+    DIRECTIONS,
+    GROUNDS,
+    SHAPES,
+    write_moving_shapes,
+    write_scenes,
+    write_video,
+)
 from hf_videolang.video import decode_video
 
 
@@ -102,3 +110,32 @@ def test_write_video_keeps_pixels_and_rate(tmp_path):
 def test_too_few_or_too_many(num_train, num_test, tmp_path):
     with pytest.raises(ValueError, match=f"num_train={num_train}, num_test={num_test}"):
         write_moving_shapes(tmp_path / "shapes", num_train, num_test)
+
+
+def nearest(pixel, names):
+    return min(names, key=lambda name: np.abs(pixel - np.array(names[name])).sum())
+
+
+def test_scenes_show_what_their_questions_ask(tmp_path):
+    """The asked colour is that of the pixels on the asked ground. No training scene has a combination of the test."""
+    folder = write_scenes(tmp_path / "scenes", num_train=24, num_test=6, seed=1)
+    seen = {"train": set(), "test": set()}
+    for split, found in seen.items():
+        rows = [json.loads(line) for line in (folder / split / "metadata.jsonl").read_text().splitlines()]
+        assert len(rows) == 2 * (24 if split == "train" else 6)
+        for colour, shape in zip(rows[::2], rows[1::2]):
+            assert colour["file_name"] == shape["file_name"]
+            found.add((colour["answer"], shape["answer"]))
+            frames = decode_video(folder / split / colour["file_name"]).frames.permute(0, 2, 3, 1).float().numpy()
+            assert len(frames) == 36
+            shown = {}
+            for frame in frames[6::12]:
+                ground = np.median(frame.reshape(-1, 3), axis=0)
+                inside = np.abs(frame - ground).sum(-1) > 120
+                shown[nearest(ground, GROUNDS)] = nearest(np.median(frame[inside], axis=0), COLOURS)
+            assert shown.keys() == GROUNDS.keys()
+            (ground,) = [name for name in GROUNDS if f"the {name} ground" in colour["question"]]
+            assert f"the {ground} ground" in shape["question"] and shown[ground] == colour["answer"]
+    assert not seen["train"] & seen["test"] and len(seen["test"]) > 3
+    captions = write_scenes(tmp_path / "captions", 3, 2, seed=1, task="retrieval") / "test" / "metadata.jsonl"
+    assert all(json.loads(row)["caption"].split()[1] in COLOURS for row in captions.read_text().splitlines())

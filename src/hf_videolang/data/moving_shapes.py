@@ -24,6 +24,7 @@ COLOURS = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
+GROUNDS = {"black": (20, 20, 20), "grey": (120, 120, 120), "brown": (105, 70, 40)}  # of scenes
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x grows to the right, y downwards
 
 
@@ -42,8 +43,15 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_secon
     return path
 
 
-def draw_shape(shape: str, colour: tuple[int, int, int], centre: tuple[float, float], radius: float, size: int):
-    """An RGB picture, uint8 `[size, size, 3]`, of a shape on a dark background. Edges are blurred by one pixel."""
+def draw_shape(
+    shape: str,
+    colour: tuple[int, int, int],
+    centre: tuple[float, float],
+    radius: float,
+    size: int,
+    ground: tuple[int, int, int] = (30, 30, 30),
+) -> np.ndarray:
+    """An RGB picture, uint8 `[size, size, 3]`, of a shape on a plain ground. Edges are blurred by one pixel."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
     distance = {  # <= 1 inside
@@ -53,11 +61,17 @@ def draw_shape(shape: str, colour: tuple[int, int, int], centre: tuple[float, fl
         "cross": np.maximum(np.minimum(abs(x), abs(y)) / 0.3, np.maximum(abs(x), abs(y))),
     }[shape]
     inside = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
-    return (30 * (1 - inside) + np.array(colour, np.float32) * inside).astype(np.uint8)
+    return (np.array(ground, np.float32) * (1 - inside) + np.array(colour, np.float32) * inside).astype(np.uint8)
 
 
 def moving_shape_frames(
-    colour: str, shape: str, directions: tuple[str, str], generator: np.random.Generator, size: int, num_frames: int
+    colour: str,
+    shape: str,
+    directions: tuple[str, str],
+    generator: np.random.Generator,
+    size: int,
+    num_frames: int,
+    ground: tuple[int, int, int] = (30, 30, 30),
 ) -> list[np.ndarray]:
     """The frames of one video: the shape moves in the first direction for half the time, then in the second."""
     radius = size * generator.uniform(0.13, 0.18)
@@ -67,7 +81,7 @@ def moving_shape_frames(
     # The starting point is drawn so that the shape stays in the picture.
     low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
     way = way + generator.uniform(low, high)
-    return [draw_shape(shape, COLOURS[colour], tuple(centre), radius, size) for centre in way]
+    return [draw_shape(shape, COLOURS[colour], tuple(centre), radius, size, ground) for centre in way]
 
 
 def _split_combinations(num_train: int, num_test: int, generator: np.random.Generator):
@@ -151,63 +165,53 @@ def write_scenes(
     """
     Write videos of several scenes, a second each, as a `videofolder` like that of [`write_moving_shapes`].
 
-    A scene shows a shape that moves. The shapes of a video differ, and so do their colours. The texts are about one
-    scene: the questions "what colour is the square?" and "which shape is red?", or the caption "a red square". In the
-    test videos, that shape has a colour which it never has in training; the other scenes are as in training.
+    A scene shows a shape that moves, on a ground of its own colour. The texts are about one scene: the questions "what
+    colour is the shape on the grey ground?" and "which shape is on the grey ground?", or the caption "a red square on
+    a grey ground". In the test videos, all shapes have colours that they never have in training. The questions do not
+    name the shape whose colour they ask for: a model would learn which colours it never has.
 
     Args:
         folder: created if absent. It must not contain `train` or `test` yet.
         num_train, num_test: videos. Each has two questions, or one caption.
         seed: the same seed gives the same files, byte by byte.
         task: which texts are written.
-        num_scenes: seconds of a video, at most 4.
+        num_scenes: seconds of a video, 1 to 3.
         size: height and width in pixels, even.
         frames_per_second: of each video.
 
     Example:
         >>> dataset, _ = load_dataset(str(write_scenes("scenes")), split="train")
         >>> dataset[0]["question"], dataset[0]["answer"]
-        ('what colour is the circle?', 'green')
+        ('what colour is the shape on the grey ground?', 'green')
     """
     folder = Path(folder)
     generator = np.random.default_rng(seed)
-    # One colour of each shape is never shown in training, another one for each shape.
-    held_out = dict(zip(SHAPES, generator.permutation(list(COLOURS)).tolist()))
+    # Each shape has a colour or two that only the test shows.
+    held_out = [(colour, SHAPES[number % len(SHAPES)]) for number, colour in enumerate(COLOURS)]
+    kinds = {"train": [kind for kind in product(COLOURS, SHAPES) if kind not in held_out], "test": held_out}
     for split, count in (("train", num_train), ("test", num_test)):
         (folder / split).mkdir(parents=True)
         with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
             for number in range(count):
-                shapes = generator.permutation(SHAPES)[:num_scenes].tolist()
-                asked = shapes[number % num_scenes]
-                colours = _scene_colours(shapes, held_out, asked if split == "test" else None, generator)
+                grounds = generator.permutation(list(GROUNDS)[:num_scenes]).tolist()
+                scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
                 frames: list[np.ndarray] = []
-                for shape in shapes:
+                for ground, (colour, shape) in zip(grounds, scenes, strict=True):
                     ways = generator.permutation(list(DIRECTIONS))[:2].tolist()
-                    scene = (colours[shape], shape, tuple(ways), generator, size, frames_per_second)
-                    frames += moving_shape_frames(*scene)
+                    motion = (tuple(ways), generator, size, frames_per_second)
+                    frames += moving_shape_frames(colour, shape, *motion, ground=GROUNDS[ground])
                 name = f"{split}{number:04d}.mp4"
                 write_video(folder / split / name, frames, frames_per_second)
-                for text in _scene_texts(asked, colours[asked], task):
+                (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]
+                for text in _scene_texts(colour, shape, ground, task):
                     metadata.write(json.dumps({"file_name": name, **text}) + "\n")
     return folder
 
 
-def _scene_colours(
-    shapes: list[str], held_out: dict[str, str], asked: str | None, generator: np.random.Generator
-) -> dict[str, str]:
-    """A colour for each shape, all different: the held-out one for the shape `asked`, another one for the others."""
-    colours: dict[str, str] = {} if asked is None else {asked: held_out[asked]}
-    for shape in shapes:
-        if shape not in colours:
-            free = [name for name in COLOURS if name != held_out[shape] and name not in colours.values()]
-            colours[shape] = str(generator.choice(free))
-    return colours
-
-
-def _scene_texts(shape: str, colour: str, task: str) -> list[dict[str, str]]:
+def _scene_texts(colour: str, shape: str, ground: str, task: str) -> list[dict[str, str]]:
     if task == "retrieval":
-        return [{"caption": f"a {colour} {shape}"}]
+        return [{"caption": f"a {colour} {shape} on a {ground} ground"}]
     return [
-        {"question": f"what colour is the {shape}?", "answer": colour, "answer_type": "colour"},
-        {"question": f"which shape is {colour}?", "answer": shape, "answer_type": "shape"},
+        {"question": f"what colour is the shape on the {ground} ground?", "answer": colour, "answer_type": "colour"},
+        {"question": f"which shape is on the {ground} ground?", "answer": shape, "answer_type": "shape"},
     ]
