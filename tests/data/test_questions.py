@@ -16,6 +16,7 @@ ROWS = [
     {"file_name": "b.mp4", "question": "which?", "choices": ["x", "y", "z"], "answer": 2, "start": 1, "end": 3.5},
 ]
 UNKNOWN = dict.fromkeys(("answer", "choices", "answer_index", "answers", "answer_type"))
+UNKNOWN |= dict.fromkeys(("answer_start", "answer_end", "subtitles"))
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_csv])

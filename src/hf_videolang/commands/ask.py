@@ -3,7 +3,10 @@ Ask a question about a video.
 
   hf-videolang ask clip.mp4 "what is on the table?" --model org/clipbert-msrvtt-qa
   hf-videolang ask clip.gif "what does the boy do?" --model org/clipbert-tgif-action --choices nod clap spin
+  hf-videolang ask clip.mp4 "who sits?" --model hero-tvqa --choices Ana Bo --features clip.npy
 
+A model that reads features takes --features and the subtitles beside the video, and also prints the moment that it
+looked at.
 Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
 that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
 cannot tell "left then up" from its reversal in time.
@@ -12,14 +15,19 @@ Exit code 0; 1 if the video does not decode; 2 if model or options cannot be use
 
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from hf_videolang.console import print_error
+from hf_videolang.data.batches.clip_reader import check_features, reads_subtitles
+from hf_videolang.data.stores.feature_store import FeatureStore, read_rows
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.question_heads import question_head
-from hf_videolang.inference.question_answering import ask
+from hf_videolang.inference.question_answering import ask, ask_features
 from hf_videolang.video import VideoDecodingError
+from hf_videolang.video.subtitles import find_subtitles
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,6 +35,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("question", help="perhaps empty, if the choices say all")
     parser.add_argument("--model", required=True, help="model folder or Hub id, with a head for questions")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="options, for a model that chooses among them")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE_OR_STORE",
+        help=".npy of the video or a store, for a model that reads it",
+    )
+    parser.add_argument(
+        "--subtitles",
+        default="auto",
+        metavar="FILE",
+        help="for such a model; auto takes clip.srt, clip.vtt and the like beside clip.mp4, none takes none "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--num-clips", type=int, help="clips of the video (default: the model's own)")
     parser.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -36,18 +57,37 @@ def main(args: Namespace) -> int:
     model, processor = load_model_and_processor(args.model, args.num_frames, num_clips=args.num_clips)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator().type)  # type: ignore[union-attr, arg-type]
+    moment, protocol = None, processor.input_protocol()
     try:
-        answers = ask(model, processor, args.video, args.question, args.choices)
+        if reads_subtitles(processor):
+            rows, protocol = _rows(args, model, processor)
+            subtitles = {"auto": find_subtitles(args.video), "none": None}.get(args.subtitles, args.subtitles)
+            answers, moment = ask_features(model, processor, rows, subtitles, args.question, args.choices or ())
+        else:
+            answers = ask(model, processor, args.video, args.question, args.choices)
     except VideoDecodingError as error:
         print_error(f"{error}.")
         return 1
-    protocol = processor.input_protocol()
     is_count = question_head(model) == "count"
     if args.json:
         found = [{"answer": answer, "number" if is_count else "probability": value} for answer, value in answers]
-        print(json.dumps({"question": args.question, "answers": found, "protocol": protocol}, ensure_ascii=False))
+        content = {"question": args.question, "answers": found, "protocol": protocol}
+        print(json.dumps(content | ({"moment": moment} if moment else {}), ensure_ascii=False))
         return 0
     print(f"{args.video}; " + "; ".join(f"{name}: {value}" for name, value in protocol.items()) + "\n")
     for answer, value in answers:
         print(f"{answer} ({value:.2f} before rounding)" if is_count else f"{value:6.1%}  {answer}")
+    if moment is not None:
+        print(f"\nlooked at {moment['start']:.1f} to {moment['end']:.1f} s")
     return 0
+
+
+def _rows(args: Namespace, model: Any, processor: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The features of the video, and what the model sees."""
+    if args.features is None:
+        raise ValueError(f"{args.model} reads features; give those of the video, or a store, as --features.")
+    if not args.features.is_dir():
+        return read_rows(args.features), processor.input_protocol()
+    store = FeatureStore(args.features)
+    check_features(store, model, processor)
+    return store.features(store.id_of(args.video)), processor.input_protocol(features=store.description)

@@ -17,12 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from hf_videolang.console import print_error
 from hf_videolang.data.batches.clip_reader import check_features
-from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError
+from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError, read_rows
 from hf_videolang.data.video_files import is_video, list_files
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
@@ -94,16 +93,6 @@ def main(args: Namespace) -> int:
         for moment in found:
             print(f"{_clock(moment.start):>9} {_clock(moment.end):>9} {moment.score:>10.3g}  {moment.video}")
     return 1 if num_unusable else 0
-
-
-def read_rows(path: Path) -> torch.Tensor:
-    """The features of one video, from a file."""
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} cannot be read as features ({error}); expected .npy, an array [rows, width]."
-        ) from error
 
 
 def _clock(seconds: float) -> str:

@@ -37,11 +37,15 @@ def moment_columns(row: dict[str, Any], folder: Path) -> dict[str, Any]:
                 f'a moment is {moment!r}; expected {{"text": "she laughs", "start": 3.0, "end": 5.5}}, in seconds, '
                 "the end after the start."
             )
-    subtitles = row.get("subtitles")
     return {
         "moments": [{name: moment[name] for name in ("text", "start", "end")} for moment in moments],
-        "subtitles": str(folder / subtitles) if subtitles else None,
+        "subtitles": subtitle_path(row, folder),
     }
+
+
+def subtitle_path(row: dict[str, Any], folder: Path) -> str | None:
+    """The path in the column `subtitles`, relative to a folder."""
+    return str(folder / row["subtitles"]) if row.get("subtitles") else None
 
 
 def _is_moment(moment: Any) -> bool:
@@ -51,4 +55,4 @@ def _is_moment(moment: Any) -> bool:
     return isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end < math.inf
 
 
-__all__ = ["moment_columns"]
+__all__ = ["moment_columns", "subtitle_path"]

@@ -8,6 +8,8 @@ from typing import Any
 
 from hf_videolang.data.records import Record
 
+ANSWER_SPAN = ("answer_start", "answer_end")
+
 
 def question_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """
@@ -15,8 +17,9 @@ def question_columns(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         row: `question`, perhaps empty, and some of: `answer`, a text or a number; `choices`, the options, where
-            `answer` is the text of one, or its number from 0; `answers`, which maps texts to scores; `answer_type`.
-            Cells of a text file hold lists and mappings as JSON.
+            `answer` is the text of one, or its number from 0; `answers`, which maps texts to scores; `answer_type`;
+            `answer_start` and `answer_end`, the seconds of the file that show the answer. Cells of a text file hold
+            lists and mappings as JSON.
 
     Returns:
         The columns of a record (`TASK_COLUMNS["question_answering"]`) except the id; `None` where nothing is known.
@@ -50,6 +53,7 @@ def question_columns(row: Mapping[str, Any]) -> dict[str, Any]:
         "answer_index": index,
         "answers": None if scores is None else [{"answer": text, "score": float(s)} for text, s in scores.items()],
         "answer_type": None if answer_type is None else str(answer_type),
+        **{name: None if (second := _cell(row.get(name))) is None else float(second) for name in ANSWER_SPAN},
     }
 
 

@@ -37,6 +37,9 @@ TASK_COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
         "answer_index": {"_type": "Value", "dtype": "int64"},
         "answers": {"_type": "List", "feature": {"answer": _TEXT, "score": _NUMBER}},
         "answer_type": _TEXT,
+        "answer_start": _NUMBER,
+        "answer_end": _NUMBER,
+        "subtitles": _TEXT,
     },
 }
 REMEDY = "`hf-videolang data check` lists every such video."

@@ -4,7 +4,7 @@
 (relative to the metadata file; a video, a picture, or a folder with the frames of a video as pictures) and one of
 `caption`, `captions`, `text`, `question` and `moments`; optional `video_id`, `split`, `start` and `end` (seconds). A
 question has `answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`. Moments are
-`[{"text", "start", "end"}]`, beside which `subtitles` names a file. Other columns are kept.
+`[{"text", "start", "end"}]`. Beside questions and moments, `subtitles` names a file. Other columns are kept.
 With a column `subtitle`, which pre-training reads, captions may be absent.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_videolang.data.annotation_text import in_layout, read_json_lines
-from hf_videolang.data.moments import moment_columns
+from hf_videolang.data.moments import moment_columns, subtitle_path
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.questions import name_questions, question_columns
 from hf_videolang.data.records import Record, count_records, name_some, segment_id
@@ -195,7 +195,7 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
     )
     if "question" in row:
         record.question_id = None if row.get("question_id") is None else str(row["question_id"])
-        record.columns |= question_columns(row)
+        record.columns |= {**question_columns(row), "subtitles": subtitle_path(row, file.parent)}
     if "moments" in row:
         record.columns |= moment_columns(row, file.parent)
         if record.columns["subtitles"]:

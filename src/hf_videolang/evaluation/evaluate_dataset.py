@@ -21,7 +21,6 @@ from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
 from hf_videolang.metrics.retrieval import Ties
 
-FEATURE_TASKS = ("retrieval", "moment_retrieval")
 BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
 
 
@@ -75,8 +74,6 @@ def evaluate_dataset(
         found = find_dataset(dataset, data_dir)
         is_retrieval = found.task == "retrieval"
         store = FeatureStore(features) if features else None
-        if store is not None and found.task not in FEATURE_TASKS:
-            raise ValueError(f"--features are read for {' and '.join(FEATURE_TASKS)}; {dataset} is for {found.task}.")
         if store is None and found.task == "moment_retrieval":
             raise ValueError("moments are found in stored features; give their folder as --features.")
         reading = {"need_videos": store is None, "skip_absent": is_retrieval and on_broken_video == "skip"}
@@ -97,7 +94,7 @@ def evaluate_dataset(
             options["on_broken_video"] = on_broken_video
         evaluator: Any
         if found.task == "question_answering":
-            evaluator = QuestionAnsweringEvaluator(processor, **options)
+            evaluator = QuestionAnsweringEvaluator(processor, features=store, **options)
         elif found.task == "moment_retrieval":
             assert store is not None
             evaluator = MomentRetrievalEvaluator(

@@ -15,6 +15,7 @@ from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.answer_vocabulary import can_answer, known_answers
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator
 from hf_videolang.data.records import name_some
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores
@@ -45,6 +46,7 @@ class QuestionAnsweringEvaluator:
         folder (*optional*): finished batches are kept there, in `answers`, so that the same evaluation continues after
             a kill. Every process must see it.
         provenance (*optional*): for `folder`, what decides the answers: version of the model, dataset, split.
+        features (*optional*): stored features, read in place of the videos.
 
     Attributes, after a call:
         predictions (`list[dict]`): of each question `question_id`, `answer`, `probability` (of a count, the number
@@ -68,8 +70,12 @@ class QuestionAnsweringEvaluator:
         on_broken_video: Literal["raise", "skip"] = "skip",
         folder: str | Path | None = None,
         provenance: Mapping[str, Any] | None = None,
+        features: FeatureStore | None = None,
     ):
         self.processor, self.batch_size, self.num_workers = processor, batch_size, num_workers
+        self.features, self.input_protocol = features, processor.input_protocol()
+        if features is not None:
+            self.input_protocol = processor.input_protocol(features=features.description)
         self.on_broken_video, self.folder, self.provenance = on_broken_video, folder, provenance or {}
         self.parts: BatchParts | None = None
 
@@ -109,11 +115,13 @@ class QuestionAnsweringEvaluator:
         no_counts = [row["answer"] for row in rows if row["answer"] and not can_answer(row, head, ())]
         if head == "count" and no_counts:
             raise ValueError(f"the model counts, but the questions have answers such as {no_counts[0]!r}.")
-        collator = QuestionAnsweringCollator(self.processor, records, False, head, vocabulary, self.on_broken_video)
+        collator = QuestionAnsweringCollator(
+            self.processor, records, False, head, vocabulary, self.on_broken_video, features=self.features
+        )
         if self.folder is not None:
             facts = {
                 **self.provenance,
-                **self.processor.input_protocol(),
+                **self.input_protocol,
                 "mixed precision": accelerator.mixed_precision,
                 "device": accelerator.device.type,
             }
@@ -186,7 +194,7 @@ class QuestionAnsweringEvaluator:
             "outside_vocabulary": len(outside),
             "unanswered": len(unanswered),
         }
-        self.settings: dict[str, str | int] = self.processor.input_protocol()
+        self.settings: dict[str, str | int] = dict(self.input_protocol)
         if accelerator.mixed_precision != "no":
             self.settings["precision"] = accelerator.mixed_precision
         if vocabulary:

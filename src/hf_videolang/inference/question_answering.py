@@ -33,17 +33,18 @@ class Answers:
 
 
 @torch.no_grad()
-def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor]) -> Answers:
+def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor], output: Any = None) -> Answers:
     """
     Args:
         model: with a head for questions, perhaps wrapped for several processes.
         inputs: what its processor makes of videos, questions and perhaps options.
+        output: of the model, if it has run already.
 
     Raises:
         ValueError: the model has no head for questions.
     """
     plain: Any = extract_model_from_parallel(model)
-    head, logits = question_head(plain), model(**inputs).logits.float()
+    head, logits = question_head(plain), (model(**inputs) if output is None else output).logits.float()
     if head == "count":
         numbers, probabilities = plain.counts(logits)[:, None], logits[:, :1]
     else:
@@ -67,6 +68,34 @@ def name_answers(numbers: Tensor, probabilities: Tensor, texts: Sequence[str] | 
     """
     pairs = zip(numbers.tolist(), probabilities.tolist(), strict=True)
     return [(str(number) if texts is None else texts[number], p) for number, p in pairs if number >= 0]
+
+
+def ask_features(
+    model: PreTrainedModel, processor: Any, features: Tensor, subtitles: Any, question: str, choices: Sequence[str]
+) -> tuple[list[tuple[str, float]], dict[str, Any] | None]:
+    """
+    Ask a model that reads features and subtitles one question about one video.
+
+    Args:
+        model: chooses among options.
+        processor: of the model. Of a longer video it keeps the start.
+        features: `[rows, width]` of the video.
+        subtitles: what the processor takes.
+        question, choices: the question, perhaps empty, and its options.
+
+    Returns:
+        The options with their probabilities, the best first; and the moment that was looked at, `{"start", "end",
+        "score", …}` in seconds, or `None`.
+    """
+    check_choices(question_head(model), int(bool(choices)), 1)
+    inputs = processor(
+        video_features=features, subtitles=subtitles, question=question, choices=list(choices), truncation=True
+    ).to(model.device)
+    with torch.no_grad():
+        output = model(**inputs)
+    answers = answer_questions(model, inputs, output)
+    (moments,) = processor.post_process_moments(output, top=1)
+    return name_answers(answers.numbers[0], answers.probabilities[0], choices), next(iter(moments), None)
 
 
 def ask(

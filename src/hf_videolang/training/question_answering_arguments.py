@@ -10,6 +10,7 @@ from .arguments import FinetuningArguments, VideoTrainingArguments, option
 class QuestionAnsweringArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
+    features: str | None = option(None, "folder of stored features, read in place of the videos")
     head: Literal["open", "soft", "multiple_choice", "count"] | None = option(
         None,
         "how questions are answered: open (one of the answers), soft (the same, trained on scored answers), "

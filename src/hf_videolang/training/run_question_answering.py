@@ -22,8 +22,10 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from hf_videolang.data.answer_vocabulary import can_answer, check_choices, count_answers, read_answers
-from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator
+from hf_videolang.data.batches.clip_reader import check_features, reads_subtitles
+from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator, is_too_long
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.question_heads import Head, answers_of, question_head, with_new_head
@@ -59,8 +61,9 @@ def set_up(argv: list[str] | None) -> Run:
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "question_answering":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of questions about videos.")
+    features = None if arguments.features is None else FeatureStore(arguments.features)
     skip_absent = training_args.on_broken_video != "raise"
-    data, tested, notes = load_splits(arguments, dataset, skip_absent=skip_absent)
+    data, tested, notes = load_splits(arguments, dataset, features is None, skip_absent)
     train_records, train_protocol = data[arguments.train_split]
 
     # ---- Model ----
@@ -72,6 +75,8 @@ def set_up(argv: list[str] | None) -> Run:
         for one in (processor, training_processor):
             set_video_settings(one, **getattr(model, "video_settings", {}))
     freeze_parts(model, arguments.freeze)
+    if features is not None:
+        check_features(features, model, processor)
     head, answers = question_head(model), answers_of(model)
     covered = {split: covered_rows(records, head, answers) for split, (records, _) in data.items()}
     if not (rows := covered[arguments.train_split]):
@@ -84,6 +89,10 @@ def set_up(argv: list[str] | None) -> Run:
     ]
 
     # ---- Training ----
+    if reads_subtitles(processor):  # it cuts no text
+        count = len(rows)
+        rows = [row for row in rows if not is_too_long(processor, train_records[row])]
+        notes += [f"{count - len(rows)} training questions are too long and are left out."] * (len(rows) < count)
     train_records = train_records.select(rows)
     set_num_updates(training_args, len(train_records))
     trainer = VideoTrainer(
@@ -100,9 +109,13 @@ def set_up(argv: list[str] | None) -> Run:
             answers,
             on_broken_video=training_args.on_broken_video,
             seed=training_args.seed,
+            features=features,
         ),
         QuestionAnsweringEvaluator(
-            processor, batch_size=training_args.eval_batch_size, num_workers=training_args.dataloader_num_workers
+            processor,
+            batch_size=training_args.eval_batch_size,
+            num_workers=training_args.dataloader_num_workers,
+            features=features,
         ),
     )
     if training_args.process_index == 0:

@@ -16,6 +16,7 @@ from hf_videolang.data.batches.clip_reader import (
     process_clips,
     read_ahead,
     read_first_whole,
+    reads_subtitles,
 )
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.video import VideoDecodingError
@@ -106,7 +107,11 @@ class ClipCollator:
                 yield torch.zeros(getattr(self.processor.video_processor, "num_clips", 1), 3, 8, 8, dtype=torch.uint8)
 
         if self.features is not None:
-            return dict(self.processor(video_features=list(clips()))), kept, num_broken
+            rows, options = list(clips()), {}
+            if reads_subtitles(self.processor):
+                subtitles = [record.get("subtitles") for record, _ in kept] or [None]
+                options = {"subtitles": subtitles, "truncation": True}
+            return dict(self.processor(video_features=rows, **options)), kept, num_broken
         return process_clips(self.processor, clips(), limit=len(records)), kept, num_broken
 
     def _generator(self, record: dict[str, Any]) -> np.random.Generator:

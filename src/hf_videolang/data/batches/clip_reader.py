@@ -103,6 +103,11 @@ def process_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> 
     return batch_clips(processed, limit, _new_empty, frames_per_step)
 
 
+def reads_subtitles(processor: Any) -> bool:
+    """Whether the model reads subtitles beside features."""
+    return "subtitles" in inspect.signature(type(processor).__call__).parameters
+
+
 @torch.no_grad()
 def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
     """
@@ -129,7 +134,7 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
                 "features with the model that it was trained with."
             )
     try:
-        model(**processor(video_features=features.first_rows()[:1]))
+        model.base_model(**processor(video_features=features.first_rows()[:1]))  # a head may also need a text
     except ValueError as error:
         raise ValueError(f"{features.folder} does not fit the model: {error}") from error
 

@@ -1,14 +1,17 @@
 """Videos and questions become batches, in the DataLoader's workers: decode, sample, tokenise."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_videolang.data.answer_vocabulary import can_answer, check_choices, known_answers
 from hf_videolang.data.batches.clip_collator import ClipCollator
-from hf_videolang.data.batches.clip_reader import Policy
+from hf_videolang.data.batches.clip_reader import Policy, reads_subtitles
+from hf_videolang.data.questions import ANSWER_SPAN
+from hf_videolang.data.stores.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +34,7 @@ class QuestionAnsweringCollator(ClipCollator):
         answers: of an open or soft head, row by row.
         on_broken_video: "raise", "skip" or "replace" by another question; see [`ClipCollator`].
         seed: of all draws.
+        features: stored features, read in place of the videos, with subtitles where the model reads them.
 
     A batch has what the processor returns for the videos and for the questions, and
 
@@ -72,8 +76,9 @@ class QuestionAnsweringCollator(ClipCollator):
         answers: Sequence[str] = (),
         on_broken_video: Policy = "raise",
         seed: int = 42,
+        features: FeatureStore | None = None,
     ):
-        super().__init__(processor, dataset, training, on_broken_video, seed)
+        super().__init__(processor, dataset, training, on_broken_video, seed, features)
         self.head = head
         self.answer_rows = {answer: row for row, answer in enumerate(answers)}
         check_choices(head, sum(bool(choices) for choices in dataset["choices"][:]), len(dataset))
@@ -86,6 +91,8 @@ class QuestionAnsweringCollator(ClipCollator):
             questions = [record for record, _ in kept]
             cut = self._cut(questions).sum()[None]
             batch = {**videos, **self._texts(questions), "labels": self._labels(questions), "num_cut_questions": cut}
+            if reads_subtitles(self.processor):
+                batch |= self._spans(questions, videos["video_attention_mask"])
         else:
             first: dict[str, dict[str, Any]] = {}
             for record in records:
@@ -104,6 +111,15 @@ class QuestionAnsweringCollator(ClipCollator):
     def _texts(self, questions: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         choices = {"choices": [one["choices"] for one in questions]} if self.head == "multiple_choice" else {}
         return {**self.processor(text=[one["question"] for one in questions], return_tensors="pt", **choices)}
+
+    def _spans(self, questions: Sequence[dict[str, Any]], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """First and last row of features that show each answer, -1 where that is unknown."""
+        spans = []
+        for question, length in zip(questions, mask.sum(dim=1).tolist()):
+            start, end = (math.nan if question[name] is None else question[name] for name in ANSWER_SPAN)
+            spans.append(self.processor.span_frames(start, end, length))
+        starts, ends = torch.tensor(spans).unbind(dim=1)
+        return {"start_positions": starts, "end_positions": ends}
 
     def _cut(self, questions: Sequence[dict[str, Any]]) -> torch.Tensor:
         cut = [is_cut(self.processor, one["question"], one["choices"] or ()) for one in questions]
@@ -124,8 +140,16 @@ class QuestionAnsweringCollator(ClipCollator):
 
 def is_cut(processor: Any, question: str, choices: Sequence[str] = ()) -> bool:
     """Whether a question, with its longest option, exceeds the tokens that the model reads. Warns once."""
+    if reads_subtitles(processor):
+        return False  # it cuts no text
     text = f"{question} {max(choices, key=len)}" if choices else question
     if len(processor.tokenizer(text, verbose=False)["input_ids"]) <= processor.max_length:
         return False
     logger.warning_once(f"questions are cut at max_length, {processor.max_length} tokens.")  # type: ignore[attr-defined]
     return True
+
+
+def is_too_long(processor: Any, record: Mapping[str, Any]) -> bool:
+    """Whether a question with its longest option exceeds the `max_length` of a processor that cuts no text."""
+    longest = max((len(processor.token_ids(choice)) for choice in record["choices"] or ()), default=0)
+    return len(processor.token_ids(record["question"])) + longest > processor.max_length

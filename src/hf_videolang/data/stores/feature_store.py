@@ -215,6 +215,21 @@ class FeatureStore(PartStore):
         }
 
 
+def read_rows(path: str | Path) -> torch.Tensor:
+    """
+    The features of one video from an .npy file: float32 `[rows, width]`.
+
+    Raises:
+        ValueError: the file is absent or holds something else.
+    """
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be read as features ({error}); expected .npy, an array [rows, width]."
+        ) from error
+
+
 def are_unit_rows(features: np.ndarray | torch.Tensor) -> bool:
     """Whether each row `[rows, width]` has norm 1, as far as float16 tells (videoclip A4)."""
     norms = torch.as_tensor(features).float().norm(dim=1)

@@ -848,6 +848,7 @@ class HeroForMultipleChoice(HeroAnswerModel):
         subtitle_input_ids: torch.Tensor | None = None,
         subtitle_attention_mask: torch.Tensor | None = None,
         frame_subtitles: torch.Tensor | None = None,
+        video_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
@@ -859,6 +860,8 @@ class HeroForMultipleChoice(HeroAnswerModel):
                 choice. A choice of mask 0 throughout fills up a question with fewer; its probability is 0.
             video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles: see
                 [`HeroModel`].
+            video_index: [questions], the video of each question. `None`: question i is about video i. Each question
+                reads its video anew, so this saves no time.
             labels: [V], number of the right choice from 0; negative ones do not count.
             start_positions, end_positions: [V], first and last frame of the moment; negative ones do not count.
 
@@ -871,6 +874,12 @@ class HeroForMultipleChoice(HeroAnswerModel):
                 "choices, tokens], which the processor makes of question=… and choices=[…]."
             )
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if video_index is not None and video_features is not None:
+            given = video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
+            video_features = video_features[video_index]
+            video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles = (
+                None if value is None else value[video_index] for value in given
+            )
         states = self.hero(
             video_features,
             video_attention_mask,

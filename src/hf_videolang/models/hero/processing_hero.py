@@ -90,7 +90,7 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
     ) -> BatchFeature:
         """
         Args:
-            text: queries.
+            text: queries; with `choices`, another name of `question`.
             video_features: rows of features of a video, an array or tensor [rows, width], or a list of them.
             subtitles: of the video: what `read_subtitles` takes, a path or entries in seconds. `None`: it has none.
                 With a list of videos, a list of these.
@@ -110,6 +110,8 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             ValueError: no input, more than one kind of text, features of another shape or with NaN, or a video that
                 is too long.
         """
+        if choices is not None and question is None:
+            text, question = None, text
         texts = {"text": text, "choices": choices, "statement": statement}
         given = [name for name, value in texts.items() if value is not None]
         if images is not None or videos is not None:
@@ -300,7 +302,7 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         separator, most = self.tokenizer.sep_token_id, max(map(len, rows))
         texts: list[list[int]] = []
         for asked, options in zip(questions, rows):
-            start = [] if asked is None else [separator, *self.token_ids(asked)]
+            start = [separator, *self.token_ids(asked)] if asked else []
             texts += [[*start, separator, *self.token_ids(option)] for option in options]
             texts += [[]] * (most - len(options))
         padded = self._pad(texts)
