@@ -183,10 +183,10 @@ def _extract_parts(
     chunks = _Chunks([video for _, video in videos], extractor.reader)
     rows: dict[int, list[torch.Tensor]] = defaultdict(list)
     finished: dict[str, dict[str, VideoFeatures]] = defaultdict(dict)
-    empty = torch.empty(0, store.dim)
+    empty = torch.empty(0, store.dim, dtype=torch.float16)
     for number, first_row, content in DataLoader(chunks, batch_size=None, num_workers=num_workers):
         if isinstance(content, dict):
-            features = extractor(content)
+            features = extractor(content).half()
             rows[number] = [*(rows[number] if first_row else []), features]
             yield 0, len(features)
             continue

@@ -77,7 +77,7 @@ class HelperStream:
     def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`."""
         self._busy = True
-        self._ask({"read": list(numbers), "size": size})
+        self._ask({"read": list(map(int, numbers)), "size": size})
         seconds = self.whole.seconds
         for number in numbers:
             answer, pixels = self._answer(self._limit)

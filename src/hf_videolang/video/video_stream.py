@@ -96,7 +96,7 @@ class VideoStream:
             VideoDecodingError: a wanted frame does not decode; those before it have been handed out.
             UnconfirmedIndexError: the decoder contradicts the index; open the file again with `count`.
         """
-        if self._may_leave_out:
+        if self._may_leave_out and len(numbers) < self.info.num_frames:
             self._wanted = set(numbers)
         self._size = size or ()
         find = self._indexed_frame if len(self._index) else self._counted_frame

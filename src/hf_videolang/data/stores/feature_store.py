@@ -184,7 +184,7 @@ class FeatureStore(PartStore):
         import pyarrow
 
         rows = [video.features for video in videos]
-        flat = np.concatenate([np.empty((0, self.dim)), *rows]).astype(np.float16)
+        flat = np.concatenate([np.empty((0, self.dim), np.float16), *rows]).astype(np.float16)
         pages = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.reshape(-1)), self.dim)
         columns = {
             "video_id": pyarrow.array([video.video_id for video in videos], pyarrow.string()),

@@ -184,7 +184,7 @@ class S3DVideoProcessor(AnyVideoProcessor):
             numbers, repeats = np.unique(indices, return_counts=True)
             height, width = self._shape(info.height, info.width, {})
             first, frames = 0, []
-            for picture, count in zip(stream.pictures(numbers.tolist(), (width, height)), repeats):
+            for picture, count in zip(stream.pictures(numbers, (width, height)), repeats):
                 cropped = self._crop(picture.transpose(2, 0, 1), {}).transpose(1, 2, 0)
                 for _ in range(count):
                     frames.append(cropped)
