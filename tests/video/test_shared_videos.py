@@ -116,7 +116,7 @@ def test_every_file_is_in_a_test():
     assert entries == {*files_in("clips", "edge")}
     assert {f"broken/{file}" for file, *_ in BROKEN} == {*files_in("broken")}
     for file in WITHOUT_VIDEO:
-        with pytest.raises(VideoDecodingError, match="it has no video stream|not read as video"):
+        with pytest.raises(VideoDecodingError, match="it has no video stream"):
             decode_video(VIDEOS / file)
 
 
