@@ -10,6 +10,6 @@ MAX_DOWNLOAD = 32 << 30  # bytes
 DOWNLOAD_DEADLINE = 6 * 3600  # seconds for a whole download
 # FFmpeg's formats that hold their pictures themselves. Playlists, lists and sequences of files would open other paths.
 FORMATS = (
-    "3gp,apng,asf,av1,avi,bmp_pipe,dv,flv,gif,h261,h263,h264,hevc,ivf,jpeg_pipe,live_flv,m4v,matroska,mjpeg,mov,mp3,mpeg,"
-    "mpegts,mpegvideo,mxf,nut,obu,ogg,png_pipe,rm,tiff_pipe,vc1,vvc,webp_pipe,wtv,yuv4mpegpipe"
+    "3gp,apng,asf,av1,avi,bmp_pipe,dv,flv,gif,h261,h263,h264,hevc,ivf,jpeg_pipe,live_flv,m4v,matroska,mjpeg,mov,mp3,"
+    "mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,png_pipe,rm,tiff_pipe,vc1,vvc,webp_pipe,wtv,yuv4mpegpipe"
 )
