@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--results benchmarks/results] [--output docs/scaling.md]
 
-It reads preparation.json, loader.json and gradient_cache.json. Run it again when one of them changes. ASSUMPTIONS
+It reads preparation.json, loader.json, gradient_cache.json and growth.json. Run it again when one changes. ASSUMPTIONS
 holds what was not measured, above all the speed of a GPU; the page calls these values assumptions.
 """
 
@@ -16,6 +16,12 @@ REPOSITORY = Path(__file__).parents[1]
 CLIPS, GLOBAL_BATCH, FRAMES, TOKENS = 100_000_000, 1024, 12, 70
 PARAMETERS = 149_632_257  # clip_vip §1
 GPUS = (8, 32, 64)
+GROWTH = {
+    "metadata": "reading metadata",
+    "shards": "opening shards in turns",
+    "segments": "a segment of a video",
+    "evaluation": "evaluation",
+}
 
 
 class Assumptions(NamedTuple):
@@ -113,6 +119,17 @@ def render(results: dict[str, Any], assumptions: Assumptions = ASSUMPTIONS) -> s
     def header(*cells: str) -> str:
         return f"{row(*cells)}\n|{'---|' * len(cells)}"
 
+    def grown(title: str, measured: dict[str, Any]) -> str:
+        sizes, exponents = measured["sizes"], measured["exponents"]
+        return row(
+            f"{title}, {measured['what']}",
+            " / ".join(f"{one['size']:,}" for one in sizes),
+            " / ".join(f"{one['seconds']:.3g}" for one in sizes),
+            f"{exponents['seconds']:.2f}",
+            " / ".join(f"{one['peak_bytes'] / 1e6:.0f}" for one in sizes) + " MB",
+            f"{exponents['peak_bytes']:.2f}",
+        )
+
     def decoding(clips: str, seconds: float) -> str:
         return row(clips, f"{seconds:.3f} s", f"{CLIPS * seconds / 3600:,.0f}", f"{n.clips_per_gpu * seconds:.0f}")
 
@@ -200,6 +217,17 @@ Gradients: in each update, a ring of N GPUs sends 2 (N - 1) / N times {PARAMETER
 bytes. The gathered features are small in comparison: {GLOBAL_BATCH:,} · 4 · 512 · 4 bytes =
 {GLOBAL_BATCH * 4 * 512 * 4 / 1e6:.1f} MB.
 
+## What grows
+Measured with `benchmarks/growth.py`, in processor time of one thread. Memory is what comes on top of the loaded
+libraries and inputs. An exponent of 1 is linear growth, 0 none.
+
+{header("what", "sizes", "seconds", "exponent", "memory", "exponent")}
+{chr(10).join(grown(title, results["growth"][name]) for name, title in GROWTH.items())}
+
+A process keeps no index of a shard. The first segment of a long video reads all its packets
+({results["growth"]["segments"]["sizes"][-1]["first"]:.1f} s for the longest); the index then stays on disk, below
+`HF_HOME`. Scores of more than 2^26 pairs are computed in blocks: their memory does not grow with the pairs.
+
 ## Settings
 - **Processes:** `multi_gpu.yaml` or `multi_node.yaml` (DistributedDataParallel). Weights, gradients and both moments
   in float32 take 16 bytes · {PARAMETERS / 1e6:.1f} million = {16 * PARAMETERS / 1e9:.1f} GB a GPU. There is nothing to
@@ -215,7 +243,7 @@ bytes. The gathered features are small in comparison: {GLOBAL_BATCH:,} · 4 · 5
 def read_results(folder: Path) -> dict[str, Any]:
     return {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("preparation", "loader", "gradient_cache")
+        for name in ("preparation", "loader", "gradient_cache", "growth")
     }
 
 

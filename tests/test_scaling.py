@@ -36,6 +36,14 @@ RESULTS = {
         ],
     },
     "gradient_cache": {"growth": {"at once": 5.0, "gradient cache": 1.0}, "time": 1.5},
+    "growth": {
+        name: {
+            "what": "rows",
+            "sizes": [{"size": 10**power, "seconds": 0.5, "peak_bytes": 3e6, "first": 1.25} for power in (1, 2, 4)],
+            "exponents": {"seconds": 0.98, "peak_bytes": 0.0},
+        }
+        for name in ("metadata", "shards", "segments", "evaluation")
+    },
 }
 
 
@@ -63,6 +71,7 @@ def test_needs_by_hand():
     page = scaling.render(RESULTS, scaling.Assumptions(peak=10 * needs_operations(), share_of_peak=0.5))
     assert "| prepared | 0.050 s | 1,389 | 0 |" in page  # 1e8 * 0.05 / 3600 core hours
     assert "| prepared | 200 kB | 20.0 TB |" in page and "| as they are | 1000 kB | 100.0 TB |" in page
+    assert "| reading metadata, rows | 10 / 100 / 10,000 | 0.5 / 0.5 / 0.5 | 0.98 | 3 / 3 / 3 MB | 0.00 |" in page
     assert "after 13.3 passes" in page  # 2 / (0.2 - 0.05)
     assert "| 8 | 128 | 694.4 h | 40 | 2 | 8 | 0.01 GB/s | 0.0 GB/s | 1.05 GB in 25.600 s |" in page
 
