@@ -77,6 +77,3 @@ def span_frames(start: float, end: float, num_frames: int, seconds_per_frame: fl
         return -1, -1
     first = min(math.floor(start / seconds_per_frame), num_frames - 1)
     return first, min(max(math.ceil(end / seconds_per_frame) - 1, first + 1), num_frames - 1)
-
-
-__all__ = ["cut_frames", "group_frames", "match_frames", "span_frames"]
