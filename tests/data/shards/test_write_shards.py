@@ -41,6 +41,15 @@ def with_bytes(record):
     return {**record, "video": {"path": path, "bytes": open(path, "rb").read()}}
 
 
+def test_segments_that_share_a_file_are_counted_before_the_work(tmp_path, caplog):
+    (tmp_path / "long.mp4").touch()
+    os.truncate(tmp_path / "long.mp4", 4_000_000)
+    record = {"video": {"path": str(tmp_path / "long.mp4"), "bytes": None}, "video_id": "long"}
+    with pytest.raises(VideoDecodingError):
+        write_shards([record | {"start": start, "end": start + 1} for start in range(2501)], tmp_path / "shards")
+    assert "2501 records are segments of 1 videos." in caplog.text and "takes 10.0 GB more" in caplog.text
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.glob("*.tar")}
 

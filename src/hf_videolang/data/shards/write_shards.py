@@ -1,8 +1,10 @@
 """Pack records as WebDataset tar shards. The same records always give the same bytes."""
 
 import json
+import logging
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from hf_videolang.data.shards.tar_shard import TarShard
 from hf_videolang.data.stores.provenance import read_provenance
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError, probe_video
+
+logger = logging.getLogger(__name__)
 
 Records = Any  # a `datasets.Dataset`, a shard or a list of records
 
@@ -56,8 +60,9 @@ def write_shards(
     The shards are called `<name>-00000-of-00012.tar` and so on, each with an index. A sample consists of
     `<number>.<extension of the video>` and `<number>.json`, which has `video_id` and all other fields that are not
     `None`. The number is the record's row, because keys of WebDataset must not contain dots. Each segment of a video
-    is a record with the whole video. A run that was killed or met a broken video continues after its last complete
-    shard if it is called again, also with other records in the shards that are not there yet.
+    is a record with the whole video; a warning says how much that takes. A run that was killed or met a broken video
+    continues after its last complete shard if it is called again, also with other records in the shards that are not
+    there yet.
 
     Args:
         records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and
@@ -81,7 +86,15 @@ def write_shards(
     starts = range(0, len(records), records_per_shard)
     parts = [range(start, min(start + records_per_shard, len(records))) for start in starts]
     shards = [TarShard(str(folder / f"{name}-{i:05d}-of-{len(parts):05d}.tar")) for i in range(len(parts))]
-    hashes = {Path(shard.path).name: _fingerprint(records, rows) for shard, rows in zip(shards, parts)}
+    copies: Counter[str] = Counter()
+    hashes = {Path(shard.path).name: _fingerprint(records, rows, copies) for shard, rows in zip(shards, parts)}
+    if shared := {path: count for path, count in copies.items() if count > 1}:
+        logger.warning(
+            "%d records are segments of %d videos. Each is packed with its whole video, which takes %.1f GB more. "
+            "In a folder of videos, segments share one file and its index.",
+            *(sum(shared.values()), len(shared)),
+            sum((count - 1) * os.path.getsize(path) for path, count in shared.items()) / 1e9,
+        )
     _agree_with_earlier_run(folder, name, hashes)
     for leftover in folder.glob(f".{name}-*.part.tar"):  # from a killed run
         leftover.unlink()
@@ -114,8 +127,8 @@ def _agree_with_earlier_run(folder: Path, name: str, hashes: dict[str, str]) -> 
             temporary.write_text(json.dumps(hashes, indent=2) + "\n", encoding="utf-8")
 
 
-def _fingerprint(records: Records, rows: range) -> str:
-    """A hash of all that decides the bytes of a shard except the videos' content."""
+def _fingerprint(records: Records, rows: range, copies: Counter[str]) -> str:
+    """A hash of all that decides the bytes of a shard except the videos' content. Counts the files in `copies`."""
     digest = sha256()
     for row in rows:
         record = records[row]
@@ -126,6 +139,7 @@ def _fingerprint(records: Records, rows: range) -> str:
                 f"{', '.join(VIDEO_EXTENSIONS)}. Encode folders of frames as videos first."
             )
         size = os.path.getsize(path) if content is None else len(content)
+        copies[path] += content is None
         digest.update(b"%d %d %s\n" % (row, size, _fields(record)))
     return digest.hexdigest()
 
