@@ -71,7 +71,7 @@ def test_training_reads_features(folder, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "facts", "message"),
     [
-        (torch.eye(2, 8), {"width": 8}, "does not fit the model: video_features is (1, 2, 8); expected"),
+        (torch.eye(2, 8), {"width": 8}, "does not fit the model: video_features is (1, 1, 8); expected"),
         (3 * torch.eye(2, 16), {}, "rows of features have norms from 3 to 3; this model was trained on"),
         (torch.eye(2, 16), {}, "has no features of 4 of 4 videos"),
     ],
