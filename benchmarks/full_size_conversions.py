@@ -1,0 +1,96 @@
+"""
+The released layouts of S3D, VideoCLIP, its COIN head and VLM at full size, with random tensors: do they convert and load?
+
+    python benchmarks/full_size_conversions.py --tokenizer BERT_FOLDER [--only s3d vlm_pretrained]
+
+For each layout (its keys and shapes are held against those of the released files by `tests/conversion`): write the file
+as the authors' code would, convert it by the real command, which reads it back bit by bit, then load the folder with
+`AutoModel` in two new processes, one with the package and one without it (`trust_remote_code`). Both must give the same
+sha256 over all tensors, and the folder must hold a card. It needs 2 GB of disk and about a minute a layout.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+from hf_videolang.models.s3d.configuration_s3d import S3DConfig
+from tests.conversion.s3d.original_file import original_shapes
+from tests.conversion.videoclip.original_files import FULL, layouts, random_values, write
+
+LAYOUTS = {"s3d": None, **layouts(FULL, video=6, text=12, labels=779)}
+LOAD = """
+import hashlib, sys
+from transformers import AutoModel, AutoModelForTokenClassification
+loader = AutoModelForTokenClassification if sys.argv[2] == "True" else AutoModel
+model = loader.from_pretrained(sys.argv[1], trust_remote_code=True)
+digest = hashlib.sha256()
+for name, tensor in sorted(model.state_dict().items()):
+    digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+print(type(model).__name__, type(model).__module__.split(".")[0], digest.hexdigest())
+"""
+
+
+def write_s3d(folder: Path) -> list[str | Path]:
+    """The two files of S3D; the words of `convert`."""
+    values = random_values(original_shapes(S3DConfig()), torch.float32)
+    values |= {name: torch.tensor(1) for name in values if name.endswith("num_batches_tracked")}
+    torch.save(values, folder / "s3d_howto100m.pth")
+    np.save(folder / "s3d_dict.npy", np.array([f"word{number}" for number in range(66249)]))
+    return [folder / "s3d_howto100m.pth", "--dictionary", folder / "s3d_dict.npy"]
+
+
+def run(*words: str | Path, **options) -> str:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{REPOSITORY / 'src'}"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, **options
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout
+
+
+def check(name: str, tokenizer: Path, folder: Path) -> None:
+    begin, head = time.perf_counter(), "coin" in name
+    if name == "s3d":
+        words = write_s3d(folder)
+    else:
+        words = [write(random_values(LAYOUTS[name]), folder / "checkpoint_best.pt"), "--tokenizer", tokenizer]
+    converted = run("-m", "hf_videolang.cli", "convert", *words, "--output-dir", folder / "model")
+    (folder / "load.py").write_text(LOAD)
+    load = [folder / "load.py", folder / "model", str(head)]
+    (folder / "with.py").write_text(f"import hf_videolang\n{LOAD}")
+    with_package = run(folder / "with.py", *load[1:]).split()
+    os.environ["HF_MODULES_CACHE"] = str(folder / "modules")
+    without = run("-I", REPOSITORY / "tests" / "common" / "without.py", "hf_videolang", *load).split()
+    assert with_package[0] == without[0] and with_package[2] == without[2], (with_package, without)
+    assert (with_package[1], without[1]) == ("hf_videolang", "transformers_modules")
+    assert (folder / "model" / "README.md").stat().st_size > 2000
+    print(converted.replace(f"{folder}/", "").strip())
+    print(
+        f"{name}: {with_package[0]} with and without the package, sha256 {without[2][:16]}, "
+        f"{time.perf_counter() - begin:.0f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with the tokenizer of bert-base-uncased")
+    parser.add_argument("--only", nargs="+", choices=LAYOUTS, default=[*LAYOUTS])
+    args = parser.parse_args()
+    for name in args.only:
+        with tempfile.TemporaryDirectory() as folder:
+            check(name, args.tokenizer.resolve(), Path(folder))
+
+
+if __name__ == "__main__":
+    main()
