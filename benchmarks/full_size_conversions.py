@@ -1,12 +1,12 @@
 """
-The released layouts of S3D, VideoCLIP, its COIN head and VLM at full size, with random tensors: do they convert and load?
+Do the released layouts of S3D, VideoCLIP, its COIN head and VLM convert and load at full size, with random tensors?
 
     python benchmarks/full_size_conversions.py --tokenizer BERT_FOLDER [--only s3d vlm_pretrained]
 
-For each layout (its keys and shapes are held against those of the released files by `tests/conversion`): write the file
-as the authors' code would, convert it by the real command, which reads it back bit by bit, then load the folder with
-`AutoModel` in two new processes, one with the package and one without it (`trust_remote_code`). Both must give the same
-sha256 over all tensors, and the folder must hold a card. It needs 2 GB of disk and about a minute a layout.
+For each layout (`tests/conversion` holds its keys and shapes against those of the released files): write the file as
+the authors' code would, convert it by the real command, which reads it back bit by bit, then load the folder with
+`AutoModel` in two new processes, one with the package and one without it (`trust_remote_code`). Both must give the
+same sha256 over all tensors, and the folder must hold a card. It needs 2 GB of disk and about a minute a layout.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from hf_videolang.models.s3d.configuration_s3d import S3DConfig
 from tests.conversion.s3d.original_file import original_shapes
 from tests.conversion.videoclip.original_files import FULL, layouts, random_values, write
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 LAYOUTS = {"s3d": None, **layouts(FULL, video=6, text=12, labels=779)}
 LOAD = """
 import hashlib, sys

@@ -4,8 +4,9 @@ Time of VideoCLIP's two towers, batch 64, against their matrix products alone.
     python benchmarks/videoclip.py [--rounds 5] [--threads 1] [--output benchmarks/results/videoclip.json]
 
 Published sizes, random weights, float32, no gradient: videos of 32 rows through the projector and 6 layers (34
-positions), texts of 63 tokens through 12 layers. The products are those of the linear layers and of the attention, with
-the real shapes, as plain `a @ b`. Tower and products take turns; the ratio is the median over the rounds. Target 1.15.
+positions), texts of 63 tokens through 12 layers. The products are those of the linear layers and of the attention,
+with the real shapes, as plain `a @ b`. Tower and products take turns; the ratio is the median over the rounds. Target
+1.15.
 """
 
 import argparse
