@@ -91,6 +91,12 @@ def test_queries_find_stretches_that_do_not_overlap(folder, store, capsys):
     assert all(one[0] >= other[1] or other[0] >= one[1] for one, other in pairs)
 
 
+def test_a_video_of_a_single_frame_is_one_second(folder, tmp_path, capsys):
+    write_video(tmp_path / "short.mp4", np.full((1, 40, 60, 3), 128, np.uint8), 10)
+    assert segment(tmp_path / "short.mp4", "--query", "ab", "--model", folder / "model") == 0
+    assert rows_of(capsys.readouterr().out) == [("0:00", "0:01", "ab")]
+
+
 def test_background(folder, capsys):
     words = (folder / "lesson.mp4", "--labels", folder / "labels.txt", "--model", folder / "model")
     assert segment(*words, "--background", "1e9") == 0

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoProcessor
 from hf_videolang.cli import main as command
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.run_retrieval import main
+from tests.common.tiny import s3d
 from tests.common.tiny.videoclip import tiny_model, tiny_processor
 
 
@@ -46,6 +47,16 @@ def test_the_table_has_raw_scores_and_says_why(folder, tmp_path, capsys):
     with torch.no_grad():
         output = model(**processor(videos=videos, text=[line["caption"] for line in lines]))
     torch.testing.assert_close(saved["similarity"], output.logits_per_text, atol=1e-4, rtol=1e-5)
+
+
+def test_s3d_alone_is_evaluated_with_shorter_texts(folder, tmp_path, capsys):
+    s3d.tiny_model().save_pretrained(tmp_path / "s3d")
+    s3d.tiny_processor(fps=4).save_pretrained(tmp_path / "s3d")
+    words = ("--model", tmp_path / "s3d", "--dataset", folder / "videos", "--max-length")
+    assert evaluate(*words, 3) == 0
+    assert "text: at most 3 words" in capsys.readouterr().out
+    assert evaluate(*words, 6) == 2
+    assert "max_length is 6; expected 2 to 5" in capsys.readouterr().err
 
 
 def test_qb_norm_is_refused(folder, capsys):
