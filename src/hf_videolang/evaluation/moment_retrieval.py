@@ -28,7 +28,7 @@ from hf_videolang.metrics.moments import (
     video_recalls,
 )
 
-QUERIES_AT_ONCE = 32  # bounds the memory: their similarities with every frame of the corpus
+QUERIES_AT_ONCE = 64  # bounds the memory: their similarities with every frame of the corpus
 QUERY_BATCH = 80  # queries that are encoded together
 PREDICTIONS = "predictions.json"
 

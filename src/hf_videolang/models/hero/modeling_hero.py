@@ -661,8 +661,9 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         self, text_embeds: torch.Tensor, frame_embeds: torch.Tensor, video_attention_mask: torch.Tensor
     ) -> torch.Tensor:
         """The highest cosine of each query [Q, D] and a frame of each video [V, L, D]: [Q, V]."""
-        queries, frames = F.normalize(text_embeds, dim=-1, eps=1e-5), F.normalize(frame_embeds, dim=-1, eps=1e-5)
-        cosines = torch.einsum("qd,vld->qvl", queries, frames)
+        products = torch.einsum("qd,vld->qvl", F.normalize(text_embeds, dim=-1, eps=1e-5), frame_embeds)
+        # Divided afterwards, since unit frames would be a copy of the whole corpus.
+        cosines = products / torch.linalg.vector_norm(frame_embeds, dim=-1).clamp(min=1e-5)
         return cosines.masked_fill(video_attention_mask == 0, MASKED).amax(dim=-1)
 
     def frame_similarity(
