@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from hf_videolang.cli import main
 from hf_videolang.data.batches.moment_retrieval import query_rows
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.moments import moment_columns
+from tests.common.moments import write_features
 
 MOMENT = {"text": "she laughs", "start": 3, "end": 5.5}
 
@@ -56,3 +59,24 @@ def test_a_video_without_moments_is_named(tmp_path):
     dataset = write(tmp_path, {"file_name": "a.mp4", "moments": []}, {"file_name": "b.mp4", "moments": [MOMENT]})
     with pytest.raises(ValueError, match="1 videos have no moment: a"):
         dataset.load("test", need_videos=False)
+
+
+def test_data_check_finds_what_moments_need(tmp_path, capsys):
+    (data := tmp_path / "data").mkdir()
+    rows = [
+        {"file_name": "a.mp4", "subtitles": "a.srt", "moments": [MOMENT]},
+        {"file_name": "b.mp4", "subtitles": "nowhere.srt", "moments": [{**MOMENT, "end": 99}]},
+        {"file_name": "c.mp4", "moments": [MOMENT]},
+    ]
+    write(data, *rows)
+    (data / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nx\n")
+    write_features(tmp_path / "features", {"a": np.zeros((8, 16)), "b": np.zeros((8, 16))})
+    command = ["data", "check", str(data), "--features", str(tmp_path / "features"), "--num-workers", "0", "--json"]
+    assert main([*command, "--ignore", "missing_video"]) == 1
+    found = {problem["kind"]: problem for problem in json.loads(capsys.readouterr().out)["problems"]}
+    assert {kind: problem["video_id"] for kind, problem in found.items()} == {
+        "missing_subtitles": "b",
+        "short_features": "b",
+        "missing_features": "c",
+    }
+    assert "8 rows, 12 s, and 1 moments end later, the last one at 99 s" in found["short_features"]["detail"]

@@ -15,11 +15,13 @@ from tqdm import tqdm
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.records import TASK_COLUMNS, Record, name_some
+from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
 from hf_videolang.data.video_files import EXPECTED_VIDEO
 from hf_videolang.data.video_folder import MissingMetadataError
 from hf_videolang.video import Cut, VideoDecodingError, check_video, decode_video
 from hf_videolang.video.frame_folder import is_picture_of_a_frame, list_pictures
+from hf_videolang.video.subtitles import SubtitleError, read_subtitles
 
 PROBLEMS = {
     "no_metadata": "a folder of videos that no file describes",
@@ -38,6 +40,9 @@ PROBLEMS = {
     "unknown_answer": "no answer of a question is in the vocabulary (--answers)",
     "wrong_score": "the score of an answer is not from 0 to 1",
     "duplicate_question": "one question occurs more than once for a video",
+    "missing_subtitles": "the subtitle file that an annotation names is absent or cannot be read",
+    "missing_features": "the feature store (--features) has nothing of a video",
+    "short_features": "the features of a video end before one of its moments does",
     "unnamed_video": "no annotation names the video file",
     "wrong_count": "the split has another size than the published one",
 }
@@ -88,6 +93,7 @@ def check_data(
     split: str | None = None,
     *,
     answers: Collection[str] | None = None,
+    features: FeatureStore | None = None,
     decode_all: bool = False,
     num_workers: int | None = None,
 ) -> DataReport:
@@ -96,6 +102,7 @@ def check_data(
     Args:
         name, data_dir, split: as for `load_dataset`; `split=None` checks every split.
         answers: the vocabulary that the answers of questions must come from.
+        features: stored features that the videos must have.
         decode_all: decode every frame, instead of the first, the middle and the last of each clip.
         num_workers: processes that decode; default: one a CPU. With 0 this process decodes, and a decoder that crashes
             ends the check.
@@ -135,6 +142,8 @@ def check_data(
             problems += _caption_problems(found)
         if "question" in TASK_COLUMNS[dataset.task]:
             problems += _question_problems(found, answers)
+        problems += _subtitle_problems(found)
+        problems += [] if features is None else _feature_problems(found, features)
     paths = sorted({record.path for _, record in found if record.path and record.has_video})
     problems += [*_duplicate_ids(found), *_video_problems(found), *_duplicate_files(found, paths)]
     problems += _decoding_problems(found, paths, decode_all, num_workers)
@@ -174,6 +183,29 @@ def _caption_problems(found: Found) -> Iterator[Problem]:
         for text, count in Counter(texts).items():
             if text and count > 1:
                 yield Problem("duplicate_caption", f"{count} times {text!r}", split, record.video_id)
+
+
+def _subtitle_problems(found: Found) -> Iterator[Problem]:
+    users = {record.columns.get("subtitles"): (split, record) for split, record in reversed(found)}
+    for path, (split, record) in users.items():
+        try:
+            read_subtitles(path)
+        except SubtitleError as error:
+            yield Problem("missing_subtitles", str(error), split, record.video_id, path)
+
+
+def _feature_problems(found: Found, features: FeatureStore) -> Iterator[Problem]:
+    for split, record in {record.video_id: (split, record) for split, record in reversed(found)}.values():
+        ends = [moment["end"] for moment in record.columns.get("moments") or ()]
+        try:
+            rows = len(features.features(record.video_id))
+        except (MissingFeaturesError, VideoDecodingError) as error:
+            yield Problem("missing_features", str(error), split, record.video_id)
+            continue
+        seconds = rows / features.rows_per_second if features.rows_per_second else float("inf")
+        if late := [end for end in ends if end > seconds + 1]:  # what is left of a second has no row
+            detail = f"{rows} rows, {seconds:g} s, and {len(late)} moments end later, the last one at {max(late):g} s"
+            yield Problem("short_features", detail, split, record.video_id)
 
 
 def _question_problems(found: Found, vocabulary: Collection[str] | None) -> Iterator[Problem]:
