@@ -10,6 +10,7 @@ Everything goes to demo_output/; open demo_output/index.html.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def own_clips(folder: Path, output: Path) -> Path:
             '{"file_name": "kitchen.mp4", "captions": ["a chef slices onions"]}.'
         )
     output.mkdir()
+    os.environ["HF_VIDEOLANG_TRUST_DATA"] = "1"  # these metadata lead to the videos in another folder
     with (output / "metadata.jsonl").open("w") as metadata:
         for row in map(json.loads, captions.read_text().splitlines()):
             name = Path(row["file"]).name
