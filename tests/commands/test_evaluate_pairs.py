@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.stores.part_store import PartStore
 from tests.commands.test_evaluate import evaluate
-from tests.training.tiny_run import OFFLINE, free_port, kill, start
+from tests.training.tiny_run import OFFLINE, free_port, kill, run_ranks, start
 
 
 def test_the_table_has_a_column_for_reranked_scores(tiny_run, tiny_pairs, tmp_path, capsys):
@@ -68,6 +68,15 @@ def test_a_run_of_two_processes_that_is_killed_while_it_reranks_goes_on_to_the_s
     assert one.keys() == two.keys()
     assert all(torch.equal(tensor.nan_to_num(), two[name].nan_to_num()) for name, tensor in one.items())
     assert (out / "results.json").read_bytes() == (tmp_path / "unbroken" / "results.json").read_bytes()
+
+
+def test_two_processes_score_every_pair_once(tiny_run, tiny_pairs, tmp_path):
+    """With 5 videos in batches of 2, the second process repeats some."""
+    what = ["--model", tiny_pairs, "--dataset", tiny_run / "videos", "--num-workers", 0, "--cpu", "--batch-size"]
+    run_ranks("hf_videolang.cli", "evaluate", *what, 2, "--output-dir", tmp_path / "two")
+    assert evaluate(*what, 5, "--output-dir", tmp_path / "one") == 0
+    one, two = (load_file(tmp_path / name / "similarity.safetensors")["similarity"] for name in ("one", "two"))
+    torch.testing.assert_close(two, one, atol=1e-5, rtol=0)
 
 
 def test_broken_videos_are_left_out(tiny_run, tiny_pairs, tmp_path):

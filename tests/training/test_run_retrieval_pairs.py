@@ -92,13 +92,20 @@ def test_any_model_of_the_family_gets_the_head(words, tiny_pairs, tmp_path, caps
     assert list(scores) == ["raw", "chance"] and results["step"] in (1, 2)
 
 
+def test_an_aggregation_that_does_not_fit_the_loss_is_refused(words, tiny_pairs, tmp_path, capsys):
+    tiny_model(retrieval_loss="ranking", max_position_embeddings=40).save_pretrained(tmp_path / "ranking")
+    load_model_and_processor(tiny_pairs)[1].save_pretrained(tmp_path / "ranking")
+    assert main(words(tmp_path / "out", "--model", tmp_path / "ranking", "--score_aggregation", "logsumexp")) == 2
+    assert "does not fit retrieval_loss='ranking'" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (("--loss", "ranking"), "loss would change nothing for ClipBertForVideoTextRetrieval"),
         (("--num_clips", "0"), "num_clips is 0; expected at least 1"),
         (("--freeze", "vision"), "expected parts of the model: cnn, language_model,"),
-        (("--score_aggregation", "lse"), "expected one of ('mean', 'max', 'logsumexp'), got lse"),
+        (("--score_aggregation", "lse"), "choose from 'mean', 'max', 'logsumexp'"),
     ],
 )
 def test_refusals_before_anything_is_trained(words, tmp_path, capsys, more, message):

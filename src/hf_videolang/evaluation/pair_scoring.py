@@ -7,7 +7,7 @@ Such a pair scorer has three methods, and no embeddings:
 - `prepare_texts(input_ids)` → `[texts, …]`: the same for texts of equal length, without padding;
 - `score_pairs(videos, texts)` → `[pairs]`: log-odds of a match. Row i of both arguments is pair i.
 
-So a video is encoded once, however many texts it is scored with. All videos that share a model have one shape.
+So a video is encoded once, however many texts it is scored with. All videos of a batch have one shape.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         firsts = parts.missing if parts else range(0, len(records), self.batch_size)
         collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
         loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
-        rows_left = [row for first in firsts for row in range(first, min(first + self.batch_size, len(records)))]
+        left = [i for first in firsts for i in range(first, min(first + self.batch_size, len(records)))]
         texts = PreparedTexts(model, self._tokens(list(different)), self.cache_bytes // 2, accelerator.device)
 
         scored: list[dict[str, Tensor]] = []
@@ -135,8 +135,8 @@ class PairScoringEvaluator(RetrievalEvaluator):
                 rows = batch["video_index"].cpu()
                 pixels = batch["pixel_values_videos"][: len(rows)]
                 if bar.total is None and len(rows) and accelerator.is_main_process:
-                    print(_announcement(model, pixels, asked[rows_left], texts.lengths), file=sys.stderr)
-                    bar.reset(int(asked[rows_left].sum()))
+                    print(_announcement(model, pixels, asked[left], texts.lengths), file=sys.stderr)
+                    bar.reset(int(asked[left].sum()))
 
                 def advance(pairs: int) -> None:
                     bar.update(min(pairs * accelerator.num_processes, (bar.total or 0) - bar.n))

@@ -40,7 +40,7 @@ from hf_videolang.training.retrieval_trainer import RetrievalTrainer
 from hf_videolang.training.run import Run, freeze_parts, run_command
 
 # Keys for one of the two kinds of model.
-TWO_TOWERS = ("loss", "loss_options", "gradient_cache_chunk_size", "max_logit_scale")
+TWO_TOWERS = ("loss", "loss_options", "negatives", "gradient_cache_chunk_size", "max_logit_scale")
 PAIR_SCORER = ("num_negatives",)
 
 
