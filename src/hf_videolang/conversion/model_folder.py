@@ -51,9 +51,9 @@ class Conversion:
     components: Sequence[Any]
     flavour: str  # the release that the checkpoint is from, in words
     facts: Mapping[str, Any] = field(default_factory=dict)  # further entries of the report
-    further_classes: Sequence[type[PreTrainedModel]] = ()  # whose heads the folder holds, too
     notes: Sequence[str] = ()  # what the user should know; they are printed
     card: Mapping[str, str] = field(default_factory=dict)  # sections, as `write_model_card` takes them
+    further_classes: Sequence[type[PreTrainedModel]] = ()  # whose heads the folder holds, too
 
 
 def check_is_free(output_dir: Path) -> None:
