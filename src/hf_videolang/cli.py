@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()  # finds a closed pipe here, not at the end of Python
     except BrokenPipeError:
         return reader_left()
-    except (ValueError, OSError) as error:  # data or files of the user that cannot be used
+    except (ValueError, OSError, ImportError) as error:  # data, files or an installation that cannot be used
         print_error(error)
         return 2
 
