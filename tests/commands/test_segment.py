@@ -110,6 +110,7 @@ def test_background(folder, capsys):
         (("--labels", "one.txt", "--background", "original"), "'original' with one label"),
         (("--labels", "labels.txt", "--background", "high"), "expected none, original, or a number"),
         (("--query", "a", "--background", "original"), "a --query has no background"),
+        (("--labels", "labels.txt", "--picture", "a.jpx"), "expected a file ending in .png, .svg, .pdf"),
         (("--labels", "labels.txt", "--json", "nowhere/a.json"), "there is no folder nowhere; make it first"),
         (("--labels", "labels.txt", "--model", "features_only"), "this model holds no S3D"),
         (("--labels", "labels.txt", "--model", "pixels"), "has no states for single seconds"),

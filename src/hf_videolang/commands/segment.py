@@ -33,6 +33,8 @@ from hf_videolang.inference.segmentation import (
 from hf_videolang.inference.timeline import draw_timeline
 from hf_videolang.video import VideoDecodingError
 
+PICTURES = (".png", ".svg", ".pdf")
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("video", metavar="VIDEO", help="file of any length")
@@ -60,6 +62,8 @@ def main(args: Namespace) -> int:
     for file in filter(None, (args.json, args.picture)):
         if not file.parent.is_dir():
             raise ValueError(f"{file} cannot be written: there is no folder {file.parent}; make it first.")
+    if args.picture and args.picture.suffix not in PICTURES:
+        raise ValueError(f"--picture is {args.picture}; expected a file ending in {', '.join(PICTURES)}.")
     model: Any
     model, processor = load_model_and_processor(args.model)
     features = None
