@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA ?=
+TASK ?=
 
 .PHONY: help install test quality demo clean
 
@@ -25,8 +26,8 @@ quality: $(INSTALLED) ## lint, format check and type check
 test: quality ## quality, then the whole CPU suite
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-demo: $(INSTALLED) ## fine-tune a tiny model on real video files and look at the result; DATA=DIR uses your own clips
-	$(BIN)/python demo/demo.py $(if $(DATA),--data "$(DATA)")
+demo: $(INSTALLED) ## fine-tune a tiny model on real video files and look; DATA=DIR: your own clips; TASK=questions
+	$(BIN)/python demo/$(or $(TASK),demo).py $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove .venv and what tests and demo left
 	rm -rf $(VENV) demo_output .pytest_cache .mypy_cache .ruff_cache

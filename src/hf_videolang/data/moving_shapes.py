@@ -72,12 +72,18 @@ def moving_shape_frames(
     size: int,
     num_frames: int,
     ground: tuple[int, int, int] = (30, 30, 30),
+    radii: tuple[float, float] = (0.13, 0.18),
+    ways: tuple[float, float] = (0.5, 0.6),
 ) -> list[np.ndarray]:
-    """The frames of one video: the shape moves in the first direction for half the time, then in the second."""
-    radius = size * generator.uniform(0.13, 0.18)
+    """
+    The frames of one video: the shape moves in the first direction for half the time, then in the second.
+
+    The radius and the length of each way are drawn between two shares of `size`.
+    """
+    radius = size * generator.uniform(*radii)
     half = num_frames // 2
     steps = np.repeat([DIRECTIONS[name] for name in directions], [half, num_frames - half], axis=0)
-    way = np.cumsum(steps * size * generator.uniform(0.5, 0.6) / half, axis=0)
+    way = np.cumsum(steps * size * generator.uniform(*ways) / half, axis=0)
     # The starting point is drawn so that the shape stays in the picture.
     low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
     way = way + generator.uniform(low, high)
@@ -197,9 +203,9 @@ def write_scenes(
                 scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
                 frames: list[np.ndarray] = []
                 for ground, (colour, shape) in zip(grounds, scenes, strict=True):
-                    ways = generator.permutation(list(DIRECTIONS))[:2].tolist()
-                    motion = (tuple(ways), generator, size, frames_per_second)
-                    frames += moving_shape_frames(colour, shape, *motion, ground=GROUNDS[ground])
+                    directions = generator.permutation(list(DIRECTIONS))[:2].tolist()
+                    scene = (colour, shape, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
+                    frames += moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.2, 0.3))
                 name = f"{split}{number:04d}.mp4"
                 write_video(folder / split / name, frames, frames_per_second)
                 (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]

@@ -1,0 +1,84 @@
+"""The page of the demo on questions: the scores, and for some questions the frames that the model saw."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from page import STYLE
+from PIL import Image, ImageDraw
+from transformers import AutoProcessor
+
+from hf_videolang.evaluation.scores import score_table
+from hf_videolang.video import decode_video
+
+
+def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[str, dict]) -> Path:
+    """
+    Write `index.html` with its pictures.
+
+    Args:
+        output: folder of the demo.
+        results: of `hf-videolang evaluate`, as saved.
+        rows: records of the questions to show.
+        predictions: `question_id` → line of predictions.jsonl.
+    """
+    pictures = output / "pictures"
+    pictures.mkdir()
+    video_processor = AutoProcessor.from_pretrained(output / "model").video_processor
+    scores = results["scores"]
+    chance = scores["chance"]["overall"]["accuracy"]
+    parts = [
+        f"<!doctype html><meta charset='utf-8'><title>hf_videolang demo</title><style>{STYLE}</style>",
+        "<h1>A tiny ClipBERT answers questions about colours and shapes that it never saw together</h1>",
+        f"<div class='numbers'><div><b>{scores['accuracy']:.1%}</b>accuracy</div>",
+        f"<div><b>{chance:.1%}</b>by chance</div></div><h2>Questions</h2>",
+    ]
+    for number, row in enumerate(rows):
+        picture = pictures / f"question{number}.png"
+        frames_taken(row["video"]["path"], video_processor).save(picture)
+        prediction = predictions[row["question_id"]]
+        right = prediction["answer"] == row["answer"]
+        best = ", ".join(f"{one['answer']} {one['probability']:.0%}" for one in prediction["top"][:3])
+        parts.append(
+            f"<p>“{escape(row['question'])}” <span{' class=right' if right else ''}>{escape(best)}</span><br>"
+            f"<img src='pictures/{picture.name}' alt='the video, and the frames that the model read'></p>"
+        )
+    parts += [
+        "<p><small>Above, the video second by second; below each mark, a frame that the model read.</small></p>",
+        f"<h2>Scores</h2><p><small>{escape(results['line'])}</small></p><pre>",
+        escape(score_table({name: column for name, column in scores.items() if isinstance(column, dict)})),
+        "</pre>",
+    ]
+    page = output / "index.html"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return page
+
+
+def frames_taken(path: str, video_processor, height: int = 64) -> Image.Image:
+    """The whole video as a strip of pictures, a mark where each frame was taken, and the frames below."""
+    taken: list[int] = []
+
+    def sample(metadata, **options):
+        chosen = type(video_processor).sample_frames(video_processor, metadata, **options)
+        taken.extend(chosen.tolist())
+        return chosen
+
+    frames, _ = video_processor.fetch_videos(path, sample)
+    whole = decode_video(path)
+    width = height * whole.info.width // whole.info.height
+    columns = max(12, len(taken))
+    picture = Image.new("RGB", (columns * width, 2 * height + 24), "white")
+    shown = np.linspace(0, whole.info.num_frames - 1, columns).round().astype(int)
+    for column, number in enumerate(shown):
+        picture.paste(thumbnail(whole.frames[number], (width, height)), (column * width, 0))
+    draw = ImageDraw.Draw(picture)
+    for column, (number, frame) in enumerate(zip(taken, frames)):
+        at = int((number + 0.5) / whole.info.num_frames * columns * width)
+        below = column * (columns * width // len(taken))
+        draw.line([(at, height), (below + width // 2, height + 24)], fill="#1f6feb", width=2)
+        picture.paste(thumbnail(frame, (width, height)), (below, height + 24))
+    return picture
+
+
+def thumbnail(frame, size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(frame.permute(1, 2, 0).numpy()).resize(size)
