@@ -1,0 +1,121 @@
+"""Questions about real clips, from a folder to the answers, by the commands of the documentation."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from torch import nn
+from transformers import BertTokenizer, set_seed
+
+from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining
+from tests.common.tiny.clipbert import tiny_config, tiny_processor
+from tests.parity.cases import SHARED
+from tests.training.tiny_run import run, start
+
+VIDEOS = SHARED / "data" / "video"
+pytestmark = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
+TRAIN = "hf_videolang.training.run_question_answering"
+RECIPE = """
+select_on: none
+train_split: train+validation
+per_device_train_batch_size: 12
+optim: decay_last_adamw
+learning_rate: 2.0e-3
+lr_scheduler_type: linear
+warmup_steps: 0.1
+num_clips: 1
+num_frames: 1
+sampling: uniform
+save_strategy: "no"
+logging_steps: 20
+report_to: none
+disable_tqdm: true
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """After pre-training, as it were: random weights of a tiny size, and BERT's real tokenizer."""
+    folder = tmp_path_factory.mktemp("base")
+    set_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 40, "initializer_range": 0.1}
+    model = ClipBertForPreTraining(tiny_config(vocab_size=30522, stem_channels=16, **sizes))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    model.save_pretrained(folder)
+    processor = tiny_processor(size={"longest_edge": 64}, image_std=[60.0] * 3)
+    processor.tokenizer = BertTokenizer.from_pretrained(SHARED / "data" / "tokenizers" / "bert", model_max_length=40)
+    processor.max_length, processor.padding = 40, "longest"
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """The 37 clips, small and fast to read: some need all frames decoded before one can be read."""
+    folder = tmp_path_factory.mktemp("clips") / "small"
+    options = ("--frames-per-second", "4", "--shortest-edge", "64")
+    run("hf_videolang.cli", "data", "prepare", "--data-dir", VIDEOS / "clips", "--output-dir", folder, *options)
+    return folder
+
+
+def write_folder(folder, clips, rows):
+    """`rows` are (name of a clip, split, columns). The clips are copied."""
+    folder.mkdir()
+    lines = []
+    for name, split, columns in rows:
+        shutil.copy(clips / f"{name}.mp4", folder)
+        lines.append(json.dumps({"file_name": f"{name}.mp4", "split": split, **columns}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def evaluate(model, folder, output):
+    """What the command saves of the questions that were trained on."""
+    words = ["--model", model, "--dataset", folder, "--split", "train+validation", "--cpu", "--output-dir", output]
+    run("hf_videolang.cli", "evaluate", *words)
+    return json.loads((output / "results.json").read_text())
+
+
+def test_answers_of_a_list(base, clips, tmp_path):
+    """23 training questions are learnt by heart. Of the 14 answers of the test, 10 are in no training question."""
+    rows = [
+        (f"video{one['video_id']}", split, {"question": one["question"], "answer": one["answer"]})
+        for split in ("train", "test")
+        for one in json.loads((VIDEOS / "annotations" / f"{split}_qa.json").read_text())
+    ]
+    write_folder(tmp_path / "folder", clips, rows)
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "num_train_epochs: 30\n")
+    words = ["--model", base, "--data_dir", tmp_path / "folder", "--output_dir", tmp_path / "run"]
+    printed = run(TRAIN, tmp_path / "recipe.yaml", *words)
+    assert "train+validation: 23 videos, one question a video" in printed
+    assert "outside the vocabulary: 10 of 14 answers, counted as wrong" in printed
+    results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
+    assert results["questions"] == 23 and results["scores"]["accuracy"] >= 0.9
+    asked = [
+        start("hf_videolang.cli", "ask", VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json")
+        for name in ("video6.gif", "video1.mkv", "video30.mov")
+    ]
+    for process in asked:
+        output = process.communicate(timeout=240)[0]
+        assert process.returncode == 0, output
+        assert len(json.loads(output.splitlines()[-1])["answers"]) == 5
+
+
+def test_options(base, clips, tmp_path):
+    """Questions with five options are learnt by heart; chance is 20 %."""
+    rows = []
+    for split in ("train", "test"):
+        with open(VIDEOS / "annotations" / f"{split}_action_style.tsv", newline="") as file:
+            for one in csv.DictReader(file, delimiter="\t"):
+                options = [one[f"a{number}"] for number in range(1, 6)]
+                columns = {"question": one["question"], "choices": options, "answer": int(one["answer"])}
+                rows.append((one["gif_name"], "train", columns))
+    write_folder(tmp_path / "folder", clips, rows)
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "num_train_epochs: 25\ntest: false\n")
+    words = ["--model", base, "--data_dir", tmp_path / "folder", "--output_dir", tmp_path / "run"]
+    run(TRAIN, tmp_path / "recipe.yaml", *words)
+    results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
+    assert results["questions"] == 37 and results["scores"]["chance"]["overall"]["accuracy"] == pytest.approx(0.2)
+    assert results["scores"]["accuracy"] >= 0.9
