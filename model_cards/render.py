@@ -42,7 +42,8 @@ def _of_size(value: Any, size: str) -> Any:
 def _card(family: str, facts: dict[str, Any], values: dict[str, Any]) -> ModelCard:
     config = AutoConfig.for_model(family, **values["config"])
     video_processor_class = getattr(hf_videolang, config.auto_map["AutoVideoProcessor"].rpartition(".")[2])
-    video_processor = video_processor_class(**({"num_frames": frames} if (frames := values["num_frames"]) else {}))
+    settings = values["video_processor"] or ({"num_frames": frames} if (frames := values["num_frames"]) else {})
+    video_processor = video_processor_class(**settings)
     processor = {"video_processor": json.loads(video_processor.to_json_string()), "max_length": values["max_length"]}
     processor["processor_class"] = config.auto_map["AutoProcessor"].rpartition(".")[2]
     values["source"] = values["source"].format_map(values)
