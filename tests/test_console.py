@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,10 @@ def test_an_error_line_names_its_rank_in_a_launch(environment, printed, monkeypa
 @pytest.mark.parametrize("command", [["cli", "evaluate"], ["training.run_retrieval"]])
 def test_ctrl_c_while_torch_is_being_imported_is_one_line(command):
     program = [sys.executable, "-m", f"hf_videolang.{command[0]}", *command[1:], "--help"]
-    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # A suite that runs in the background ignores Ctrl-C, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(program, preexec_fn=heard, **options) as process:
         maps = Path(f"/proc/{process.pid}/maps")
         while "libtorch" not in maps.read_text():
             assert process.poll() is None

@@ -174,7 +174,7 @@ def changed(values, key, change):
         ),
         (lambda v: v, {"config": {"model": "video_sub_sequence_model"}}, "'video_sub_sequence_model'; only 'hero'"),
         (lambda v: v, {"config": {"q_config": None}}, "JSON with f_config, c_config"),
-        (lambda v: v, {"tokenizer": "nowhere"}, "nowhere cannot be loaded"),
+        (lambda v: v, {"tokenizer": "./no/where"}, "./no/where cannot be loaded"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, options, change, replaced, message):

@@ -15,7 +15,6 @@ from hf_videolang.conversion.untrusted import HUB_WEIGHTS, ConversionError
 from hf_videolang.conversion.videoclip.layouts import Layout
 from hf_videolang.models.s3d.configuration_s3d import S3DConfig
 from hf_videolang.models.videoclip.configuration_videoclip import VideoCLIPConfig
-from hf_videolang.strict_yaml import load_yaml
 
 ENCODERS = {"MMFusionShare": "shared", "MMFusionJoint": "isolated", "MMFusionMTM": "isolated"}
 HEAD_WIDTH = 64  # of bert-base-uncased
@@ -48,7 +47,7 @@ def read_run(path: str | Path | None) -> Run:
     if path is None:
         return Run()
     try:
-        original = load_yaml(Path(path).read_text(encoding="utf-8"))
+        original = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # the authors' files have aliases
         rows, length = (original["dataset"][name] for name in ("max_video_len", "max_len"))
         encoder = ENCODERS.get(original["model"]["model_cls"], "separate")
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
