@@ -24,7 +24,7 @@ import transformers
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_videolang.evaluation.moment_retrieval import MomentRanking, find_moments
+from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 from hf_videolang.inference.moment_search import EncodingStore, search_moments
 from hf_videolang.models.hero.configuration_hero import HeroConfig
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroModel

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hf_videolang.data.stores.part_store import PartStore
-from hf_videolang.evaluation.moment_retrieval import MomentRanking, find_moments
+from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 
 BATCH_SIZE = 16  # windows that are encoded together
 WINDOW_SECONDS = 60.0  # of a video longer than the model reads

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_videolang.evaluation.moment_retrieval import MomentRanking, find_moments
+from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 from hf_videolang.metrics.moments import (
     average_recall,
     moment_recalls,
