@@ -29,7 +29,7 @@ def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[
     chance = scores["chance"]["overall"]["accuracy"]
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>hf_videolang demo</title><style>{STYLE}</style>",
-        "<h1>A tiny ClipBERT answers questions about colours and shapes that it never saw together</h1>",
+        "<h1>A tiny ClipBERT is asked about colours and shapes that it never saw together</h1>",
         f"<div class='numbers'><div><b>{scores['accuracy']:.1%}</b>accuracy</div>",
         f"<div><b>{chance:.1%}</b>by chance</div></div><h2>Questions</h2>",
     ]
