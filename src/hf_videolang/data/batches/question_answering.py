@@ -145,7 +145,8 @@ def is_cut(processor: Any, question: str, choices: Sequence[str] = ()) -> bool:
     text = f"{question} {max(choices, key=len)}" if choices else question
     if len(processor.tokenizer(text, verbose=False)["input_ids"]) <= processor.max_length:
         return False
-    logger.warning_once(f"questions are cut at max_length, {processor.max_length} tokens.")  # type: ignore[attr-defined]
+    cut = f"questions are cut at max_length, {processor.max_length} tokens."
+    logger.warning_once(cut)  # type: ignore[attr-defined]
     return True
 
 
