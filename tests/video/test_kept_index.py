@@ -6,7 +6,8 @@ import os
 import pytest
 import torch
 
-from hf_videolang.video import decode_video, kept_index, video_stream
+from hf_videolang.video import VideoDecodingError, decode_video, kept_index, video_stream
+from hf_videolang.video.sources import FilePart
 from tests.video.making import write_video
 
 
@@ -38,6 +39,21 @@ def test_segments_are_those_of_the_whole_video(tmp_path, passes, extension):
         assert torch.equal(segment.frames, whole.frames[first : first + 15])
         assert segment.timestamps == whole.timestamps[first : first + 15] and segment.info == whole.info
     assert decode_video(path, range(5)).info == whole.info  # another process agrees
+
+
+def test_a_part_of_a_file_is_read_as_a_file_of_its_own(tmp_path, passes):
+    """Also by a helper process, and if its pictures have to be counted."""
+    for extension in (".mp4", ".avi"):
+        path = write_video(tmp_path / f"long{extension}", 60)
+        outer, content = tmp_path / f"outer{extension}", path.read_bytes()
+        outer.write_bytes(b"x" * 777 + content + b"y" * 777)
+        part, whole = FilePart(str(outer), 777, len(content)), decode(path)
+        for timeout in (None, 60.0):
+            segment = decode_video(part, start=4.0, end=5.5, timeout=timeout)
+            assert torch.equal(segment.frames, whole.frames[40:55]) and segment.info == whole.info
+    assert len(passes) == 4  # of each file and of each part, in this process
+    with pytest.raises(VideoDecodingError, match=f"{outer}: "):
+        decode(FilePart(str(outer), 778, len(content)))
 
 
 def test_a_changed_file_is_read_again(tmp_path, passes):

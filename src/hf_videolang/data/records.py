@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_videolang.data.video_files import EXPECTED_VIDEO
 from hf_videolang.video import VideoDecodingError
+from hf_videolang.video.sources import FilePart
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -192,7 +193,7 @@ def clip_of(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     start, end = video["start"], video["end"]
     if not video.get("path") and video.get("bytes") is None:
         raise VideoDecodingError(name, "its row holds no video")
-    if not (isinstance(video.get("path"), str | None) and isinstance(video.get("bytes"), bytes | None)):
+    if not (isinstance(video.get("path"), str | None) and isinstance(video.get("bytes"), bytes | FilePart | None)):
         raise VideoDecodingError(name, f"its row holds no path or bytes but {str(row['video'])[:80]}")
     are_seconds = all(time is None or (isinstance(time, int | float) and isfinite(time)) for time in (start, end))
     if not are_seconds or (end is not None and end <= (start or 0)):

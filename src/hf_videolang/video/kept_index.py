@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .limits import SUBFILE
+
 FORMAT = 1
 LONG = 10_000  # frames, a few minutes; in a shorter video the pass takes a hundredth of a second
 
@@ -32,7 +34,7 @@ def keep_index(path: str, facts: dict[str, Any], ticks: np.ndarray, keys: np.nda
 
 def _place(path: str) -> str:
     """The file for the index of a video in its present state, beside the indices of shards."""
-    state = os.stat(path)
+    state = os.stat(path.rpartition(",,:")[2] if path.startswith(SUBFILE) else path)
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
     text = f"{FORMAT} {state.st_size} {state.st_mtime_ns} ".encode() + os.fsencode(path)

@@ -8,6 +8,7 @@ MAX_PACKETS = 1 << 23  # that a file may declare; 38 hours at 60 frames per seco
 HELPER_MEMORY = 4 << 30  # bytes of the process that decodes
 MAX_DOWNLOAD = 32 << 30  # bytes
 DOWNLOAD_DEADLINE = 6 * 3600  # seconds for a whole download
+SUBFILE = "subfile,"  # FFmpeg's protocol for a part of a file, beside the protocol of files the only one allowed
 # FFmpeg's formats that hold their pictures themselves. Playlists, lists and sequences of files would open other paths.
 FORMATS = (
     "3gp,apng,asf,av1,avi,bmp_pipe,dv,flv,gif,h261,h263,h264,hevc,ivf,jpeg_pipe,live_flv,m4v,matroska,mjpeg,mov,mp3,"

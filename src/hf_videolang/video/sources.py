@@ -8,11 +8,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from .decoded_video import VideoDecodingError
-from .limits import DOWNLOAD_DEADLINE, MAX_DOWNLOAD
+from .limits import DOWNLOAD_DEADLINE, MAX_DOWNLOAD, SUBFILE
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv"),
@@ -20,21 +21,53 @@ VIDEO_EXTENSIONS = (
 )
 
 
+@dataclass(frozen=True)
+class FilePart:
+    """A video that lies within a larger file, such as a tar, and is read there. It stands where bytes may stand.
+
+    Args:
+        path: a local file.
+        start: of the video in the file, in bytes.
+        size: of the video, in bytes.
+    """
+
+    path: str
+    start: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def open(self) -> BinaryIO:
+        """The file at the first byte of the video."""
+        file = open(self.path, "rb")  # noqa: SIM115  the caller closes it
+        file.seek(self.start)
+        return file
+
+    @property
+    def url(self) -> str:
+        """As FFmpeg opens it."""
+        return f"{SUBFILE},start,{self.start},end,{self.start + self.size},,:{os.path.abspath(self.path)}"
+
+
 @contextmanager
 def local_file(source: Any, timeout: float | None) -> Iterator[tuple[str, str]]:
-    """Absolute path of the video, which may be a folder of pictures, and its name for errors.
+    """Absolute path of the video, which may be a folder of pictures or a `FilePart`'s URL, and its name for errors.
 
     Bytes and downloads are written to a temporary file, which lives as long as the context.
 
     Args:
         source: path (str or Path), http(s) URL, any other URL that fsspec knows (`zip://a.mp4::videos.zip`, `hf://…`,
-            `s3://…`), bytes, or an open binary file, which is read from its start.
+            `s3://…`), bytes, a `FilePart`, or an open binary file, which is read from its start.
         timeout: seconds without a byte after which an http(s) download is given up (None: 60).
 
     Raises:
         VideoDecodingError: there is no such file, or the download failed.
         TypeError: `source` is anything else, or a file opened in text mode.
     """
+    if isinstance(source, FilePart):
+        yield source.url, source.url
+        return
     is_bytes, is_file = isinstance(source, (bytes, bytearray, memoryview)), hasattr(source, "read")
     if not (is_bytes or is_file or isinstance(source, (str, os.PathLike))):
         raise TypeError(f"{type(source).__name__} is no video source; pass a path, URL, bytes or a binary file.")

@@ -14,7 +14,7 @@ from .decoded_video import Cut, UnconfirmedIndexError, VideoDecodingError, Video
 from .frame_times import Packet, frame_times, indexed_ticks, shown_ticks
 from .h264 import is_reference
 from .kept_index import LONG, keep_index, read_index
-from .limits import FORMATS, MAX_PACKETS, MAX_PIXELS
+from .limits import FORMATS, MAX_PACKETS, MAX_PIXELS, SUBFILE
 
 # A packet is one shown picture in MP4 and its relatives, and with these codecs elsewhere. Other packets may be hidden
 # pictures (VP8), fields (interlaced video) or several pictures (MPEG-4): only the decoder can count them.
@@ -114,7 +114,8 @@ class VideoStream:
         """Open the file, afresh if it was open, since not every format can be rewound."""
         self.close()
         pixels = {"max_pixels": str(MAX_PIXELS)}
-        allowed = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        protocols = "file,subfile" if self._path.startswith(SUBFILE) else "file"
+        allowed = {"protocol_whitelist": protocols, "format_whitelist": FORMATS}
         try:
             self._container = self._av.open(self._path, metadata_errors="ignore", options={**allowed, **pixels})
         except self._av.ArgumentError as error:
@@ -158,7 +159,8 @@ class VideoStream:
             yield from packet.decode()
 
     def _read_facts(self, count: bool) -> None:
-        may_be_kept = not count and os.path.abspath(self.name) == self._path  # no download, which is read once
+        is_temporary = self._path not in (self.name, os.path.abspath(self.name))  # a download, which is read once
+        may_be_kept = not count and not is_temporary
         if kept := may_be_kept and read_index(self._path):
             facts, self._index, self._keys = kept
             self.info, self.whole = from_facts(facts, self._index)

@@ -178,15 +178,39 @@ def test_a_tar_that_was_replaced_unseen_is_not_read_at_wrong_places(tmp_path):
         shard[1]
 
 
-def test_links_are_refused(tmp_path):
-    for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
-        path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a"})
+def test_only_hard_links_to_earlier_members_are_followed(tmp_path):
+    def linked(kind, target, then=()):
+        path = write_tar(tmp_path / "a.tar", {"a.mp4": b"a" * 600, "c.mp4": b"c"})
         with tarfile.open(path, "a") as tar:
-            link = tarfile.TarInfo("b.mp4")
-            link.type, link.linkname = kind, "a.mp4"
-            tar.addfile(link)
-        with pytest.raises(ValueError, match=r"a\.tar: b\.mp4 is a link.*--hard-dereference"):
-            len(find_shards(path)[0])
+            for name, linked in (("b.mp4", target), *then):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = kind, linked
+                tar.addfile(link)
+        return find_shards(path)[0]
+
+    hard = linked(tarfile.LNKTYPE, "a.mp4", [("d.mp4", "b.mp4")])
+    assert [row["video"]["bytes"] for row in hard] == [b"a" * 600, b"c", b"a" * 600, b"a" * 600]
+    for kind, target in ((tarfile.SYMTYPE, "a.mp4"), (tarfile.LNKTYPE, "b.mp4"), (tarfile.LNKTYPE, "/etc/passwd")):
+        shard = linked(kind, target)
+        with pytest.raises(ValueError, match=r"a\.tar: b\.mp4 is .* a link to what .*--hard-dereference"):
+            len(shard)
+
+
+def test_a_large_video_stays_in_its_tar(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_shard, "LARGE", 1000)
+    video, fields = os.urandom(3000), {"video_id": "long"}
+    path = write_tar(tmp_path / "a.tar", members() | {"z.mp4": video, "z.json": json.dumps(fields).encode()})
+    (shard,) = find_shards(path)
+    row = shard[3]
+    part = pickle.loads(pickle.dumps(row["video"]["bytes"]))  # noqa: S301
+    assert row["video_id"] == "long" and clip_of(row, "z")["bytes"] == part and len(part) == 3000
+    with part.open() as file:
+        assert file.read(3000) == video
+    with open(path, "r+b") as file:  # the tar is replaced
+        file.seek(part.start - 512)
+        file.write(bytes(512))
+    with pytest.raises(ValueError, match="z is not where the index says"):
+        shard[3]
 
 
 def test_index_goes_to_the_cache_where_the_folder_is_closed(tmp_path, cache):
@@ -558,7 +582,7 @@ def test_an_index_that_came_with_the_tar_does_not_choose_what_is_read(tmp_path):
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", members()))
     path, stamp = tar_shard.find_index(shard.path)
     table = [tar_shard._read_row(path, 0)]
-    table[0]["offsets"], table[0]["sizes"] = [512, 2048], [5, 1 << 40]
+    table[0]["offsets"], table[0]["sizes"] = [512, 2048], [11, 1 << 40]
     tar_shard._write_index(tmp_path / ".a.tar.index.parquet", pa.Table.from_pylist(table), stamp)
     with pytest.raises(ValueError, match="a.tar: 000 lies outside; remove the index"):
         shard[0]

@@ -1,30 +1,38 @@
 """`hf-videolang data shard`: every reader gets the same records, and a killed run ends with the same bytes."""
 
+import filecmp
 import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
+import torch
 from datasets import Video, load_dataset
 
 from hf_videolang import cli
 from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.data.records import clip_of
+from hf_videolang.data.shards import tar_shard
 from hf_videolang.data.shards.open_shards import find_shards
+from hf_videolang.data.shards.tar_shard import TarShard
 from hf_videolang.data.shards.write_shards import write_shards
-from hf_videolang.video import VideoDecodingError
+from hf_videolang.video import VideoDecodingError, decode_video
+from hf_videolang.video.video_inputs import video_source
 from tests.training.tiny_run import start
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """11 videos to train (one of them twice, cut), 1 to validate, 2 to test."""
+    """12 videos to train, of which two are cut, 1 to validate, 2 to test."""
     folder = write_moving_shapes(tmp_path_factory.mktemp("shapes") / "shapes", num_train=12, num_test=2)
     metadata = folder / "train" / "metadata.jsonl"
     rows = [json.loads(line) | {"subtitle": None} for line in metadata.read_text().splitlines()]
     rows[0] |= {"subtitle": "Grüße, “you”", "start": 0.5, "end": 1.5}
-    rows.append(rows[0] | {"caption": "another time", "start": 1.0, "end": None})
+    shutil.copy(folder / "test" / "test0000.mp4", folder / "train" / "another.mp4")
+    rows.append(rows[0] | {"file_name": "another.mp4", "caption": "another time", "start": 1.0, "end": None})
     metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -41,13 +49,92 @@ def with_bytes(record):
     return {**record, "video": {"path": path, "bytes": open(path, "rb").read()}}
 
 
-def test_segments_that_share_a_file_are_counted_before_the_work(tmp_path, caplog):
-    (tmp_path / "long.mp4").touch()
-    os.truncate(tmp_path / "long.mp4", 4_000_000)
-    record = {"video": {"path": str(tmp_path / "long.mp4"), "bytes": None}, "video_id": "long"}
+def decoded(shards):
+    """video_id → frames of each record."""
+    frames = {}
+    for row in (shard[row] for shard in shards for row in range(len(shard))):
+        source, start, end = video_source(clip_of(row, row["video_id"]))
+        frames[row["video_id"]] = decode_video(source, start=start, end=end, timeout=None).frames
+    return frames
+
+
+def segments(folder, number=30):
+    """So many segments of two videos, in turns."""
+    paths = [str(folder / "train" / f"train000{video}.mp4") for video in (1, 2)]
+    return [
+        {
+            "video": {"path": paths[row % 2], "bytes": None},
+            "video_id": f"{row % 2}#{row}",
+            "start": row / 100,
+            "end": row / 100 + 0.5,
+        }
+        for row in range(number)
+    ]
+
+
+def test_segments_share_their_video(folder, tmp_path, monkeypatch):
+    records = segments(folder)
+    sizes = [os.path.getsize(record["video"]["path"]) for record in records]
+    report = write_shards(records, tmp_path / "out")
+    (shard,) = report.shards
+    # A record adds three blocks of 512 bytes: headers of link and JSON, and the JSON. A tar fills records of 10,240.
+    assert os.path.getsize(shard.path) < sum(sizes[:2]) + 30 * 3 * 512 + 2 * 10_240 < sum(sizes) / 2
+    assert [shard[row]["video_id"] for row in range(30)] == [f"{v}#{row}" for v in (0, 1) for row in range(v, 30, 2)]
+
+    (tmp_path / "copies").mkdir()
+    for row, record in enumerate(records):  # a tar with the video of each record, by another program
+        shutil.copy(record["video"]["path"], tmp_path / "copies" / f"{row:09d}.mp4")
+    subprocess.run(["tar", "-xf", shard.path, "-C", tmp_path / "copies", "--wildcards", "*.json"], check=True)
+    subprocess.run(["tar", "-cf", tmp_path / "copies.tar", "--sort=name", "-C", tmp_path / "copies", "."], check=True)
+    assert os.path.getsize(tmp_path / "copies.tar") > sum(sizes)
+    expected = decoded([TarShard(str(tmp_path / "copies.tar"))])
+    assert len(expected) == 30
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-xf", shard.path, "-C", tmp_path / "unpacked"], check=True)
+    for row, record in enumerate(records):
+        assert filecmp.cmp(tmp_path / "unpacked" / f"{row:09d}.mp4", record["video"]["path"], shallow=False)
+    monkeypatch.setattr(tar_shard, "LARGE", 1000)
+    in_place = decoded([shard])
+    monkeypatch.undo()
+    for found in (decoded([shard]), in_place):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_records_of_one_video_stay_in_one_shard_where_they_fit(folder, tmp_path):
+    def packed(out, size, records):
+        shards = write_shards(records, tmp_path / out, size).shards
+        return [[shard[row]["video_id"][0] for row in range(len(shard))] for shard in shards]
+
+    records = segments(folder, 6)
+    assert packed("two", 4, records) == [["0"] * 3, ["1"] * 3]
+    assert packed("all", 6, records) == [["0"] * 3 + ["1"] * 3]
+    assert packed("more", 2, records) == [["0"] * 2, ["0"], ["1"] * 2, ["1"]]
+    again = write_shards([with_bytes(record) for record in records], tmp_path / "bytes", 4)
+    assert files(tmp_path / "bytes") == files(tmp_path / "two") and again.num_written == 2
+    os.remove(again.shards[1].path)
+    assert write_shards(records, tmp_path / "bytes", 4).num_written == 1
+    assert files(tmp_path / "bytes") == files(tmp_path / "two")
+
+
+def test_a_broken_video_of_many_records_leaves_no_empty_shard(folder, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    records = segments(folder, 6)
+    for record in records[::2]:
+        record["video"] = {"path": str(broken), "bytes": None}
+    report = write_shards(records, tmp_path / "out", 3, on_broken_video="skip")
+    assert (len(report.shards), report.num_records) == (1, 3) and report.left_out == ["0#0", "0#2", "0#4"]
     with pytest.raises(VideoDecodingError):
-        write_shards([record | {"start": start, "end": start + 1} for start in range(2501)], tmp_path / "shards")
-    assert "2501 records are segments of 1 videos." in caplog.text and "takes 10.0 GB more" in caplog.text
+        write_shards(records, tmp_path / "raise", 3)
+
+
+def test_shards_are_packed_again_without_copies(folder, tmp_path, monkeypatch):
+    (shard,) = write_shards(segments(folder), tmp_path / "out").shards
+    for limit in (tar_shard.LARGE, 1000):
+        monkeypatch.setattr(tar_shard, "LARGE", limit)
+        (again,) = write_shards(shard, tmp_path / str(limit)).shards
+        assert os.path.getsize(again.path) == os.path.getsize(shard.path)
 
 
 def files(folder):
@@ -115,7 +202,7 @@ def test_other_records_are_refused(records, tmp_path):
 
 def test_broken_and_missing_videos_are_named(records, tmp_path, capsys):
     broken = [
-        {**record, "video": {"path": f"{i}.mp4", "bytes": b"no video" * 9}} if i in (1, 4) else record
+        {**record, "video": {"path": f"{i}.mp4", "bytes": b"no video" * (9 + i)}} if i in (1, 4) else record
         for i, record in enumerate(records[:6])
     ]
     with pytest.raises(VideoDecodingError):

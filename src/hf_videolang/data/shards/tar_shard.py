@@ -14,6 +14,7 @@ from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.records import name_some
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError
+from hf_videolang.video.sources import FilePart
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -23,15 +24,19 @@ ROWS_READ = 500  # of the index at once, in 1 ms. Fewer would not be faster: eac
 # Kinds of headers whose content tarfile reads as a whole to interpret it, and the bytes that we allow for it.
 INTERPRETED = (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 INTERPRETED_LIMIT = 1 << 13
+LARGE = 1 << 23  # bytes of a video that a record of a local tar leaves there
+NEAR = 1 << 16  # bytes between two members that are read at once
 
 
 class TarShard:
     """
-    Undecoded records of one tar in the WebDataset layout. Reading a record reads only the bytes of its sample.
+    Undecoded records of one tar in the WebDataset layout. Reading a record reads only the bytes of its sample. A video
+    of a local tar that has more than 8 MB stays there: its `bytes` are a [`FilePart`], which the decoder reads.
 
     A sample consists of consecutive members with the same key, the name up to the first dot after the last slash:
     `<key>.<video extension>` and perhaps `<key>.json`, an object whose keys become fields, `<key>.txt`, which becomes
     the field "txt", and others such as `<key>.jpg`, which become fields `{"path", "bytes"}` named by their extension.
+    A member may be a hard link to an earlier one, whose bytes it then has.
 
     The index is `.<name>.tar.index.parquet` beside the tar, or below `HF_HOME` if the folder is read-only. It is made
     from the headers alone, when it is first needed or when the tar has changed. A remote tar is read once for it,
@@ -45,7 +50,7 @@ class TarShard:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the tar is truncated or compressed, a key occurs twice, a sample has no video or several, or a
-            member is a link; while reading, the tar no longer fits its index.
+            member is a link to what the tar does not hold; while reading, the tar no longer fits its index.
         VideoDecodingError: the text of a sample cannot be parsed.
     """
 
@@ -68,22 +73,16 @@ class TarShard:
     def __getitem__(self, row: int) -> dict[str, Any]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {self.path}, which has {len(self)}")
-        key, fields, offsets, sizes = _read_row(self._find_index()[0], row).values()
-        files, root = file_system(self.path)
-        begin, end = offsets[0] - tarfile.BLOCKSIZE, offsets[-1] + sizes[-1]  # from the first member's header on
-        if not 0 <= begin <= end <= json.loads(self._find_index()[1])["size"]:
-            raise ValueError(f"{self.path}: {key} lies outside; remove the index {self._find_index()[0]}.")
-        exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
-        content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
-        if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], sizes[0]):
-            raise ValueError(
-                f"{self.path}: {key} is not where the index says, so the tar was replaced. Start again. If that does "
-                f"not help, remove the index {self._find_index()[0]}; it is then made again."
-            )
-        parts = {
-            field: bytes(content[offset - begin : offset - begin + size])
-            for field, offset, size in zip(fields, offsets, sizes)
-        }
+        key, *members = _read_row(self._find_index()[0], row).values()
+        parts: dict[str, Any] = {}
+        near: list[tuple[str, int, int]] = []  # members that are read at once
+        for field, offset, size in zip(*members):
+            follows = near and 0 <= offset - sum(near[-1][1:]) <= NEAR  # unlike a linked one
+            if near and not (follows and max(size, near[-1][2]) <= LARGE):
+                parts |= self._read(key, near)
+                near = []
+            near.append((field, offset, size))
+        parts |= self._read(key, near)
         record: dict[str, Any] = {"video": None, "video_id": key}
         try:
             if "json" in parts:
@@ -96,6 +95,26 @@ class TarShard:
             column = "video" if is_video(field) else field
             record[column] = {"path": f"{self.path}/{key}.{field}", "bytes": part}
         return record
+
+    def _read(self, key: str, members: list[tuple[str, int, int]]) -> dict[str, Any]:
+        """The content of members (field, offset, size) that follow each other; a large one comes alone."""
+        field, first, size = members[0]
+        begin, end = first - tarfile.BLOCKSIZE, sum(members[-1][1:])  # from the first member's header on
+        if not 0 <= begin <= end <= json.loads(self._find_index()[1])["size"]:
+            raise ValueError(f"{self.path}: {key} lies outside; remove the index {self._find_index()[0]}.")
+        stays = size > LARGE and is_video(field) and "://" not in self.path
+        end = first if stays else end
+        files, root = file_system(self.path)
+        exactly = {"cache_type": "none"} if self.path.startswith("hf://") else {}  # or fsspec fetches 5 MB more
+        content = memoryview(files.cat_file(root, start=begin, end=end, **exactly))
+        if len(content) < end - begin or not _is_header(content[: tarfile.BLOCKSIZE], size):
+            raise ValueError(
+                f"{self.path}: {key} is not where the index says, so the tar was replaced. Start again. If that does "
+                f"not help, remove the index {self._find_index()[0]}; it is then made again."
+            )
+        if stays:
+            return {field: FilePart(self.path, first, size)}
+        return {field: bytes(content[at - begin : at - begin + size]) for field, at, size in members}
 
     def keys(self) -> list[str]:
         """The key of each row, from the index alone."""
@@ -161,22 +180,25 @@ def index_samples(file: Any, path: str) -> "Table":
     from pyarrow import table
 
     keys: list[str] = []
+    places: dict[str, tuple[int, int]] = {}
     columns: dict[str, list[list]] = {"fields": [], "offsets": [], "sizes": []}
     for member in _members(file, path):
         match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", member.name)
         if member.isdir() or match is None:
             continue
-        if not member.isfile() or member.issparse():
+        place = places.get(member.linkname) if member.islnk() else (member.offset_data, member.size)
+        if place is None or not (member.isfile() or member.islnk()) or member.issparse():
             raise ValueError(
-                f"{path}: {member.name} is a link or a sparse file and has no bytes of its own. Pack the shard again "
-                "with `tar --dereference --hard-dereference` or `hf-videolang data shard`."
+                f"{path}: {member.name} is a sparse file, or a link to what the tar does not hold before. Pack the "
+                "shard again with `tar --dereference --hard-dereference` or `hf-videolang data shard`."
             )
+        places[member.name] = place
         key, field = match.group(1), match.group(2).lower()
         if not keys or key != keys[-1]:
             keys.append(key)
             for values in columns.values():
                 values.append([])
-        for values, value in zip(columns.values(), (field, member.offset_data, member.size)):
+        for values, value in zip(columns.values(), (field, *place)):
             values[-1].append(value)
     if not keys:
         raise ValueError(f"{path} holds no samples; expected members such as 000001.mp4 and 000001.json.")
