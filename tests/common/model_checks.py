@@ -68,6 +68,8 @@ def check_saving_and_loading(tiny: TinyModel, tmp_path: Path) -> None:
         loaded, report = loader.from_pretrained(tmp_path, output_loading_info=True)
         assert type(loaded) is type(model)
         assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+        for tensor in loaded.parameters():
+            tensor.data = tensor.data.clone()  # mapped from a file it may be unaligned, and its products differ
         assert_close(tiny.run(loaded), expected, atol=0, rtol=0)
 
 

@@ -79,6 +79,28 @@ def retrieval(width: int, positions: int) -> Shapes:
     return shapes | {"q_feat_attn.modular_vector_mapping.weight": [1, width]}
 
 
+def fusion(body: Shapes, kind: str, width: int, vocabulary: int, positions: int, features: int, frames: int) -> Shapes:
+    """The encoder of an alternative fusion: without the heads of pre-training, with its own layers."""
+    pretraining = tuple(f"v_encoder.{name}." for name in ("feat_regress", "mask_embedding", "fom_output"))
+    shapes = {name: shape for name, shape in body.items() if not name.startswith(pretraining)}
+    if kind == "sequence":
+        sub, frame = "v_encoder.sub_embeddings", "v_encoder.frame_embeddings"
+        del shapes["v_encoder.pad"]
+        shapes |= {
+            f"{sub}.word_embeddings.weight": [vocabulary, width],
+            f"{sub}.position_embeddings.weight": [positions, width],
+            f"{sub}.token_type_embeddings.weight": [2, width],
+            f"{frame}.position_embeddings.weight": [frames, width],
+            f"{frame}.mask_embedding.weight": [2, features],
+        }
+        shapes |= norm(f"{sub}.LayerNorm", width) | linear(f"{frame}.img_linear", width, features)
+        return shapes | norm(f"{frame}.img_LayerNorm", features) | norm(f"{frame}.LayerNorm", width)
+    for name, inner in (("sub", width), ("video_sub_feature", 2 * width))[: 1 if kind == "add" else 2]:
+        shapes |= norm(f"v_encoder.{name}_transform.LayerNorm", inner)
+        shapes |= linear(f"v_encoder.{name}_transform.net.1", width, inner)
+    return shapes
+
+
 def answers(width: int, first_release: bool = False) -> Shapes:
     pool, head = ("violin_pool", "violin_pred_head") if first_release else ("qa_pool", "qa_pred_head")
     return {f"{pool}.weight": [1, width]} | mlp(head, width, 1)
@@ -108,7 +130,12 @@ def layouts(size: dict[str, int], cross: int, temporal: int, caption_positions: 
     width, inner, vocabulary, positions = (size[name] for name in ("width", "inner", "vocabulary", "positions"))
     body, search, single = encoder(cross, temporal, **size), retrieval(width, positions), answers(width) | spans(width)
     words = (width, inner, vocabulary)
-    return {
+    fusions = {
+        f"fusion_{name}_retrieval__resnet_slowfast": search
+        | fusion(body, name.removeprefix("feature_"), **{key: value for key, value in size.items() if key != "inner"})
+        for name in ("feature_add", "feature_concat", "sequence")
+    }
+    return fusions | {
         "pretrained_hero_tv_ht100": body | search,
         "finetuned_violin_first_release": body | answers(width, first_release=True),
         "finetuned_tvc_first_release": body | captions(*words, "loss_func", caption_positions),

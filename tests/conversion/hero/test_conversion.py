@@ -31,7 +31,19 @@ from tests.conversion.hero.original_files import (
 from tests.parity.cases import REPOSITORY, SHARED
 
 LAYOUTS = layouts(TINY, cross=2, temporal=1)
+FUSIONS = {
+    "fusion_feature_add_retrieval__resnet_slowfast": "sum",
+    "fusion_feature_concat_retrieval__resnet_slowfast": "concatenation",
+    "fusion_sequence_retrieval__resnet_slowfast": "sequence",
+}
+# What the authors' configuration says of a fusion.
+STATED = {
+    "sum": {"model": "video_sub_feature_fusion", "video_sub_fusion_method": "add"},
+    "concatenation": {"model": "video_sub_feature_fusion", "video_sub_fusion_method": "concat"},
+    "sequence": {"model": "video_sub_sequence_model"},
+}
 CLASSES = {
+    **{flavour: [HeroForVideoTextRetrieval] for flavour in FUSIONS},
     "pretrained_hero_tv_ht100": [HeroForVideoTextRetrieval],
     "finetuned_violin_first_release": [HeroForSequenceClassification],
     "finetuned_tvc_first_release": [HeroModel],
@@ -63,12 +75,14 @@ def test_layouts_are_those_of_the_released_files():
 
 @pytest.mark.parametrize("flavour", LAYOUTS)
 def test_every_layout_accounts_for_every_key(tmp_path, options, flavour):
-    values = random_values(LAYOUTS[flavour])
+    values, fusion = random_values(LAYOUTS[flavour]), FUSIONS.get(flavour, "cross_modal")
+    if fusion != "cross_modal":
+        options = {**options, "config": write_config(tmp_path / "hero.json", **STATED[fusion])}
     report = convert(write(values, tmp_path / "model_step_5000.pt"), tmp_path / "model", **options)
     config = AutoConfig.from_pretrained(tmp_path / "model")
     assert config.architectures == [one.__name__ for one in CLASSES[flavour]]
     assert config.cross_modal_config.num_attention_heads == 4 and config.cross_modal_config.layer_norm_eps == 1e-12
-    assert config.max_frames == 12 and config.features is None
+    assert config.max_frames == 12 and config.features is None and config.fusion == fusion
     state = {}
     for model_class in CLASSES[flavour]:
         state |= model_class.from_pretrained(tmp_path / "model").state_dict()
@@ -79,7 +93,7 @@ def test_every_layout_accounts_for_every_key(tmp_path, options, flavour):
     captions = {key for key, why in report["dropped"].items() if "captions have no class yet" in why}
     assert any(key.startswith("decoder.") for key in captions) is ("decoder.tri_mask" in values)
     for key in ("v_encoder.fom_output.linear_1.weight", "v_encoder.feat_regress.net.2.weight"):
-        assert report["dropped"][key] == "pre-training has no class yet"
+        assert fusion != "cross_modal" or report["dropped"][key] == "pre-training has no class yet"
     assert "--config hero.json" in (tmp_path / "model" / "README.md").read_text()
     assert type(HeroProcessor.from_pretrained(tmp_path / "model")) is HeroProcessor
 
@@ -172,7 +186,8 @@ def changed(values, key, change):
             {},
             "decoder.weight, which should equal",
         ),
-        (lambda v: v, {"config": {"model": "video_sub_sequence_model"}}, "'video_sub_sequence_model'; only 'hero'"),
+        (lambda v: v, {"config": STATED["sequence"]}, "says fusion 'sequence', but the checkpoint has 'cross_modal'"),
+        (lambda v: v, {"config": {"model": "video_sub_feature_fusion"}}, "cannot be read .*video_sub_fusion_method"),
         (lambda v: v, {"config": {"q_config": None}}, "JSON with f_config, c_config"),
         (lambda v: v, {"tokenizer": "./no/where"}, "./no/where cannot be loaded"),
     ],

@@ -14,8 +14,8 @@ from hf_videolang.models.hero.modeling_hero import (
     HeroForSequenceClassification,
     HeroForVideoTextRetrieval,
     HeroModel,
-    pack_rows,
 )
+from hf_videolang.models.hero.modeling_hero_encoders import pack_rows
 from tests.common import model_checks
 from tests.common.model_checks import CLOSE, MODEL_CHECKS, TinyModel
 from tests.common.tiny.hero import (
@@ -249,6 +249,58 @@ def test_long_rows_share_the_last_position(caplog):
     output = model(**inputs, **texts)
     assert output.last_hidden_state.isfinite().all()
     assert "Subtitle 0 of video 0 has 43 tokens" in caplog.text  # of 40 positions, the last two are not RoBERTa's
+
+
+@pytest.mark.parametrize("fusion", ["sum", "concatenation", "sequence"])
+@torch.no_grad()
+def test_a_fusion_pools_each_subtitle_alone(fusion):
+    """By the words of hero §2.6, a video at a time. All subtitles are equally long, so padding has no part."""
+    model, inputs = tiny_model(HeroModel, fusion=fusion), tiny_videos()
+    inputs["subtitle_attention_mask"][:] = 1
+    inputs["subtitle_input_ids"].clamp_(min=2)
+    output, body, cross = model(**inputs), model.fusion, model.cross_modal_model
+    text = cross.embeddings
+    for video in range(3):
+        features, rows = shown_frames(inputs, video)
+        vectors = []
+        for ids, _ in rows:
+            words = text.word_embeddings.weight[ids] + text.position_embeddings.weight[2 : 2 + len(ids)]
+            states = text.LayerNorm(words + text.token_type_embeddings.weight[1])[None]
+            for layer in cross.encoder.layer:
+                states = layer(states)
+            vectors.append(states[0].max(dim=0).values)
+        if fusion == "sequence":
+            end = body.subtitle_embeddings
+            placed = torch.stack(vectors) + end.position_embeddings.weight[2 : 2 + len(vectors)]
+            frames = body.frame_embeddings(features, torch.arange(len(features)), end.type_embedding("cpu"))
+            fused = torch.cat([frames, end.LayerNorm(placed + end.token_type_embeddings.weight[1])])
+            states = fused[None]
+            for layer in model.temporal_model.encoder.layer:
+                states = layer(states)
+            states = states[0, : len(features)]
+        else:
+            shown = torch.zeros(len(features), 48)
+            for (_, frames), vector in zip(rows, vectors):
+                shown[frames] = vector
+            frames, shown = body.frame_transform(features), body.subtitle_transform(shown)
+            fused = frames + shown if fusion == "sum" else body.joint_transform(torch.cat([frames, shown], dim=1))
+            states = temporal_states(model, fused)
+        torch.testing.assert_close(output.last_hidden_state[video, : len(features)], states, **CLOSE)
+    choice = tiny_model(HeroForMultipleChoice, fusion=fusion)
+    answers = choice(**inputs, **tiny_texts(3, 2, start=2))
+    assert answers.logits.shape == (3, 2)
+    assert answers.start_logits.shape == (3, 11 if fusion == "sequence" else 8)  # subtitles behind the frames
+
+
+@torch.no_grad()
+def test_a_channel_can_be_left_out():
+    inputs = tiny_videos()
+    other = {**inputs, "video_features": inputs["video_features"] + 1}
+    model = tiny_model(HeroModel, channels="subtitles")
+    assert torch.equal(model(**inputs).last_hidden_state, model(**other).last_hidden_state)
+    model = tiny_model(HeroModel, channels="video")
+    other = {**inputs, "frame_subtitles": torch.full((3, 8), -1)}
+    assert torch.equal(model(**inputs).last_hidden_state, model(**other).last_hidden_state)
 
 
 GOOD = tiny_videos()

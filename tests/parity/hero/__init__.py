@@ -1,8 +1,14 @@
 """One check a kind of golden case: `check(case, tmp_path)` raises AssertionError where the port departs from it."""
 
-from tests.parity.hero import metrics, models, optimisation, preprocessing
+from tests.parity.hero import metrics, models, optimisation, preprocessing, variants
 
-CHECKS = {**models.CHECKS, **preprocessing.CHECKS, **metrics.CHECKS, **optimisation.CHECKS}
+CHECKS = {
+    **models.CHECKS,
+    **variants.CHECKS,
+    **preprocessing.CHECKS,
+    **metrics.CHECKS,
+    **optimisation.CHECKS,
+}
 # Captions, pre-training, CLIP-Enhanced and the rest of VALUE.
 LATER = (
     "caption_clips",
@@ -10,10 +16,8 @@ LATER = (
     "clip_enhanced_recommended",
     "clip_text_encoder",
     "eval_captioning",
-    "fusion",
     "meta_ave",
     "partial_init",
     "pretrain_objectives",
-    "single_channel",
     "task_sampler",
 )

@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import torch
@@ -24,15 +24,15 @@ WORDS = [*SPECIAL, *(f"w{number}" for number in range(4, 104))]
 
 @cache
 def converted(checkpoint: Path, config: Path) -> Path:
-    folder = Path(CONVERSIONS.name)
+    folder = Path(mkdtemp(dir=CONVERSIONS.name))
     word_tokenizer(WORDS).save_pretrained(folder / "tokenizer")
     convert(checkpoint, folder / "model", config=config, tokenizer=folder / "tokenizer")
     return folder / "model"
 
 
 def folder_of(case: Case) -> Path:
-    config = case.checkpoint.with_name("multitask_tiny.model_config.json")
-    return converted(case.checkpoint, config)
+    shared = case.checkpoint.with_name("multitask_tiny.model_config.json")
+    return converted(case.checkpoint, shared if shared.exists() else case.original_config)
 
 
 def load(auto: Any, case: Case, **options: Any) -> Any:

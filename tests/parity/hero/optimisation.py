@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn import Parameter
 
-from hf_videolang.conversion.hero.layouts import drop_reason, find_layout
+from hf_videolang.conversion.hero.layouts import find_layout
 from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice, HeroForVideoTextRetrieval
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at, parameter_groups
 from tests.common.tiny.hero import tiny_config
@@ -29,7 +29,7 @@ def check_optimiser(case: Case, tmp_path: Path) -> None:
                 assert math.isclose(group["lr"], original["lr"]), name_of[parameter]
                 assert group["weight_decay"] == original["weight_decay"], name_of[parameter]
                 found.add(name_of[parameter])
-    assert all(drop_reason(name) for name in where.keys() - found), where.keys() - found
+    assert all(layout.drop_reason(name) for name in where.keys() - found), where.keys() - found
 
     parameters = {kind: Parameter(case.inputs[f"init_{kind}"].clone()) for kind in ("decay", "no_decay")}
     groups = [

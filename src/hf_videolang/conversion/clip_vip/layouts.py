@@ -6,39 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, as_is, openai_origin
 from hf_videolang.conversion.tensor_map import Origin
 
 WRAPPER, HUB_CLIP, OPENAI_CLIP, CLIP4CLIP = "CLIP-ViP wrapper", "Hub CLIP", "OpenAI CLIP", "CLIP4Clip"
 INITIALISING = (HUB_CLIP, OPENAI_CLIP)  # CLIP itself, from which CLIP-ViP starts
 
-OPENAI_NAMES = {
-    "vision_model.embeddings.class_embedding": "visual.class_embedding",
-    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    "vision_model.pre_layrnorm.weight": "visual.ln_pre.weight",
-    "vision_model.pre_layrnorm.bias": "visual.ln_pre.bias",
-    "vision_model.post_layernorm.weight": "visual.ln_post.weight",
-    "vision_model.post_layernorm.bias": "visual.ln_post.bias",
-    "visual_projection.weight": "visual.proj",
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-    "text_model.final_layer_norm.weight": "ln_final.weight",
-    "text_model.final_layer_norm.bias": "ln_final.bias",
-    "text_projection.weight": "text_projection",
-    "logit_scale": "logit_scale",
-}
-OPENAI_BLOCKS = {
-    "vision_model.encoder.layers": "visual.transformer.resblocks",
-    "text_model.encoder.layers": "transformer.resblocks",
-}
-OPENAI_IN_BLOCK = {
-    "self_attn.out_proj": "attn.out_proj",
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
-BLOCK_TENSOR = re.compile(r"(?P<blocks>.*\blayers)\.(?P<index>\d+)\.(?P<module>.+)\.(?P<kind>weight|bias)")
 SEQUENCE_BLOCKS = "sequence_transformer.layers"
 SEQUENCE_POSITIONS = "sequence_transformer.frame_position_embedding.weight"
 SEQUENCE_KEYS = ("frame_position_embeddings.", "transformerClip.")
@@ -54,14 +27,6 @@ OPENAI_NUMBERS = {
 }
 
 
-def as_is(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def transposed(tensor: Tensor) -> Tensor:
-    return tensor.mT
-
-
 @dataclass(frozen=True)
 class Layout:
     """One way of naming."""
@@ -75,20 +40,8 @@ class Layout:
             return self.prefix + name, as_is
         if name == SEQUENCE_POSITIONS:
             return "frame_position_embeddings.weight", as_is
-        if block := BLOCK_TENSOR.fullmatch(name):
-            return self._openai_block(**block.groupdict())
-        transform = transposed if name in ("visual_projection.weight", "text_projection.weight") else as_is
-        return self.prefix + OPENAI_NAMES.get(name, name), transform
-
-    def _openai_block(self, blocks: str, index: str, module: str, kind: str) -> Origin:
-        if blocks == SEQUENCE_BLOCKS:
-            block = f"transformerClip.resblocks.{index}"
-        else:
-            block = f"{self.prefix}{OPENAI_BLOCKS[blocks]}.{index}"
-        if module in OPENAI_IN_BLOCK:
-            return f"{block}.{OPENAI_IN_BLOCK[module]}.{kind}", as_is
-        part = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj").index(module)
-        return f"{block}.attn.in_proj_{kind}", lambda tensor: tensor.unflatten(0, (3, -1))[part]
+        blocks = {**OPENAI_BLOCKS, SEQUENCE_BLOCKS: "transformerClip.resblocks"}
+        return openai_origin(name, "" if name.startswith(SEQUENCE_BLOCKS) else self.prefix, blocks)
 
     def num_layers(self, blocks: str, keys: Collection[str]) -> int:
         """Layers of `blocks` (`"vision_model.encoder.layers"`): one more than the highest index among the keys."""

@@ -16,7 +16,6 @@ from hf_videolang.conversion.hero.layouts import (
     TIED,
     TRIANGLE,
     Layout,
-    drop_reason,
     find_layout,
 )
 from hf_videolang.conversion.model_folder import Conversion
@@ -49,6 +48,13 @@ FEATURES = {
     "clip-vit_slowfast": 2816,
     "resnet_mil-nce": 3072,
     "clip-vit_mil-nce": 1536,
+}
+# `model` and `video_sub_fusion_method` of the authors' configurations → fusion.
+FUSIONS = {
+    ("hero", None): "cross_modal",
+    ("video_sub_feature_fusion", "add"): "sum",
+    ("video_sub_feature_fusion", "concat"): "concatenation",
+    ("video_sub_sequence_model", None): "sequence",
 }
 PARTS = {"f_config": "cross_modal_config", "c_config": "temporal_config", "q_config": "query_config"}
 FIELDS = (
@@ -99,7 +105,8 @@ def convert(
     layout = find_layout(values)
     assert layout is not None
     _check_constants(values)
-    model_config = _config(values, config, None if video_feature_size is None else int(video_feature_size))
+    feature_size = None if video_feature_size is None else int(video_feature_size)
+    model_config = _config(values, layout, config, feature_size)
     notes = _name_features(model_config, features)
     classes = _classes(layout)
     targets = {name: value for one in classes for name, value in model_tensors(one, model_config).items()}
@@ -118,7 +125,7 @@ def convert(
         further_classes=classes[1:],
         config=model_config,
         tensor_map=map_tensors(
-            values, targets, layout.origin, lambda key: replaced.get(key) or drop_reason(key), created
+            values, targets, layout.origin, lambda key: replaced.get(key) or layout.drop_reason(key), created
         ),
         components=processor,
         flavour=f"HERO with {layout.flavour}",
@@ -155,12 +162,15 @@ def _classes(layout: Layout) -> list[type[HeroPreTrainedModel]]:
 
 
 def _read_config(path: str | Path | None) -> dict[str, Any]:
+    """Fields of the model's config, by the authors' configuration."""
     if path is None:
         return {}
     try:
         original = json.loads(Path(path).read_text(encoding="utf-8"))
-        fusion = original.get("model", "hero")
-        parts = {
+        model = original.get("model", "hero")
+        method = original["video_sub_fusion_method"] if model == "video_sub_feature_fusion" else None
+        fields: dict[str, Any] = {"fusion": FUSIONS[model, method]}
+        fields |= {
             ours: {name: original[theirs][name] for name in FIELDS if name in original[theirs]}
             for theirs, ours in PARTS.items()
         }
@@ -169,13 +179,18 @@ def _read_config(path: str | Path | None) -> dict[str, Any]:
             f"{path} cannot be read ({error!r}); give the run's model configuration, a JSON with f_config, c_config "
             "and q_config."
         ) from error
-    if fusion != "hero":
-        raise ConversionError(f"{path} is of the model {fusion!r}; only 'hero' can be converted.")
-    return parts
+    return fields
 
 
-def _config(values: Mapping[str, Any], path: str | Path | None, feature_size: int | None) -> HeroConfig:
+def _config(
+    values: Mapping[str, Any], layout: Layout, path: str | Path | None, feature_size: int | None
+) -> HeroConfig:
     parts = _read_config(path)
+    if parts.get("fusion", layout.fusion) != layout.fusion:
+        raise ConversionError(
+            f"{path} says fusion {parts['fusion']!r}, but the checkpoint has {layout.fusion!r}. Give the "
+            "configuration that it was trained with."
+        )
 
     def size(key: str, axis: int) -> int | None:
         value = values.get(key)
@@ -205,7 +220,7 @@ def _config(values: Mapping[str, Any], path: str | Path | None, feature_size: in
             "max_position_embeddings": size(f"{query}position_embeddings.weight", 0),
         },
     }
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"fusion": layout.fusion}
     for part, found in shapes.items():
         known, stated = {name: value for name, value in found.items() if value is not None}, parts.get(part, {})
         both = stated.keys() & known.keys()

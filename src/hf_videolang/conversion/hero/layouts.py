@@ -13,8 +13,16 @@ NAMES = {
     r"cross_modal_model\.frame_embeddings\.dense\.": "v_encoder.f_encoder.img_embeddings.img_linear.",
     r"cross_modal_model\.frame_embeddings\.": "v_encoder.f_encoder.img_embeddings.",
     r"cross_modal_model\.encoder\.": "v_encoder.f_encoder.encoder.",
-    r"frame_transform\.dense\.": "v_encoder.frame_transform.net.1.",
-    r"frame_transform\.LayerNorm\.": "v_encoder.frame_transform.LayerNorm.",
+    r"(?:fusion\.)?frame_transform\.dense\.": "v_encoder.frame_transform.net.1.",
+    r"(?:fusion\.)?frame_transform\.LayerNorm\.": "v_encoder.frame_transform.LayerNorm.",
+    r"fusion\.subtitle_transform\.dense\.": "v_encoder.sub_transform.net.1.",
+    r"fusion\.subtitle_transform\.LayerNorm\.": "v_encoder.sub_transform.LayerNorm.",
+    r"fusion\.joint_transform\.dense\.": "v_encoder.video_sub_feature_transform.net.1.",
+    r"fusion\.joint_transform\.LayerNorm\.": "v_encoder.video_sub_feature_transform.LayerNorm.",
+    r"fusion\.frame_embeddings\.feature_LayerNorm\.": "v_encoder.frame_embeddings.img_LayerNorm.",
+    r"fusion\.frame_embeddings\.dense\.": "v_encoder.frame_embeddings.img_linear.",
+    r"fusion\.frame_embeddings\.": "v_encoder.frame_embeddings.",
+    r"fusion\.subtitle_embeddings\.": "v_encoder.sub_embeddings.",
     r"temporal_model\.": "v_encoder.c_encoder.",
     r"query_model\.projection\.dense\.": "q_feat_attn.query_input_proj.net.1.",
     r"query_model\.projection\.LayerNorm\.": "q_feat_attn.query_input_proj.LayerNorm.",
@@ -44,9 +52,21 @@ DROPPED = {
     r"^v_encoder\.[fc]_encoder\.pooler\.": "no task reads the pooler",
     r"^v_encoder\.f_encoder\.lm_head\.": "pre-training and captions have no class yet",
     r"^v_encoder\.(feat_regress|mask_embedding|fom_output)\.": "pre-training has no class yet",
-    r"^v_encoder\.f_encoder\.img_embeddings\.mask_embedding\.": "pre-training has no class yet",
+    r"^v_encoder\.(f_encoder\.img|frame)_embeddings\.mask_embedding\.": "pre-training has no class yet",
+    r"^v_encoder\.sub_embeddings\.word_embeddings\.": "the fusion gives vectors of subtitles, not words, to it",
     r"^(decoder|position_embeddings|emb_LayerNorm)\.": "captions have no class yet",
     r"^vocab_padded$": "whether the vocabulary was filled up to a multiple of 8",
+}
+# What a fusion has from HERO and does not read.
+UNREAD = {
+    "cross_modal": (),
+    "sum": ("v_encoder.f_encoder.img_embeddings.",),
+    "concatenation": ("v_encoder.f_encoder.img_embeddings.",),
+    "sequence": (
+        "v_encoder.f_encoder.img_embeddings.",
+        "v_encoder.frame_transform.",
+        "v_encoder.c_encoder.embeddings.",
+    ),
 }
 
 
@@ -58,6 +78,7 @@ class Layout:
     Args:
         retrieval, multiple_choice, statements, captions: whether the head of the task is there.
         is_first_violin: whether the head for statements has the names of the first release.
+        fusion: of the encoder, as the model's config has it.
     """
 
     retrieval: bool
@@ -65,13 +86,15 @@ class Layout:
     statements: bool
     captions: bool
     is_first_violin: bool
+    fusion: str
 
     @property
     def flavour(self) -> str:
         """In words."""
         has = {"retrieval": self.retrieval, "multiple choice": self.multiple_choice, "captions": self.captions}
         has["statements"] = self.statements and not self.multiple_choice
-        return " and ".join(name for name, there in has.items() if there) or "no head"
+        heads = " and ".join(name for name, there in has.items() if there) or "no head"
+        return heads if self.fusion == "cross_modal" else f"{heads}, fusion by {self.fusion}"
 
     def origin(self, name: str) -> Origin:
         """Source key for one of the model's names."""
@@ -83,6 +106,12 @@ class Layout:
                 key = f"{first}{key.removeprefix(theirs)}" if key.startswith(theirs) else key
         return key, lambda tensor: tensor
 
+    def drop_reason(self, key: str) -> str | None:
+        """Why the model does without a key of the source, or `None`."""
+        if key.startswith(UNREAD[self.fusion]):
+            return f"fusion by {self.fusion} does not read it"
+        return next((why for pattern, why in DROPPED.items() if re.search(pattern, key)), None)
+
 
 def find_layout(keys: Collection[str]) -> Layout | None:
     """The layout with such keys, `None` if they are not HERO's."""
@@ -93,15 +122,16 @@ def find_layout(keys: Collection[str]) -> Layout | None:
     if not (has("v_encoder.f_encoder.img_embeddings.") and has("v_encoder.c_encoder.")):
         return None
     first = has("violin_pool.")
+    fusion = "cross_modal"
+    if has("v_encoder.sub_embeddings."):
+        fusion = "sequence"
+    elif has("v_encoder.sub_transform."):
+        fusion = "concatenation" if has("v_encoder.video_sub_feature_transform.") else "sum"
     return Layout(
         retrieval=has("q_feat_attn."),
         multiple_choice=has("st_ed_pool."),
         statements=has("qa_pool.") or first,
         captions=has("decoder.layer."),
         is_first_violin=first,
+        fusion=fusion,
     )
-
-
-def drop_reason(key: str) -> str | None:
-    """Why the model does without a key of the source, or `None`."""
-    return next((why for pattern, why in DROPPED.items() if re.search(pattern, key)), None)

@@ -1,10 +1,13 @@
-"""Configuration of HERO (arXiv 2005.00200): a BERT over subtitles with their frames, and a BERT over time."""
+"""
+Configuration of HERO (arXiv 2005.00200): a BERT over subtitles with their frames, and a BERT over time. With a
+`text_config`, CLIP's text encoder reads all texts: CLIP-Enhanced (arXiv 2110.07137).
+"""
 
 from copy import deepcopy
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import BertConfig
+from transformers import BertConfig, CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
@@ -27,6 +30,7 @@ class HeroCrossModalConfig(BertConfig):
     vocab_size: int = 50272
     num_hidden_layers: int = 6
     max_position_embeddings: int = 514
+    bos_token_id: int | None = 0
     pad_token_id: int | None = 1
 
 
@@ -75,6 +79,14 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         query_config (`HeroQueryConfig` or `dict`, *optional*): the query encoder of the retrieval head.
         video_feature_size (`int`, defaults to 4352): width of a row of features; ResNet-152 with SlowFast.
         max_frames (`int`, defaults to 100): the most rows of a video.
+        fusion (`str`, defaults to `"cross_modal"`): how subtitles meet their frames (hero §2.6). `"cross_modal"`: one
+            BERT reads both. The others pool each subtitle to one vector: `"sum"` and `"concatenation"` join it with
+            its frames, `"sequence"` puts all of them behind the frames. Padding acts on these vectors.
+        channels (`str`, defaults to `"both"`): what of a video counts (hero §2.7). `"video"` ignores its subtitles.
+            `"subtitles"` ignores its features, except for their number; the processor then has `row_start="cls"`.
+        text_config (`CLIPTextConfig` or `dict`, *optional*): CLIP's text encoder, in the place of the word and
+            position tables of the cross-modal BERT (hero §11). Without it, the model is HERO.
+        text_norm (`bool`, defaults to `True`): whether a norm follows the projection of CLIP's states.
         features (`str`, *optional*): which features the model was trained on, such as `"resnet_slowfast"`.
         ranking_loss (`str`, defaults to `"hinge"`): loss of a match against a mismatch. `"hinge"` is
             max(0, margin + mismatch - match), `"log_sum_exp"` is log(1 + exp(mismatch - match)).
@@ -108,6 +120,7 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         "cross_modal_config": HeroCrossModalConfig,
         "temporal_config": HeroTemporalConfig,
         "query_config": HeroQueryConfig,
+        "text_config": CLIPTextConfig,
     }
 
     cross_modal_config: dict | HeroCrossModalConfig | None = None
@@ -116,6 +129,10 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     video_feature_size: int = 4352
     max_frames: int = 100
     features: str | None = None
+    fusion: Literal["cross_modal", "sum", "concatenation", "sequence"] = "cross_modal"
+    channels: Literal["both", "subtitles", "video"] = "both"
+    text_config: dict | CLIPTextConfig | None = None
+    text_norm: bool = True
     ranking_loss: Literal["hinge", "log_sum_exp"] = "hinge"
     margin: float | int = 0.1
     video_ranking_weight: float | int = 8.0
@@ -130,6 +147,8 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for name, config_class in self.sub_configs.items():
             value: Any = getattr(self, name)
+            if name == "text_config" and value is None:
+                continue
             # A config of its own: two models never share one.
             own = deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
             setattr(self, name, own)
@@ -141,14 +160,15 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         return self.cross_modal_config.hidden_size
 
     def get_text_config(self, *args, **kwargs) -> Any:
-        """The part with the words."""
-        return self.cross_modal_config
+        """The part with the words of the inputs."""
+        return self.text_config or self.cross_modal_config
 
     def validate_architecture(self):
-        widths = {name: getattr(self, name).hidden_size for name in self.sub_configs}
+        parts = [name for name in self.sub_configs if name != "text_config"]  # CLIP's states are projected
+        widths = {name: getattr(self, name).hidden_size for name in parts}
         if len(set(widths.values())) > 1:
             raise ValueError(f"the parts have hidden sizes {widths}; expected one width for all.")
-        for name in self.sub_configs:
+        for name in parts:
             part = getattr(self, name)
             if part.hidden_size % part.num_attention_heads:
                 raise ValueError(
@@ -160,6 +180,8 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
                 f"max_frames is {self.max_frames}, but temporal_config has "
                 f"{self.temporal_config.max_position_embeddings} positions."
             )
+        if self.text_config is not None and self.fusion != "cross_modal":
+            raise ValueError(f"text_config is given and fusion is {self.fusion!r}; expected 'cross_modal' with CLIP.")
 
 
 __all__ = ["HeroConfig", "HeroCrossModalConfig", "HeroQueryConfig", "HeroTemporalConfig"]

@@ -5,34 +5,43 @@ Letters for shapes: V videos, L frames of the longest video, F width of a row of
 subtitle, Q queries, C texts of a video (choices), N tokens of a text, D width. A frame is a row of features.
 
 Each subtitle is read together with its frames by the cross-modal BERT. The states of the frames, added to the frames
-themselves, are read in their order by the temporal BERT. The layers are transformers' own.
+themselves, are read in their order by the temporal BERT. The layers are transformers' own. With `config.text_config`,
+CLIP's text encoder reads the texts first: CLIP-Enhanced (arXiv 2110.07137), as far as it is published (hero §11).
 """
 
 import random
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import CLIPTextModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_utils import PreTrainedModel
-from transformers.models.bert.modeling_bert import BertAttention, BertEncoder
+from transformers.models.bert.modeling_bert import BertAttention
 from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple
 
 from hf_videolang.losses.moment_ranking import moment_ranking_losses
-from hf_videolang.models.shared.pushed_card import PushedCardMixin
-from hf_videolang.models.shared.strict_loading import StrictLoadingMixin
 
-from .configuration_hero import HeroConfig, HeroCrossModalConfig, HeroQueryConfig, HeroTemporalConfig
+from .configuration_hero import HeroConfig, HeroQueryConfig
+from .modeling_hero_encoders import (
+    MASKED,
+    HeroCrossModalModel,
+    HeroEncoderPreTrainedModel,
+    HeroFrameEmbeddings,
+    HeroPositionEmbeddings,
+    HeroPredictionHead,
+    HeroPreTrainedModel,
+    HeroProjection,
+    HeroTemporalModel,
+    HeroTextEmbeddings,
+    HeroTextProjection,
+)
+from .modeling_hero_fusion import HeroFeatureFusion, HeroSequenceFusion, of_frames
 
 logger = logging.get_logger(__name__)
-
-NORM_EPS = 1e-5  # of every norm outside the BERT layers (hero §1)
-MASKED = -1e4  # the original's score of what is masked
-PACKED_LENGTH = 256  # positions of the sequences into which short rows are packed
 
 
 @dataclass
@@ -42,11 +51,14 @@ class HeroModelOutput(ModelOutput):
 
     Args:
         last_hidden_state (`torch.Tensor` [V, L, D], with texts [V, C, L, D]): the frames. Those of padding are not 0.
+            With texts and fusion by sequence, the subtitles stand behind the frames.
         fused_frames (`torch.Tensor` of the same shape): what the temporal BERT read.
+        attention_mask (`torch.Tensor` [V, L]): 1 = frame or subtitle, 0 = padding.
     """
 
     last_hidden_state: torch.Tensor | None = None
     fused_frames: torch.Tensor | None = None
+    attention_mask: torch.Tensor | None = None
 
 
 @dataclass
@@ -128,251 +140,6 @@ class HeroAnswerOutput(ModelOutput):
     last_hidden_state: torch.Tensor | None = None
 
 
-class HeroPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
-    """
-    Initialisation, loading and saving of every HERO class. The parts have the same names in all classes, so a folder
-    with several heads loads into each class whose heads it has. A head that is missing raises, unless
-    `from_pretrained` gets `new_head=True`.
-    """
-
-    config: HeroConfig
-    base_model_prefix = "hero"
-    model_tags = ["hf_videolang", "hero"]
-    input_modalities = ("video", "text")
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
-    _no_split_modules = ["BertLayer"]
-    _supports_sdpa = True
-    _new_head_by_default = False
-    _keys_that_may_be_new = [r"^(query|start|end|answer|span)_"]
-    _keys_to_ignore_on_load_unexpected = [r"^(query|start|end|answer|span)_"]
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        """As torch starts the modules of the heads; the encoders have a rule of their own (hero §10)."""
-        if isinstance(module, (nn.Linear, nn.Conv1d)):
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-
-
-class HeroEncoderPreTrainedModel(HeroPreTrainedModel):
-    """Parts that start with a normal distribution, as BERT does."""
-
-    def _init_weights(self, module):
-        PreTrainedModel._init_weights(self, module)
-
-
-class HeroProjection(nn.Module):
-    """Norm, dropout, linear layer and ReLU."""
-
-    def __init__(self, in_size: int, out_size: int, dropout: float):
-        super().__init__()
-        self.LayerNorm = nn.LayerNorm(in_size, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(in_size, out_size)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.dense(self.dropout(self.LayerNorm(states))))
-
-
-class HeroPredictionHead(nn.Module):
-    """Two linear layers with GELU and a norm between them."""
-
-    def __init__(self, hidden_size: int, num_outputs: int):
-        super().__init__()
-        self.linear1 = nn.Linear(hidden_size, 2 * hidden_size)
-        self.LayerNorm = nn.LayerNorm(2 * hidden_size, eps=NORM_EPS)
-        self.linear2 = nn.Linear(2 * hidden_size, num_outputs)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.linear2(self.LayerNorm(F.gelu(self.linear1(states))))
-
-
-class HeroPositionEmbeddings(nn.Module):
-    """Adds positions 0, 1, 2, … to states [batch, length, D], then a norm and dropout."""
-
-    def __init__(self, config: HeroTemporalConfig | HeroQueryConfig):
-        super().__init__()
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        positions = torch.arange(states.shape[-2], device=states.device)
-        return self.dropout(self.LayerNorm(states + self.position_embeddings(positions)))
-
-
-class HeroTextEmbeddings(nn.Module):
-    """Words, positions from 0 and type 1, then a norm and dropout (hero §2.2). Type 0 is never read."""
-
-    def __init__(self, config: HeroCrossModalConfig):
-        super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    @property
-    def last_position(self) -> int:
-        """RoBERTa's table has two rows more than its 512 positions."""
-        return self.position_embeddings.num_embeddings - 3
-
-    def type_embedding(self, device: torch.device) -> torch.Tensor:
-        """[D], of texts and of frames."""
-        return self.token_type_embeddings(torch.ones((), dtype=torch.long, device=device))
-
-    def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Positions behind the last one share it."""
-        states = self.word_embeddings(input_ids) + self.position_embeddings(positions.clamp(max=self.last_position))
-        return self.dropout(self.LayerNorm(states + self.type_embedding(input_ids.device)))
-
-
-class HeroFrameEmbeddings(nn.Module):
-    """Rows of features [V, L, F] to the width of the text, each with its position within its subtitle (hero §2.2)."""
-
-    def __init__(self, config: HeroCrossModalConfig, video_feature_size: int, max_frames: int):
-        super().__init__()
-        self.feature_LayerNorm = nn.LayerNorm(video_feature_size, eps=NORM_EPS)
-        self.dense = nn.Linear(video_feature_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(max_frames, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, features: torch.Tensor, positions: torch.Tensor, type_embedding: torch.Tensor) -> torch.Tensor:
-        states = self.dense(self.feature_LayerNorm(features)) + self.position_embeddings(positions) + type_embedding
-        return self.dropout(self.LayerNorm(states))
-
-
-def pack_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Lay rows of mixed lengths one after the other into sequences of one length, so that little is padding.
-
-    Args:
-        rows: [tokens], the row of each token. Tokens of a row keep their order.
-
-    Returns:
-        The place of each token in the flattened sequences, int64 [tokens], and the row at each place, -1 at padding,
-        int64 [sequences, length].
-    """
-    order = rows.argsort(stable=True)
-    lengths = rows[order].unique_consecutive(return_counts=True)[1]
-    sizes = lengths.tolist()
-    length = max(*sizes, min(PACKED_LENGTH, len(rows)), 1) if sizes else 1
-    places_of_rows, end = [], 0
-    for size in sizes:
-        left = length - end % length
-        end += left if size > left else 0  # to the start of the next sequence
-        places_of_rows.append(end)
-        end += size
-    starts = torch.tensor(places_of_rows, dtype=torch.long, device=rows.device)
-    ahead = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-    places = torch.empty_like(rows)
-    places[order] = starts.repeat_interleave(lengths) + ahead
-    row_at = rows.new_full((max(-(-end // length), 1) * length,), -1)
-    row_at[places] = rows
-    return places, row_at.unflatten(0, (-1, length))
-
-
-class HeroCrossModalModel(HeroEncoderPreTrainedModel):
-    """The BERT over rows, each of the frames of a subtitle and its text (hero §2.3)."""
-
-    config: HeroCrossModalConfig
-
-    def __init__(self, config: HeroCrossModalConfig, video_feature_size: int, max_frames: int):
-        super().__init__(config)
-        self.embeddings = HeroTextEmbeddings(config)
-        self.frame_embeddings = HeroFrameEmbeddings(config, video_feature_size, max_frames)
-        self.encoder = BertEncoder(config)
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.embeddings.word_embeddings = value
-
-    def embed_frames(self, features: torch.Tensor, frame_subtitles: torch.Tensor) -> torch.Tensor:
-        """[V, L, F] -> [V, L, D]. A frame's position counts the frames of its subtitle before it."""
-        same = (frame_subtitles[:, :, None] == frame_subtitles[:, None]) & (frame_subtitles >= 0)[:, :, None]
-        positions = same.long().tril(-1).sum(dim=-1)
-        return self.frame_embeddings(features, positions, self.embeddings.type_embedding(features.device))
-
-    def forward(
-        self,
-        frames: torch.Tensor,
-        frame_rows: torch.Tensor,
-        input_ids: torch.Tensor,
-        positions: torch.Tensor,
-        token_rows: torch.Tensor,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Args:
-            frames: [batch, L, D] of `embed_frames`.
-            frame_rows: [batch, L], the number of the row to which a frame belongs, -1 for none. No two items of the
-                batch share a number.
-            input_ids, positions, token_rows: [batch, tokens].
-
-        Returns:
-            States of frames [batch, L, D] and of tokens [batch, tokens, D], 0 where there is no row.
-        """
-        is_frame, is_token = frame_rows >= 0, token_rows >= 0
-        if torch.compiler.is_compiling():  # a graph cannot pack, which depends on the data
-            states = torch.cat([frames, self.embeddings(input_ids, positions)], dim=1)
-            states = self._encode(states, torch.cat([frame_rows, token_rows], dim=1), kwargs)
-            states = states * torch.cat([is_frame, is_token], dim=1)[..., None]
-            return states[:, : frames.shape[1]], states[:, frames.shape[1] :]
-        tokens = self.embeddings(input_ids[is_token], positions[is_token])
-        states = torch.cat([frames[is_frame], tokens])
-        places, row_at = pack_rows(torch.cat([frame_rows[is_frame], token_rows[is_token]]))
-        packed = states.new_zeros(row_at.numel(), states.shape[-1]).index_copy(0, places, states)
-        states = self._encode(packed.unflatten(0, row_at.shape), row_at, kwargs).flatten(0, 1)[places]
-        result = []
-        for is_there, found in zip((is_frame, is_token), states.split([int(is_frame.sum()), len(tokens)])):
-            result.append(found.new_zeros(*is_there.shape, found.shape[-1]).masked_scatter(is_there[..., None], found))
-        return result[0], result[1]
-
-    def _encode(self, states: torch.Tensor, rows: torch.Tensor, kwargs: Any) -> torch.Tensor:
-        """[sequences, length, D]; a token sees its own row."""
-        others = (rows[:, None, :, None] != rows[:, None, None]).to(states.dtype) * MASKED
-        return self.encoder(states, attention_mask=others, **kwargs).last_hidden_state
-
-
-class HeroTemporalModel(HeroEncoderPreTrainedModel):
-    """The BERT over time (hero §2.5). Of texts behind the frames, it reads the embeddings (hero §4)."""
-
-    config: HeroTemporalConfig
-
-    def __init__(self, config: HeroTemporalConfig):
-        super().__init__(config)
-        self.embeddings = HeroPositionEmbeddings(config)
-        self.encoder = BertEncoder(config)
-        self.post_init()
-
-    def forward(
-        self,
-        frames: torch.Tensor,
-        mask: torch.Tensor,
-        text_embeds: torch.Tensor | None = None,
-        text_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> torch.Tensor:
-        """[batch, L, D] -> [batch, L, D], perhaps with a text [batch, N, D] for each; the masks are [batch, L | N]."""
-        states = self.embeddings(frames)
-        if text_embeds is not None and text_mask is not None:
-            states, mask = torch.cat([states, text_embeds], dim=1), torch.cat([mask, text_mask], dim=1)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=mask)
-        return self.encoder(states, attention_mask=mask, **kwargs).last_hidden_state[:, : frames.shape[1]]
-
-
 class HeroQueryModel(HeroPreTrainedModel):
     """Makes one vector of the tokens of a query: a block of self-attention, then attention pooling (hero §3)."""
 
@@ -420,22 +187,42 @@ class HeroModel(HeroPreTrainedModel):
 
     def __init__(self, config: HeroConfig):
         super().__init__(config)
-        size, dropout = config.video_feature_size, config.cross_modal_config.hidden_dropout_prob
+        cross_modal, size = config.cross_modal_config, config.video_feature_size
+        is_joint = config.fusion == "cross_modal"
+        if config.text_config is None:
+            self.text_model, embeddings = None, HeroTextEmbeddings(cross_modal)
+        else:
+            self.text_model = CLIPTextModel._from_config(config.text_config)
+            embeddings = HeroTextProjection(cross_modal, config.text_config.hidden_size, config.text_norm)
         self.cross_modal_model = HeroCrossModalModel._from_config(
-            config.cross_modal_config, video_feature_size=size, max_frames=config.max_frames
+            cross_modal,
+            embeddings=embeddings,
+            frame_embeddings=HeroFrameEmbeddings(cross_modal, size, config.max_frames) if is_joint else None,
         )
-        self.frame_transform = HeroProjection(size, config.hidden_size, dropout)
-        self.temporal_model = HeroTemporalModel._from_config(config.temporal_config)
+        if is_joint:
+            self.frame_transform = HeroProjection(size, config.hidden_size, cross_modal.hidden_dropout_prob)
+        elif config.fusion == "sequence":
+            self.fusion = HeroSequenceFusion(config)
+        else:
+            self.fusion = HeroFeatureFusion(config)
+        self.temporal_model = HeroTemporalModel._from_config(
+            config.temporal_config, has_positions=config.fusion != "sequence"
+        )
         self.post_init()
 
     def _init_weights(self, module):
         HeroEncoderPreTrainedModel._init_weights(self, module)
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.cross_modal_model.get_input_embeddings()
+        if self.text_model is not None:
+            return self.text_model.get_input_embeddings()
+        return self.cross_modal_model.embeddings.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module):
-        self.cross_modal_model.set_input_embeddings(value)
+        if self.text_model is not None:
+            self.text_model.set_input_embeddings(value)
+        else:
+            self.cross_modal_model.embeddings.word_embeddings = value
 
     @can_return_tuple
     def forward(
@@ -471,61 +258,150 @@ class HeroModel(HeroPreTrainedModel):
         features = video_features.to(self.dtype).masked_fill(mask[..., None] == 0, 0)
         if subtitle_attention_mask is None:
             subtitle_attention_mask = torch.ones_like(subtitle_input_ids)
+        if self.config.channels == "video":
+            subtitle_input_ids, subtitle_attention_mask, frame_subtitles = self._one_subtitle(mask)
+        elif self.config.channels == "subtitles":
+            features = torch.zeros_like(features)
         if input_ids is not None and attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        read = self._read_subtitles(
-            features, subtitle_input_ids, subtitle_attention_mask, frame_subtitles, input_ids, attention_mask, kwargs
+        subtitles, texts = (subtitle_input_ids, subtitle_attention_mask), (input_ids, attention_mask)
+        if self.config.fusion == "cross_modal":
+            states, text_embeds = self._read_subtitles(features, frame_subtitles, subtitles, texts, kwargs)
+            fused = self.frame_transform(features)[:, None] + states
+        else:
+            pooled = self._pool_subtitles(subtitles, texts, kwargs)
+            text_embeds = None if input_ids is None else self._embed_texts(input_ids)
+            if self.config.fusion == "sequence":
+                fused = self.fusion(features, pooled)
+                mask = torch.cat([mask, subtitle_attention_mask.any(dim=-1).to(mask.dtype)], dim=1)
+            else:
+                fused = self.fusion(features, pooled, frame_subtitles)
+        videos, number = fused.shape[:2]
+        states = self.temporal_model(
+            fused.flatten(0, 1),
+            mask.repeat_interleave(number, dim=0),
+            None if text_embeds is None else text_embeds.flatten(0, 1),
+            None if attention_mask is None else attention_mask.flatten(0, 1),
+            **kwargs,
         )
-        fused = self.frame_transform(features)[:, None] + read
-        videos, texts = fused.shape[:2]
-        text_embeds = text_mask = None
-        if input_ids is not None:
-            positions = torch.arange(input_ids.shape[-1], device=input_ids.device)
-            text_embeds = self.cross_modal_model.embeddings(input_ids, positions).flatten(0, 1)
-            text_mask = attention_mask.flatten(0, 1)
-        frames_mask = mask.repeat_interleave(texts, dim=0)
-        states = self.temporal_model(fused.flatten(0, 1), frames_mask, text_embeds, text_mask, **kwargs)
-        states = states.unflatten(0, (videos, texts))
-        if input_ids is None:
-            states, fused = states[:, 0], fused[:, 0]
-        return HeroModelOutput(last_hidden_state=states, fused_frames=fused)
+        states = states.unflatten(0, (videos, number))
+        if input_ids is None:  # the subtitles of a sequence only serve the frames
+            states, fused, mask = states[:, 0, : features.shape[1]], fused[:, 0], mask[:, : features.shape[1]]
+        return HeroModelOutput(last_hidden_state=states, fused_frames=fused, attention_mask=mask)
+
+    def place_texts(
+        self, input_ids: torch.Tensor, is_there: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        What the cross-modal BERT takes as `input_ids` and `text_states`.
+
+        HERO's are the ids alone. CLIP reads every different text once, and the ids become places in its states.
+
+        Args:
+            input_ids: [..., N].
+            is_there: [...], whether the text is read.
+        """
+        if self.text_model is None:
+            return input_ids, None
+        length = input_ids.shape[-1]
+        if torch.compiler.is_compiling():
+            is_there = torch.ones_like(is_there)
+            texts, number = input_ids.flatten(0, -2), torch.arange(is_there.numel(), device=input_ids.device)
+        else:
+            texts, number = input_ids[is_there].unique(dim=0, return_inverse=True)
+        states = self.cross_modal_model.embeddings(self.text_model(texts, **kwargs).last_hidden_state)
+        within = number[:, None] * length + torch.arange(length, device=input_ids.device)
+        places = torch.zeros_like(input_ids).masked_scatter(is_there[..., None], within)
+        return places, states.flatten(0, 1)
+
+    def text_positions(self, length: int, device: torch.device) -> torch.Tensor:
+        """[length]. CLIP's states have theirs already."""
+        return self._clamped(torch.arange(length, device=device))
+
+    def _clamped(self, positions: torch.Tensor) -> torch.Tensor:
+        if self.text_model is not None:
+            return positions
+        return positions.clamp(max=self.cross_modal_model.embeddings.last_position)
+
+    def _embed_texts(self, input_ids: torch.Tensor, text_states: torch.Tensor | None = None) -> torch.Tensor:
+        """[..., N] -> [..., N, D]."""
+        positions = self.text_positions(input_ids.shape[-1], input_ids.device)
+        return self.cross_modal_model.embed_tokens(input_ids, positions, text_states)
+
+    def _one_subtitle(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """An empty subtitle [V, 1, 1 or 2] that is shown with all frames of the mask [V, L], and with which frames."""
+        text = self.config.text_config
+        ids = [self.config.cross_modal_config.bos_token_id] if text is None else [text.bos_token_id, text.eos_token_id]
+        subtitle_ids = torch.tensor(ids, device=mask.device).expand(len(mask), 1, -1)
+        return subtitle_ids, torch.ones_like(subtitle_ids), mask.long() - 1
+
+    def _pool_subtitles(self, subtitles, texts, kwargs) -> torch.Tensor:
+        """[V, C, S, D], the highest state of each subtitle with a text behind it, over padding, too (hero §2.6)."""
+        (ids, mask), (text_ids, text_mask) = (value[:, None] for value in subtitles), texts
+        if text_ids is not None:
+            count, number = ids.shape[2], text_ids.shape[1]
+            ids, mask = (
+                torch.cat([own.expand(-1, number, -1, -1), text[:, :, None].expand(-1, -1, count, -1)], dim=-1)
+                for own, text in ((ids, text_ids), (mask, text_mask))
+            )
+            order = mask.argsort(dim=-1, descending=True, stable=True)[..., : mask.sum(dim=-1).amax()]
+            ids, mask = ids.gather(-1, order), mask.gather(-1, order)
+        states = self.cross_modal_model.read_texts(ids.flatten(0, 2), mask.flatten(0, 2), **kwargs)
+        return states.amax(dim=1).unflatten(0, ids.shape[:3])
 
     def _read_subtitles(
-        self, features, subtitle_ids, subtitle_mask, frame_subtitles, text_ids, text_mask, kwargs
-    ) -> torch.Tensor:
-        """[V, C, L, D], the frames as the cross-modal BERT reads them with their subtitle; 0 without one."""
-        (videos, subtitles, tokens), device = subtitle_ids.shape, subtitle_ids.device
-        numbers = torch.arange(subtitles, device=device)
+        self, features, frame_subtitles, subtitles, texts, kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        [V, C, L, D], the frames as the cross-modal BERT reads them with their subtitle, 0 without one; and the
+        embeddings of the texts [V, C, N, D].
+        """
+        (subtitle_ids, subtitle_mask), (text_ids, text_mask) = subtitles, texts
+        (videos, count, tokens), device = subtitle_ids.shape, subtitle_ids.device
+        numbers = torch.arange(count, device=device)
         is_shown = (frame_subtitles[:, None] == numbers[:, None]).any(dim=-1)  # [V, S]
-        rows = (numbers + subtitles * torch.arange(videos, device=device)[:, None]).masked_fill(~is_shown, -1)
+        rows = (numbers + count * torch.arange(videos, device=device)[:, None]).masked_fill(~is_shown, -1)
         token_rows = rows[..., None].masked_fill(subtitle_mask == 0, -1).flatten(1)
-        ids, positions = subtitle_ids.flatten(1), torch.arange(tokens, device=device).repeat(videos, subtitles)
+        ids, text_states = self.place_texts(subtitle_ids, is_shown, **kwargs)
+        ids, positions = ids.flatten(1), self.text_positions(tokens, device).repeat(videos, count)
         frame_rows = rows.gather(1, frame_subtitles.clamp(min=0)).masked_fill(frame_subtitles < 0, -1)
         lengths = subtitle_mask.sum(dim=-1)
-        longest = tokens
         frames = self.cross_modal_model.embed_frames(features, frame_subtitles)
-        texts = 1
+        is_hidden = self.config.channels == "subtitles"
+        if is_hidden:
+            frames, frame_rows = frames[:, :0], frame_rows[:, :0]
+        texts_of_each, longest, text_embeds = 1, tokens, None
         if text_ids is not None:
-            texts, more = text_ids.shape[1:]
+            texts_of_each, more = text_ids.shape[1:]
             longest += more
-            behind = (lengths[..., None] + torch.arange(more, device=device)).flatten(1)  # [V, S * N]
+            text_ids, more_states = self.place_texts(text_ids, text_mask.any(dim=-1), **kwargs)
+            if text_states is not None and more_states is not None:
+                text_ids, text_states = text_ids + len(text_states), torch.cat([text_states, more_states])
+            text_embeds = self._embed_texts(text_ids, text_states)
+            behind = self._clamped((lengths[..., None] + torch.arange(more, device=device)).flatten(1))  # [V, S * N]
             text_rows = rows[:, None, :, None].masked_fill(text_mask[:, :, None] == 0, -1)  # [V, C, S, N]
 
             def of_each_text(value: torch.Tensor) -> torch.Tensor:
-                return value[:, None].expand(-1, texts, *value.shape[1:])
+                return value[:, None].expand(-1, texts_of_each, *value.shape[1:])
 
-            ids = torch.cat([of_each_text(ids), text_ids.repeat(1, 1, subtitles)], dim=-1).flatten(0, 1)
+            ids = torch.cat([of_each_text(ids), text_ids.repeat(1, 1, count)], dim=-1).flatten(0, 1)
             positions = of_each_text(torch.cat([positions, behind], dim=-1)).flatten(0, 1)
             token_rows = torch.cat([of_each_text(token_rows), text_rows.flatten(2)], dim=-1)
             frame_rows, frames = of_each_text(frame_rows), of_each_text(frames).flatten(0, 1)
-            offsets = videos * subtitles * torch.arange(texts, device=device)[:, None]
+            offsets = videos * count * torch.arange(texts_of_each, device=device)[:, None]
             token_rows = torch.where(token_rows < 0, -1, token_rows + offsets).flatten(0, 1)
             frame_rows = torch.where(frame_rows < 0, -1, frame_rows + offsets).flatten(0, 1)
-        last = self.cross_modal_model.embeddings.last_position
-        if longest > last + 1 and not torch.compiler.is_compiling():
-            self._warn_of_long_rows(lengths + (0 if text_mask is None else text_mask.sum(-1).amax(1, True)), last)
-        states, _ = self.cross_modal_model(frames, frame_rows, ids, positions, token_rows, **kwargs)
-        return states.unflatten(0, (videos, texts))
+        if self.text_model is None and not torch.compiler.is_compiling():
+            last = self.cross_modal_model.embeddings.last_position
+            if longest > last + 1:
+                self._warn_of_long_rows(lengths + (0 if text_mask is None else text_mask.sum(-1).amax(1, True)), last)
+        states, tokens_read = self.cross_modal_model(
+            frames, frame_rows, ids, positions, token_rows, text_states, **kwargs
+        )
+        if is_hidden:  # in the place of a frame stands the first token of its subtitle (hero §2.7)
+            first = tokens_read[:, : count * tokens : tokens].unflatten(0, (videos, texts_of_each))
+            return of_frames(first, frame_subtitles), text_embeds
+        return states.unflatten(0, (videos, texts_of_each)), text_embeds
 
     @staticmethod
     def _warn_of_long_rows(lengths: torch.Tensor, last: int) -> None:
@@ -620,11 +496,12 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        cross_modal, (queries, tokens) = self.hero.cross_modal_model, input_ids.shape
-        positions = torch.arange(tokens, device=input_ids.device).expand(queries, -1)
-        rows = torch.arange(queries, device=input_ids.device)[:, None].masked_fill(attention_mask == 0, -1)
-        frames = torch.zeros(queries, 0, self.config.hidden_size, dtype=self.dtype, device=input_ids.device)
-        _, states = cross_modal(frames, rows[:, :0], input_ids, positions, rows, **kwargs)
+        (queries, tokens), device = input_ids.shape, input_ids.device
+        rows = torch.arange(queries, device=device)[:, None].masked_fill(attention_mask == 0, -1)
+        frames = torch.zeros(queries, 0, self.config.hidden_size, dtype=self.dtype, device=device)
+        ids, text_states = self.hero.place_texts(input_ids, attention_mask.any(dim=-1), **kwargs)
+        positions = self.hero.text_positions(tokens, device).expand(queries, -1)
+        _, states = self.hero.cross_modal_model(frames, rows[:, :0], ids, positions, rows, text_states, **kwargs)
         return HeroTextOutput(text_embeds=self.query_model(states, attention_mask, **kwargs), last_hidden_state=states)
 
     @can_return_tuple
@@ -644,7 +521,7 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         encoded = model.get_video_features(**processor(video_features=features, subtitles="clip.srt"))
         ```
         """
-        states = self.hero(
+        output = self.hero(
             video_features,
             video_attention_mask,
             subtitle_input_ids,
@@ -652,10 +529,8 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
             frame_subtitles,
             return_dict=True,
             **kwargs,
-        ).last_hidden_state
-        if video_attention_mask is None:
-            video_attention_mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
-        return HeroVideoOutput(frame_embeds=states, video_attention_mask=video_attention_mask)
+        )
+        return HeroVideoOutput(frame_embeds=output.last_hidden_state, video_attention_mask=output.attention_mask)
 
     def video_scores(
         self, text_embeds: torch.Tensor, frame_embeds: torch.Tensor, video_attention_mask: torch.Tensor
@@ -809,9 +684,8 @@ class HeroAnswerModel(HeroPreTrainedModel):
         self.answer_pool = nn.Linear(config.hidden_size, 1, bias=False)
         self.answer_head = HeroPredictionHead(config.hidden_size, 1)
 
-    def _answer(self, states: torch.Tensor, video_attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """[V, C, L, D] -> [V, C]."""
-        mask = states.new_ones(states.shape[::2]) if video_attention_mask is None else video_attention_mask
+    def _answer(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[V, C, L, D] and [V, L] -> [V, C]."""
         pooled = pool(self.answer_pool(states), states, mask[:, None].expand(states.shape[:3]))
         return self.answer_head(pooled)[..., 0]
 
@@ -881,7 +755,7 @@ class HeroForMultipleChoice(HeroAnswerModel):
             video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles = (
                 None if value is None else value[video_index] for value in given
             )
-        states = self.hero(
+        output = self.hero(
             video_features,
             video_attention_mask,
             subtitle_input_ids,
@@ -891,13 +765,12 @@ class HeroForMultipleChoice(HeroAnswerModel):
             attention_mask,
             return_dict=True,
             **kwargs,
-        ).last_hidden_state
+        )
+        states, mask = output.last_hidden_state, output.attention_mask
         is_absent, lowest = ~attention_mask.bool().any(dim=-1), torch.finfo(states.dtype).min
-        logits = self._answer(states, video_attention_mask).masked_fill(is_absent, lowest)
+        logits = self._answer(states, mask).masked_fill(is_absent, lowest)
         weights = self.span_pool(states).masked_fill(is_absent[..., None, None], lowest).softmax(dim=1)
-        spans = self.span_head((weights * states).sum(dim=1))
-        if video_attention_mask is not None:
-            spans = spans.masked_fill(video_attention_mask[..., None] == 0, MASKED)
+        spans = self.span_head((weights * states).sum(dim=1)).masked_fill(mask[..., None] == 0, MASKED)
         start_logits, end_logits = spans.unbind(dim=-1)
         loss = None
         if labels is not None:
@@ -955,7 +828,7 @@ class HeroForSequenceClassification(HeroAnswerModel):
                 f"input_ids has shape {None if input_ids is None else tuple(input_ids.shape)}; expected [videos, "
                 "tokens], which the processor makes of statement=…."
             )
-        states = self.hero(
+        output = self.hero(
             video_features,
             video_attention_mask,
             subtitle_input_ids,
@@ -965,12 +838,12 @@ class HeroForSequenceClassification(HeroAnswerModel):
             None if attention_mask is None else attention_mask[:, None],
             return_dict=True,
             **kwargs,
-        ).last_hidden_state
-        logits = self._answer(states, video_attention_mask)
+        )
+        logits = self._answer(output.last_hidden_state, output.attention_mask)
         loss = None
         if labels is not None:
             loss = F.binary_cross_entropy_with_logits(logits.float()[:, 0], labels.float())
-        return HeroAnswerOutput(loss=loss, logits=logits, last_hidden_state=states)
+        return HeroAnswerOutput(loss=loss, logits=logits, last_hidden_state=output.last_hidden_state)
 
 
 __all__ = [
