@@ -45,7 +45,7 @@ def _card(family: str, facts: dict[str, Any], values: dict[str, Any]) -> ModelCa
     settings = values["video_processor"] or ({"num_frames": frames} if (frames := values["num_frames"]) else {})
     video_processor = video_processor_class(**settings)
     processor = {"video_processor": json.loads(video_processor.to_json_string()), "max_length": values["max_length"]}
-    processor["processor_class"] = config.auto_map["AutoProcessor"].rpartition(".")[2]
+    processor["processor_class"] = config.auto_map.get("AutoProcessor", "").rpartition(".")[2]
     values["source"] = values["source"].format_map(values)
     texts = {name: text.format_map(values) for name, text in facts["texts"].items()}
     return build_model_card(

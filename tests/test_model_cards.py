@@ -38,10 +38,11 @@ COMMITTED = {name: card for name, card in CARDS.items() if name.startswith("clip
 OTHERS = {  # → family
     "clipbert-image-text": "clipbert",
     "s3d-howto100m": "s3d",
+    "slowfast-r50-8x8": "slowfast",
     "videoclip-howto100m": "videoclip",
     "vlm-howto100m": "videoclip",
 }
-LICENCES = {"clipbert": "other", "s3d": "apache-2.0", "videoclip": "cc-by-nc-4.0"}
+LICENCES = {"clipbert": "other", "s3d": "apache-2.0", "slowfast": "apache-2.0", "videoclip": "cc-by-nc-4.0"}
 # The Hub's list of tasks has no video retrieval; of these, encoders are feature-extraction.
 PIPELINE_TAGS = {
     "video-classification",
@@ -76,7 +77,8 @@ def test_committed_cards_are_the_rendered_ones(tmp_path):
 def test_cards_of_other_families(name):
     card = ModelCard(CARDS[name])
     data = card.data.to_dict()
-    assert {"hf_videolang", OTHERS[name], "video-text-retrieval"} <= set(data["tags"])
+    task = "video-classification" if name.startswith("slowfast") else "video-text-retrieval"
+    assert {"hf_videolang", OTHERS[name], task} <= set(data["tags"])
     assert data["license"] == LICENCES[OTHERS[name]]
     assert re.findall(r"^## (.*)$", card.text, re.MULTILINE) == SECTIONS
     assert "{" not in card.text.partition("```bibtex")[0] and "None" not in card.text and "model-index" not in data

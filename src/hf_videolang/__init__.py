@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for type checkers and editors; `registration` finds the sam
     from .models.clipbert import *
     from .models.hero import *
     from .models.s3d import *
+    from .models.slowfast import *
     from .models.videoclip import *
 
 __version__ = "0.1.0"

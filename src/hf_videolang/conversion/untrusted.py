@@ -21,6 +21,8 @@ from typing import IO, Any
 import torch
 from safetensors.torch import load_file
 
+from hf_videolang.conversion.numpy_pickle import is_numpy_pickle, read_numpy_pickle
+
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own
 PICKLE_LIMIT = 16_000_000  # bytes beside the arrays; enough for 100,000 tensors
@@ -50,7 +52,7 @@ class Checkpoint:
     """What a file holds."""
 
     path: Path  # the file itself; for a folder, the weight file in it
-    container: str  # "torch.save", "torch.save (legacy)", "TorchScript" or "safetensors"
+    container: str  # "torch.save", "torch.save (legacy)", "TorchScript", "safetensors" or "numpy pickle"
     content: Any  # name → tensor; from torch.save whatever was saved, often a nested dict
 
 
@@ -59,13 +61,14 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
     Read a checkpoint without running anything in it.
 
     Args:
-        path: a file of `torch.save` (a zip archive since torch 1.6, bare pickles before), a TorchScript archive or a
-            safetensors file; or a folder of the Hub with `model.safetensors` or `pytorch_model.bin`.
+        path: a file of `torch.save` (a zip archive since torch 1.6, bare pickles before), a TorchScript archive, a
+            safetensors file or Caffe2's pickle of numpy arrays; or a folder of the Hub with `model.safetensors` or
+            `pytorch_model.bin`.
         also_harmless: further types that the pickle may name, as `torch.serialization.safe_globals` takes them. Allow
             only types that cannot run code when a file makes one, such as `argparse.Namespace`.
 
     Returns:
-        A [`Checkpoint`] with its tensors on the CPU, memory-mapped except in the format before torch 1.6.
+        A [`Checkpoint`] with its tensors on the CPU, memory-mapped except in bare pickles.
 
     Raises:
         ConversionError: the file is missing, damaged or of an unknown format, or its pickle names a type that is not
@@ -91,6 +94,8 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
                 return Checkpoint(path, "safetensors", load_file(path))
             if start.startswith(b"PK"):
                 checkpoint = _read_archive(path)
+            elif is_numpy_pickle(start):
+                checkpoint = Checkpoint(path, "numpy pickle", read_numpy_pickle(path))
             else:
                 content = torch.load(path, map_location="cpu", weights_only=True)
                 checkpoint = Checkpoint(path, "torch.save (legacy)", content)
