@@ -11,15 +11,13 @@ with the real shapes, as plain `a @ b`. Tower and products take turns; the ratio
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from s3d_encode import environment
 
 from hf_videolang.models.videoclip.configuration_videoclip import VideoCLIPConfig
 from hf_videolang.models.videoclip.modeling_videoclip import VideoCLIPModel
@@ -77,14 +75,7 @@ def main() -> None:
         ),
         "text tower": (lambda: model.get_text_features(text), products(TOKENS, 12, 0)),
     }
-    report: dict = {
-        "packages": {name: version(name) for name in ("torch", "transformers")},
-        "processor": platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "threads": args.threads,
-        "target": TARGET,
-    }
+    report: dict = {"environment": environment(), "threads": args.threads, "target": TARGET}
     for name, turns in work.items():
         times = [[seconds(turn) for turn in turns] for _ in range(args.rounds + 1)][1:]
         ratio = statistics.median(tower / bare for tower, bare in times)

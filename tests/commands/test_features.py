@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     videoclip.tiny_processor().save_pretrained(folder / "videoclip")
     write_moving_shapes(folder / "videos", num_train=12, num_test=4, num_frames=26)
     words = ["--model", folder / "s3d", "--videos", folder / "videos", "--output", folder / "features", "--cpu"]
+    words += ["--videos-per-part", 6]
     assert main(["extract", *map(str, words), "--num-workers", "0"]) == 0
     return folder
 
@@ -86,11 +87,19 @@ def test_a_store_that_does_not_fit_is_one_line_and_exit_code_2(folder, tmp_path,
     assert not (tmp_path / "results" / "results.json").exists()
 
 
-def test_a_store_of_a_killed_run_names_what_it_lacks(folder, tmp_path, capsys):
-    shutil.copytree(folder / "features", tmp_path / "moved")
-    for part in sorted((tmp_path / "moved").glob("*.parquet")):
+def test_a_store_of_a_run_that_was_killed_and_moved_names_what_it_lacks(folder, tmp_path, capsys):
+    moved = shutil.copytree(folder / "features", tmp_path / "moved")
+    parts = sorted(moved.glob("[!.]*.parquet"))
+    lost = FeatureStore(moved).read_features(parts[0].stem)
+    parts[0].unlink()
+    (moved / f".{parts[0].stem}.0123abcd.part.parquet").write_bytes(b"half")
+    assert evaluate(folder, "--features", moved, "--split", "train+validation+test") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"moved has no features of {len(lost)} of 16 videos: {lost[0].video_id}" in error
+    assert "Run `hf-videolang extract` with this output folder again: it adds what is missing." in error
+    for part in parts[1:]:
         part.unlink()
-    assert evaluate(folder, "--features", tmp_path / "moved") == 2
+    assert evaluate(folder, "--features", moved) == 2
     assert "has no features of any video. Run `hf-videolang extract` again" in capsys.readouterr().err
     assert evaluate(folder, "--features", tmp_path) == 2
     assert "is not a store" in capsys.readouterr().err

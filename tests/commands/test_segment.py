@@ -3,6 +3,7 @@
 import json
 import re
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -139,9 +140,20 @@ def test_wrong_usage_is_one_line(folder, tmp_path, monkeypatch, capsys, words, m
     assert re.search(message, errors.splitlines()[-1]) and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("content", [b"a sentence\n", b""])
-def test_a_file_that_is_no_video_is_one_line(folder, tmp_path, capsys, content):
-    (tmp_path / "text.mp4").write_bytes(content)
-    assert segment(tmp_path / "text.mp4", "--query", "a", "--model", folder / "model") == 1
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"a sentence\n", "Invalid data"), (b"", "Invalid data"), (None, "its video stream has no frames")],
+)
+def test_a_file_that_is_no_video_is_one_line(folder, tmp_path, capsys, content, reason):
+    file = tmp_path / "text.mp4"
+    if content is None:
+        with av.open(file, "w", format="avi") as container:
+            container.add_stream("mpeg4", rate=10)
+            container.start_encoding()
+    else:
+        file.write_bytes(content)
+    written = ("--json", tmp_path / "parts.json")
+    assert segment(file, "--query", "a", "--model", folder / "model", *written) == 1
     errors = capsys.readouterr().err
-    assert errors.splitlines()[-1].startswith("error: cannot decode ") and "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith(f"error: cannot decode {file}: {reason}") and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [file]

@@ -2,19 +2,20 @@
 
 import json
 import shutil
-import signal
 import time
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow.parquet import write_table
 
 from hf_videolang.cli import main
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.models.s3d.modeling_s3d import S3DModel
 from tests.common.tiny import clip_vip, s3d
-from tests.training.tiny_run import start, start_ranks
+from tests.training.tiny_run import kill, start
 
 COMMAND = ("extract", "--videos-per-part", 2, "--batch-size", 2, "--cpu")
 LENGTHS = {"a": 25, "b/c": 1, "d": 61, "e": 10, "f": 33}  # frames at 10 a second
@@ -81,25 +82,25 @@ def test_broken_videos_are_named_with_the_reason(model, videos, unbroken, tmp_pa
     assert contents(tmp_path / "store") == contents(unbroken)
 
 
-def test_a_run_on_two_processes_goes_on_after_kill_9(model, videos, unbroken, tmp_path):
-    store = tmp_path / "elsewhere"
-    words = ("hf_videolang.cli", *COMMAND, "--model", model, "--videos", videos, "--output")
-    process = start(*words, tmp_path / "store", "--num-workers", 1)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "store").glob("[!.]*.parquet")):
-        assert process.poll() is None and time.monotonic() < deadline
+def test_a_launch_of_two_processes_is_killed_and_one_process_goes_on(model, videos, unbroken, tmp_path, capsys):
+    mine, store, moved = tmp_path / "mine", tmp_path / "store", tmp_path / "moved"
+    shutil.copytree(videos, mine)
+    write_video(mine / "f.mp4", np.zeros((3000, 48, 64, 3), np.uint8), frames_per_second=10)  # until it is killed
+    words = (*COMMAND, "--model", model, "--videos", mine, "--output", store, "--num-workers", 1)
+    launch = start("hf_videolang.cli", *words, processes=2)
+    deadline = time.monotonic() + 120
+    while not list(store.glob("[!.]*.parquet")):
+        assert launch.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    left = len(list((tmp_path / "store").glob("[!.]*.parquet")))
-    assert 0 < left < 4
-    shutil.move(tmp_path / "store", store)
-    ranks = start_ranks(*words, store)
-    outputs = [rank.communicate(timeout=240)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [1, 1], outputs
-    assert "of 7 videos extracted now" in outputs[0] and "broken: text: " in outputs[0], outputs
-    names = [name for name in contents(store) if not name.startswith(".")]
-    assert {name: contents(store)[name] for name in names} == contents(unbroken)
+    kill(launch)
+    assert 0 < len(list(store.glob("[!.]*.parquet"))) < 4
+    shutil.copy(videos / "f.mp4", mine)
+    store.rename(moved)
+    assert extract("--model", model, "--videos", mine, "--output", moved) == 1
+    report = capsys.readouterr().out
+    assert "of 7 videos extracted now" in report and "7 of 7" not in report and "broken: text: " in report
+    names = [name for name in contents(moved) if not name.startswith(".")]
+    assert {name: contents(moved)[name] for name in names} == contents(unbroken)
 
 
 def test_workers_and_added_repaired_and_changed_videos(model, videos, unbroken, tmp_path, capsys):
@@ -136,6 +137,14 @@ def test_raw_rows_and_the_store_of_another_model(model, videos, unbroken, tmp_pa
     capsys.readouterr()
     assert extract("--model", model, *words, tmp_path / "raw") == 2
     assert "made with other settings (extractors.0.normalized: False there, True now)" in capsys.readouterr().err
+    before = contents(tmp_path / "raw")
+    other = s3d.tiny_model()
+    torch.nn.init.ones_(other.video_model.fc.bias)
+    other.save_pretrained(tmp_path / "s3d")
+    s3d.tiny_processor(fps=4).save_pretrained(tmp_path / "s3d")
+    assert extract("--model", tmp_path / "s3d", "--raw", *words, tmp_path / "raw") == 2
+    assert "made with other settings (extractors.0.version: 'sha256:" in capsys.readouterr().err
+    assert contents(tmp_path / "raw") == before
 
 
 def test_a_two_tower_model_gives_one_vector_a_segment(videos, tmp_path):
@@ -155,7 +164,7 @@ def test_a_two_tower_model_gives_one_vector_a_segment(videos, tmp_path):
     torch.testing.assert_close(store.features("d#t=1,3.5"), expected, rtol=0, atol=5e-4)
 
 
-def test_tar_shards_give_the_rows_of_the_files(model, videos, unbroken, tmp_path):
+def test_shards_and_a_benchmark_give_the_rows_of_the_files(model, videos, unbroken, tmp_path):
     (tmp_path / "metadata").mkdir()
     for name in ("a", "d"):
         shutil.copy(videos / f"{name}.mp4", tmp_path / "metadata")
@@ -163,7 +172,21 @@ def test_tar_shards_give_the_rows_of_the_files(model, videos, unbroken, tmp_path
     (tmp_path / "metadata" / "metadata.jsonl").write_text("\n".join(lines))
     words = ["--data-dir", str(tmp_path / "metadata"), "--output-dir", str(tmp_path / "shards")]
     assert main(["data", "shard", *words]) == 0
-    assert extract("--model", model, "--videos", tmp_path / "shards", "--output", tmp_path / "store") == 0
-    store = FeatureStore(tmp_path / "store")
+    files = {name: {"bytes": (videos / f"{name}.mp4").read_bytes(), "path": None} for name in ("a", "d")}
+    rows = [{"video": video, "video_id": name} for name, video in files.items()]
+    write_table(pyarrow.Table.from_pylist(rows), tmp_path / "shard.parquet")
+    folder = tmp_path / "youcook2"
+    (folder / "raw" / "validation" / "113").mkdir(parents=True)
+    steps = [{"segment": [second, second + 1], "id": second, "sentence": "cut"} for second in range(2)]
+    database = {name: {"subset": "validation", "recipe_type": "113", "annotations": steps} for name in ("a", "d")}
+    (folder / "youcookii_annotations_trainval.json").write_text(json.dumps({"database": database}))
     for name in ("a", "d"):
-        assert torch.equal(store.features(name), FeatureStore(unbroken).features(name))
+        shutil.copy(videos / f"{name}.mp4", folder / "raw" / "validation" / "113")
+    benchmark = ("youcook2", "--data-dir", folder, "--split", "test")
+    for number, words in enumerate([(tmp_path / "shards",), (tmp_path / "shard.parquet",), benchmark]):
+        output = tmp_path / f"store{number}"
+        assert extract("--model", model, "--videos", *words, "--output", output) == 0
+        store = FeatureStore(output)
+        assert sorted(store.video_ids) == ["a", "d"]
+        for name in ("a", "d"):
+            assert torch.equal(store.features(name), FeatureStore(unbroken).features(name)), words

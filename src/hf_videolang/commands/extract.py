@@ -80,9 +80,10 @@ def main(args: Namespace) -> int:
         num_workers=args.num_workers,
         retry_failed=args.retry_failed,
     )
-    state.destroy_process_group()
     if state.is_main_process:
-        print(report)
+        print(report, flush=True)
+    state.wait_for_everyone()  # a launcher ends the other processes once one has returned 1
+    state.destroy_process_group()
     return int(bool(report.broken))
 
 

@@ -133,3 +133,4 @@ def test_the_published_table_needs_all_its_words_and_a_small_one_may_have_free_r
         ConversionError, match="has 8 words, .* rows for 66249. Give the dictionary that belongs to it"
     ):
         convert(checkpoint, tmp_path / "again", dictionary=dictionary)
+    assert not (tmp_path / "again").exists()
