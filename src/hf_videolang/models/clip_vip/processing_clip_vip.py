@@ -42,6 +42,7 @@ class CLIPViPProcessor(AnyTextProcessor):
         "AutoVideoProcessor": "video_processing_clip_vip.CLIPViPVideoProcessor",
     }
     valid_processor_kwargs = CLIPViPProcessorKwargs  # type: ignore[assignment]
+    own_text_options = ("max_length", "padding")
 
     def __init__(
         self,
@@ -94,13 +95,6 @@ class CLIPViPProcessor(AnyTextProcessor):
         limit = max(77, self.tokenizer.model_max_length)
         if not 2 <= max_length <= limit:  # a text has a begin and an end
             raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
-
-    def _merge_kwargs(self, model_kwargs=CLIPViPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
-        # Length and padding belong to this processor. Those saved with the tokenizer must not override them.
-        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
-        own = {"max_length": self.max_length, "padding": self.padding}
-        merged["text_kwargs"] = {**own, **merged["text_kwargs"]}
-        return merged
 
 
 __all__ = ["CLIPViPProcessor"]

@@ -47,6 +47,7 @@ class ClipBertProcessor(AnyTextProcessor):
         "AutoVideoProcessor": "video_processing_clipbert.ClipBertVideoProcessor",
     }
     valid_processor_kwargs = ClipBertProcessorKwargs  # type: ignore[assignment]
+    own_text_options = ("max_length", "padding")
 
     def __init__(
         self,
@@ -112,16 +113,6 @@ class ClipBertProcessor(AnyTextProcessor):
         limit = self.tokenizer.model_max_length
         if not 2 <= max_length <= limit:  # a text has a begin and an end
             raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the model.")
-
-    def _merge_kwargs(self, model_kwargs=ClipBertProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
-        # Length and padding belong to this processor. Those saved with the tokenizer must not override them.
-        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
-        merged["text_kwargs"] = {
-            "max_length": self.max_length,
-            "padding": self.padding,
-            **merged["text_kwargs"],
-        }
-        return merged
 
 
 def _questions(text: str | Sequence[str] | None, choices: Sequence) -> list[list[str]]:

@@ -45,11 +45,5 @@ class S3DProcessor(AnyTextProcessor):
         """What the model sees, part of every printed result."""
         return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} words"}
 
-    def _merge_kwargs(self, model_kwargs=S3DProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
-        # The length belongs to this processor. One saved with the tokenizer must not override it.
-        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
-        merged["text_kwargs"] = {"max_length": self.max_length, **merged["text_kwargs"]}
-        return merged
-
 
 __all__ = ["S3DProcessor"]

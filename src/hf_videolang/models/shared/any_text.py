@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers.processing_utils import ProcessorMixin
 
@@ -21,7 +21,12 @@ class AnyTextProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
 
     Warns once if a text is the name of a video. sentence-transformers passes such a name as text if it finds no file
     of that name or does not know the ending.
+
+    Attributes:
+        own_text_options: attributes that the tokenizer gets. Those saved with the tokenizer must not override them.
     """
+
+    own_text_options: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def prepare_inputs_layout(self, images: Any = None, text: Any = None, videos: Any = None, audio=None, **kwargs):
         if isinstance(text, Sequence) and not isinstance(text, str):
@@ -35,6 +40,12 @@ class AnyTextProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
                     _WARNED[0],
                 )
         return super().prepare_inputs_layout(images=images, text=text, videos=videos, audio=audio, **kwargs)
+
+    def _merge_kwargs(self, model_kwargs=None, tokenizer_init_kwargs=None, **kwargs):
+        merged = super()._merge_kwargs(model_kwargs or self.valid_processor_kwargs, None, **kwargs)
+        own = {name: getattr(self, name) for name in self.own_text_options}
+        merged["text_kwargs"] = {**own, **merged["text_kwargs"]}
+        return merged
 
 
 def _names_a_video(text: Any) -> bool:

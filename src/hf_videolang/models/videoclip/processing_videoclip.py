@@ -135,11 +135,5 @@ class VideoCLIPProcessor(AnyTextProcessor):
             return {"features": f"{features}, the first {self.video_processor.max_clips} rows", **text}
         return {**self.video_processor.input_protocol(), **text}
 
-    def _merge_kwargs(self, model_kwargs=VideoCLIPProcessorKwargs, tokenizer_init_kwargs=None, **kwargs):
-        # The length belongs to this processor. One saved with the tokenizer must not override it.
-        merged = super()._merge_kwargs(model_kwargs, tokenizer_init_kwargs=None, **kwargs)
-        merged["text_kwargs"] = {"max_length": self.max_length, **merged["text_kwargs"]}
-        return merged
-
 
 __all__ = ["VideoCLIPProcessor"]
