@@ -28,7 +28,7 @@ class BatchParts:
         dataset: the records.
         batch_size: rows of a batch.
         accelerator: the main process looks which batches are there and tells the others.
-        provenance: what else decides the results: model, settings, precision; JSON values.
+        provenance: what else decides the results, besides precision and device: model and settings; JSON values.
         skipping: broken videos may be left out.
 
     Attributes:
@@ -55,6 +55,8 @@ class BatchParts:
         self._dataset, self._batch_size = dataset, batch_size
         facts = {
             **provenance,
+            "mixed precision": accelerator.mixed_precision,
+            "device": accelerator.device.type,
             "batch_size": batch_size,
             "records": len(dataset),
             "annotations": annotations_hash(dataset),

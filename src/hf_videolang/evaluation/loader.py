@@ -1,7 +1,7 @@
 """The batches of an evaluation, divided among the processes, and how far it is."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from accelerate import Accelerator
@@ -9,6 +9,8 @@ from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+
+Progress = Callable[[DataLoader], Iterable[dict[str, Tensor]]]  # yields the batches of a loader and reports them
 
 
 def evaluation_loader(

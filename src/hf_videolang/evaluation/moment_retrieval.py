@@ -1,7 +1,7 @@
 """Scores the moments that a model finds by queries in a corpus of videos (hero §9)."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel, gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.batches.moment_retrieval import SubtitledVideoCollator, query_rows
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
+from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores
 from hf_videolang.inference.moment_ranking import FoundMoments, MomentRanking, find_moments
 from hf_videolang.metrics.moments import (
@@ -95,7 +94,7 @@ class MomentRetrievalEvaluator:
         model: nn.Module,
         records: Any,
         accelerator: Accelerator,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Scores:
         """
         Args:
@@ -149,12 +148,7 @@ class MomentRetrievalEvaluator:
         """Frames [videos, frames, width] and mask [videos, frames] of all videos, on the CPU of every process."""
         self.features.check_complete(records["video_id"])
         if self.folder is not None:
-            facts = {
-                **self.provenance,
-                **self.processor.input_protocol(features=self.features.description),
-                "mixed precision": accelerator.mixed_precision,
-                "device": accelerator.device.type,
-            }
+            facts = {**self.provenance, **self.processor.input_protocol(features=self.features.description)}
             self.parts = BatchParts(Path(self.folder) / "encodings", records, self.batch_size, accelerator, facts)
         firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
         found = list(self.parts.stored) if self.parts else []

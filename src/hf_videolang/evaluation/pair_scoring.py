@@ -12,7 +12,7 @@ So a video is encoded once, however many texts it is scored with. All videos of 
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,12 +21,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.evaluation.retrieval import RetrievalEvaluator, evaluation_loader, score_similarity
+from hf_videolang.evaluation.loader import Progress, evaluation_loader
+from hf_videolang.evaluation.retrieval import RetrievalEvaluator, score_similarity
 from hf_videolang.evaluation.scores import Scores
 
 PAIRS = "pair_scores"  # the folder of the finished parts
@@ -72,7 +72,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         model: nn.Module,
         records: Any,
         accelerator: Accelerator,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Scores:
         """Arguments, result and errors are those of [`RetrievalEvaluator`]."""
         scores = self.score(model, records, accelerator, progress=progress)
@@ -100,7 +100,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         records: Any,
         accelerator: Accelerator,
         wanted: Tensor | None = None,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """
         Score pairs, on however many processes. Before the first it prints how many there are, and their cost.

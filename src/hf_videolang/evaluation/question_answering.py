@@ -1,7 +1,7 @@
 """Questions about videos: answer each once, compare with what is known, count what cannot be right."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.answer_vocabulary import can_answer, known_answers
@@ -17,7 +16,7 @@ from hf_videolang.data.batches.question_answering import QuestionAnsweringCollat
 from hf_videolang.data.records import name_some
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
+from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores
 from hf_videolang.hub.question_heads import UNUSED, Head, answers_of, question_head
 from hf_videolang.inference.question_answering import TOP, Answers, answer_questions, name_answers
@@ -88,7 +87,7 @@ class QuestionAnsweringEvaluator:
         model: nn.Module,
         records: Any,
         accelerator: Accelerator,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Scores:
         """
         Args:
@@ -119,12 +118,7 @@ class QuestionAnsweringEvaluator:
             self.processor, records, False, head, vocabulary, self.on_broken_video, features=self.features
         )
         if self.folder is not None:
-            facts = {
-                **self.provenance,
-                **self.input_protocol,
-                "mixed precision": accelerator.mixed_precision,
-                "device": accelerator.device.type,
-            }
+            facts = {**self.provenance, **self.input_protocol}
             folder, skipping = Path(self.folder) / "answers", self.on_broken_video == "skip"
             self.parts = BatchParts(folder, records, self.batch_size, accelerator, facts, skipping)
         firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)

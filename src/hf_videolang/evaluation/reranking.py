@@ -1,13 +1,12 @@
 """A first model finds, a second one reads the best candidates again together with the query."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
+from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, score_similarity
 from hf_videolang.evaluation.scores import Scores
@@ -49,7 +48,7 @@ class RerankingEvaluator:
         model: nn.Module,
         records: Any,
         accelerator: Accelerator,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Scores:
         """Arguments, result and errors are those of [`RetrievalEvaluator`]."""
         self.first(model, records, accelerator, progress)

@@ -1,6 +1,6 @@
 """Text-video retrieval: encode every video and every caption once, score all pairs, count ranks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,12 +9,11 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import evaluation_loader, progress_bar
+from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores, flat_scores
 from hf_videolang.metrics import Product, chance_metrics, reranked, retrieval_metrics
 from hf_videolang.metrics.dual_softmax import dual_softmax_by_rows
@@ -102,7 +101,7 @@ class RetrievalEvaluator:
         model: nn.Module,
         records: Any,
         accelerator: Accelerator,
-        progress: Callable[[DataLoader], Iterable[dict[str, Tensor]]] | None = None,
+        progress: Progress | None = None,
     ) -> Scores:
         """
         Args:
@@ -140,8 +139,6 @@ class RetrievalEvaluator:
                 **self.provenance,
                 **self._input_protocol(),
                 "features": self.features and self.features.provenance,
-                "mixed precision": accelerator.mixed_precision,
-                "device": accelerator.device.type,
                 **provenance,
             }
             skipping = self.on_broken_video == "skip"
