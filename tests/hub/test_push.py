@@ -10,7 +10,12 @@ from hf_videolang.hub.push import push_folder
 
 MODEL = ["config.json", "model.safetensors", "tokenizer.json", "special_tokens_map.json", "README.md", "modeling_x.py"]
 PRIVATE = [".env", "sub/.env", "token", "hf_token", "id.pem", "_lock", "optimizer.pt", "rng_state_0.pth"]
-PRIVATE += ["checkpoint-3/config.json", "checkpoint-3/optimizer.pt", "sub/checkpoint-9/model.safetensors"]
+PRIVATE += [
+    "training_args.bin",
+    "checkpoint-3/config.json",
+    "checkpoint-3/optimizer.pt",
+    "sub/checkpoint-9/model.safetensors",
+]
 
 
 class Api:

@@ -66,7 +66,7 @@ def test_a_file_cut_short_makes_it_incomplete(tmp_path, name):
     ("names", "fault"),
     [
         (["model.safetensors", "pytorch_model_fsdp.bin"], "lacks weights"),
-        (["optimizer.pt"], "lacks the optimiser (optimizer.pt or optimizer.bin or optimizer_0)"),
+        (["optimizer.pt"], "lacks the optimiser (optimizer.pt or optimizer.bin or optimizer_0 or latest)"),
         (["scheduler.pt"], "lacks the schedule (scheduler.pt)"),
     ],
 )
@@ -82,6 +82,25 @@ def test_a_checkpoint_without_a_needed_file_is_none(tmp_path, caplog, names, fau
     args.resume_from_checkpoint = str(tmp_path / "checkpoint-6")
     with pytest.raises(FileNotFoundError, match=re.escape(fault)):
         choose_checkpoint(args)
+
+
+def test_a_checkpoint_of_deepspeed_has_the_states_that_it_names(tmp_path):
+    for step in (3, 6):
+        folder = tmp_path / f"checkpoint-{step}"
+        write_checkpoint(folder)
+        for name in ("model.safetensors", "pytorch_model_fsdp.bin", "optimizer.pt"):
+            (folder / name).unlink()
+        (folder / f"global_step{step}").mkdir()
+        (folder / "latest").write_text(f"global_step{step}")
+        for kind in ("model", "optim"):
+            torch.save({}, folder / f"global_step{step}" / f"zero_pp_rank_0_mp_rank_00_{kind}_states.pt")
+    states = tmp_path / "checkpoint-6" / "global_step6"
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-6"
+    optimizer = states / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-20])
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
+    shutil.rmtree(states)
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
 
 
 def test_weights_in_several_files_are_all_needed(tmp_path):

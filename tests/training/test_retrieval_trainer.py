@@ -239,6 +239,20 @@ def test_broken_videos_are_replaced_and_counted(tiny_run, tmp_path):
     assert sum(line.get("broken_videos", 0) for line in trainer.state.log_history) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataloader_drop_last": False}, "dataloader_drop_last is false with 2 processes: .* a wrong negative"),
+        ({"on_broken_video": "skip"}, "on_broken_video is 'skip' with 2 processes"),
+    ],
+)
+def test_unequal_batches_of_several_processes_are_refused(tiny_run, tmp_path, monkeypatch, options, message):
+    make_trainer(tiny_run, tmp_path, **options)
+    monkeypatch.setattr(RetrievalTrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tiny_run, tmp_path, **options)
+
+
 def test_too_few_videos_for_a_batch(tiny_run, tmp_path):
     with pytest.raises(ValueError, match="22 videos to train on, fewer than one global batch of 64"):
         make_trainer(tiny_run, tmp_path, per_device_train_batch_size=64).train()

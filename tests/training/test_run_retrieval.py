@@ -85,10 +85,14 @@ CACHED = ("--per_device_train_batch_size", "4", "--gradient_cache_chunk_size", "
 
 @pytest.fixture(scope="module")
 def two_processes(tiny_run, unbroken, tmp_path_factory):
-    """From the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; then pushed."""
+    """From the middle of the second epoch, each process with 4 of the 8 videos in chunks of 3 and 1; pushed."""
     folder = tmp_path_factory.mktemp("two_processes")
+    (folder / "out").mkdir()
+    for name in (".env", "token", "optimizer.pt", "notes.txt"):
+        (folder / "out" / name).touch()
+    (folder / "out" / "link.txt").symlink_to(unbroken / "recipe.yaml")
     start_from = ("--resume_from_checkpoint", unbroken / "checkpoint-3")
-    push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_strategy", "end")
+    push = ("--push_to_hub", "--hub_model_id", "org/tiny", "--hub_always_push", "true")
     with HubStandIn() as hub:
         hub_variables = hub.environment(folder / "home")
         command = words(tiny_run, folder / "out", *CACHED, *start_from, *push)
@@ -103,7 +107,9 @@ def test_two_processes_go_on_as_one_with_the_joint_batch(unbroken, two_processes
     assert pushed["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     files = {"config.json", "processor_config.json", "tokenizer.json", "README.md", "eval_results.json"}
     assert files <= set(pushed)
-    assert not any(name.startswith("checkpoint") for name in pushed)
+    assert "notes.txt" in pushed
+    private = {".env", "token", "optimizer.pt", "link.txt", "training_args.bin"}
+    assert not [name for name in pushed if name.startswith("checkpoint") or name in private]
 
 
 def test_two_killed_processes_go_on_to_the_same_bits(tiny_run, unbroken, two_processes, tmp_path):

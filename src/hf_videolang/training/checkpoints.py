@@ -15,10 +15,13 @@ from hf_videolang.training.recipes import RecipeError
 
 logger = logging.getLogger(__name__)
 
-# What a run resumes from, in the names of one process or DDP, of FSDP's full state, and of FSDP's shards.
+# What a run resumes from: names of one process or DDP, of FSDP's full state, of FSDP's shards, of DeepSpeed.
 NEEDED = {
-    "weights": ("model.safetensors", "model.safetensors.index.json", "pytorch_model_fsdp.bin", "pytorch_model_fsdp_0"),
-    "the optimiser": ("optimizer.pt", "optimizer.bin", "optimizer_0"),
+    "weights": (
+        *("model.safetensors", "model.safetensors.index.json"),
+        *("pytorch_model_fsdp.bin", "pytorch_model_fsdp_0", "latest"),
+    ),
+    "the optimiser": ("optimizer.pt", "optimizer.bin", "optimizer_0", "latest"),
     "the schedule": ("scheduler.pt",),
 }
 
@@ -116,9 +119,13 @@ def _fault(checkpoint: Path, num_processes: int | None = None) -> str | None:
     for what, names in NEEDED.items():
         if not any((checkpoint / name).exists() for name in names):
             return f"lacks {what} ({' or '.join(names)})"
+    if (tag := checkpoint / "latest").exists():  # DeepSpeed's name of the folder with all states
+        states = checkpoint / tag.read_text(encoding="utf-8").strip()
+        if not any(states.glob("*model_states.pt")):
+            return f"lacks the states in {states.name}"
     random_states = list(checkpoint.glob("rng_state*.pth"))
     if num_processes not in (None, len(random_states)):
         return f"has random states of {len(random_states)} process(es)"
-    archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *random_states]
+    archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*/*.pt"), *checkpoint.glob("*.bin"), *random_states]
     cut = [file.name for file in archives if not is_zipfile(file)]
     return f"has {cut[0]} cut short" if cut else None

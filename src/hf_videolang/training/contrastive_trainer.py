@@ -28,15 +28,11 @@ class ContrastiveTrainer(VideoTrainer):
     """
 
     args: ContrastiveTrainingArguments
+    compares_samples = True
     loss_is_scaled_for_ga = False  # the loss is a mean over the batch
 
     def __init__(self, *arguments, **kwargs):
         super().__init__(*arguments, **kwargs)
-        if self.args.world_size > 1 and not self.args.dataloader_drop_last:
-            raise ValueError(
-                f"dataloader_drop_last is false with {self.args.world_size} processes: the last batch would be filled "
-                "up with repeated samples, each a wrong negative of itself. Leave dataloader_drop_last true."
-            )
         if self.logit_scale is not None and self.args.max_logit_scale is not None:
             self.add_callback(_ClampLogitScale())
 

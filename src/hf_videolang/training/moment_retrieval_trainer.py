@@ -23,6 +23,7 @@ class MomentRetrievalTrainer(VideoTrainer):
     """
 
     args: MomentRetrievalTrainingArguments
+    compares_samples = True
     loss_is_scaled_for_ga = False  # the losses are means over the batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer_utils import SchedulerType, speed_metrics
+from transformers.utils import hf_api
 
 from hf_videolang.data.records import annotations_hash
 from hf_videolang.evaluation.scores import Scores, flat_scores, mean_rank_beside
 from hf_videolang.hub.evaluation_results import write_evaluation
 from hf_videolang.hub.model_card import write_training_card
+from hf_videolang.hub.push import private_files_stay
 from hf_videolang.training.arguments import DECAY_LAST_ADAMW, VideoTrainingArguments
 from hf_videolang.training.checkpoints import RunFacts
 from hf_videolang.training.optimization import (
@@ -68,8 +70,9 @@ class VideoTrainer(Trainer):
         kwargs: further arguments of `Trainer`.
 
     Raises:
-        ValueError: "skip" with several processes, an unknown metric for the best checkpoint, evaluations without a
-            checkpoint to choose, or a multiplier for no parameter.
+        ValueError: several processes with "skip", or with incomplete batches of a loss that compares samples; an
+            unknown metric for the best checkpoint, evaluations without a checkpoint to choose, or a multiplier for no
+            parameter.
 
     Example:
         >>> trainer = VideoTrainer(model, args, processor, train_dataset=records, data_collator=collator)
@@ -82,6 +85,7 @@ class VideoTrainer(Trainer):
     data_collator: Any
     train_dataset: Any
     eval_dataset: Any
+    compares_samples = False  # of all processes, in the loss
 
     def __init__(
         self,
@@ -98,6 +102,11 @@ class VideoTrainer(Trainer):
             raise ValueError(
                 f"on_broken_video is 'skip' with {args.world_size} processes, whose batches would differ in size; "
                 "use 'replace'."
+            )
+        if self.compares_samples and args.world_size > 1 and not args.dataloader_drop_last:
+            raise ValueError(
+                f"dataloader_drop_last is false with {args.world_size} processes: the last batch would be filled up "
+                "with repeated samples, each a wrong negative of itself. Leave dataloader_drop_last true."
             )
         by_steps = args.eval_strategy == args.save_strategy == "steps"
         if args.load_best_model_at_end and by_steps and args.eval_steps != args.save_steps:
@@ -285,7 +294,16 @@ class VideoTrainer(Trainer):
             yield batch
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
-    # ---- the card ----
+    # ---- the card and the Hub ----
+
+    def push_to_hub(self, *arguments, **kwargs):
+        """As the Trainer does. What `push_folder` leaves out stays here, too."""
+        with private_files_stay(hf_api()):
+            return super().push_to_hub(*arguments, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        with private_files_stay(hf_api()):
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def create_model_card(self, **kwargs) -> None:
         """Write the family's card with the history of this run and the results in `self.evaluations`."""
