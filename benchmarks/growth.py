@@ -1,4 +1,4 @@
-"""How time and memory grow with the data: metadata, shards, segments of a long file, evaluation. About five minutes.
+"""How time and memory grow with the data: metadata, shards, segments of a long file, evaluation. About four minutes.
 
     python benchmarks/growth.py [--small] [--output benchmarks/results/growth.json]
 
@@ -33,7 +33,7 @@ SIZES = {
     "metadata": (10_000, 40_000, 160_000),
     "shards": (128, 512, 2048),
     "segments": (4, 16, 64),
-    "evaluation": (4_000, 8_000, 16_000),
+    "evaluation": (5_000, 10_000, 20_000),
 }
 WHAT = {"metadata": "rows", "shards": "shards", "segments": "minutes", "evaluation": "texts and videos"}
 
