@@ -149,7 +149,7 @@ def whole(folder: Path, rounds: int) -> dict[str, Any]:
         {
             "decoding": lambda: [None for path in paths for _ in extractor.reader({"path": str(path)})],
             "network": lambda: [extractor(inputs) for inputs in chunks],
-            "whole": lambda: extract_features(shards, folder / f"store{next(stores)}", extractor, num_workers=1),
+            "whole": lambda: extract_features(shards, folder / f"store{next(stores)}", [extractor], num_workers=1),
         },
         rounds,
     )

@@ -1,9 +1,12 @@
 """
-Extract features of videos once: rows of S3D for each second, or a vector for each clip of a two-tower model.
+Extract features of videos once: rows of S3D for each second, a vector for each clip of a two-tower model, or the
+features that a benchmark's models were trained on (--preset).
 
   hf-videolang extract --model s3d --videos my_folder --output features
   hf-videolang extract --model s3d --videos youcook2 --data-dir /data/youcook2 --output features
   hf-videolang extract --model clip-vip-b16 --videos "/data/clips/*.tar" --output vectors
+  hf-videolang extract --preset value-resnet152 --videos my_folder --output features
+  hf-videolang extract --preset clip-vit_slowfast --extractor slowfast=slowfast-r50 --videos my_folder --output both
 
 On several GPUs: accelerate launch -m hf_videolang.cli extract ...
 
@@ -15,6 +18,7 @@ Exit code: 0 success, 1 some videos do not decode, 2 wrong usage or data that ca
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,13 +30,29 @@ from hf_videolang.data.shards.open_shards import Shard, VideoFolderShard, count_
 from hf_videolang.hub.loading import load_model, load_video_processor
 from hf_videolang.inference.extraction import extract_features
 from hf_videolang.inference.feature_extractor import FeatureExtractor
+from hf_videolang.inference.preset_extractor import load_preset
+from hf_videolang.inference.presets import presets, read_weights
 
 LONGEST_WAIT = timedelta(days=30)  # how long the first process may wait for the last one
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what to extract")
-    what.add_argument("--model", required=True, help="model folder or Hub id")
+    model = what.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", help="model folder or Hub id")
+    model.add_argument(
+        "--preset",
+        help="features that a benchmark's models read: "
+        + ", ".join(f"{preset.name} (short: {preset.features})" for preset in presets().values())
+        + "; or two short names joined by _, features of frames first",
+    )
+    what.add_argument(
+        "--extractor",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="weights of a preset, by its name; default: those that the preset names on the Hub or at torchvision",
+    )
     what.add_argument(
         "--videos",
         required=True,
@@ -40,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     what.add_argument("--data-dir", help="folder with the videos and annotations of the benchmark")
     what.add_argument("--split", help="default: all splits")
-    what.add_argument("--raw", action="store_true", help="leave rows as the model gives them (default: unit rows)")
+    what.add_argument("--raw", action="store_true", help="leave rows of --model as it gives them (default: unit rows)")
     run = parser.add_argument_group("running")
     run.add_argument("--batch-size", type=int, default=8, help="rows at once per process (default: %(default)s)")
     run.add_argument("--num-workers", type=int, default=2, help="decoding processes (default: %(default)s)")
@@ -64,18 +84,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(args: Namespace) -> int:
     state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
     shards = _find(args)
-    extractor = FeatureExtractor(
-        load_model(args.model),
-        load_video_processor(args.model),
-        state.device,
-        getattr(torch, args.dtype),
-        not args.raw,
-        args.batch_size,
-    )
+    extractors = _extractors(args, state.device)
     report = extract_features(
         shards,
         args.output,
-        extractor,
+        extractors,
         videos_per_part=args.videos_per_part,
         num_workers=args.num_workers,
         retry_failed=args.retry_failed,
@@ -85,6 +98,15 @@ def main(args: Namespace) -> int:
     state.wait_for_everyone()  # a launcher ends the other processes once one has returned 1
     state.destroy_process_group()
     return int(bool(report.broken))
+
+
+def _extractors(args: Namespace, device: torch.device) -> Sequence[FeatureExtractor]:
+    dtype = getattr(torch, args.dtype)
+    if args.preset is not None:
+        weights = read_weights(args.extractor)
+        return load_preset(args.preset, weights, device=device, dtype=dtype, batch_size=args.batch_size)
+    model, video_processor = load_model(args.model), load_video_processor(args.model)
+    return [FeatureExtractor(model, video_processor, device, dtype, not args.raw, args.batch_size)]
 
 
 def _find(args: Namespace) -> list[Shard]:

@@ -82,11 +82,14 @@ def load_model(model: str | Path) -> PreTrainedModel:
     """A model without its processor; otherwise as [`load_model_and_processor`]."""
     with errors_naming(model):
         config = AutoConfig.from_pretrained(model)
-    loaded = model_class(config).from_pretrained(model, dtype=torch.float32)
-    for tensor in (*loaded.parameters(), *loaded.buffers()):
-        # Memory-mapped weights may be unaligned, and then the last bits of a product differ from run to run.
+    return align_weights(model_class(config).from_pretrained(model, dtype=torch.float32))
+
+
+def align_weights(model: Any) -> Any:
+    """The same model. Memory-mapped weights may be unaligned; then the last bits of products differ between runs."""
+    for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
-    return loaded
+    return model
 
 
 def load_video_processor(model: str | Path) -> Any:

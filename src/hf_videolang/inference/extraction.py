@@ -42,21 +42,26 @@ class Part:
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What [`extract_features`] did. `broken`: why the store has no features of these videos, by their source."""
+    """
+    What [`extract_features`] did. By the source of a video, `broken` says why the store has no features of it, and
+    `notes` what the user should know about its features.
+    """
 
     store: FeatureStore
     num_extracted: int
     num_videos: int
     num_rows: int
     broken: dict[str, str]
+    notes: dict[str, str]
     seconds: float
 
     def __str__(self) -> str:
         made = f"{self.num_extracted} of {self.num_videos} videos extracted now in {self.seconds:.0f} s"
         size = sum(file.stat().st_size for file in self.store.folder.glob("[!.]*.parquet")) / 1e6
         store = f"{self.store.folder}: {self.num_rows} rows of {self.store.dim} numbers, {size:.1f} MB, by"
+        notes = [f"note: {source}: {note}" for source, note in self.notes.items()]
         reasons = [f"broken: {source}: {problem}" for source, problem in self.broken.items()]
-        return "\n".join([f"{made}. {store} {self.store.description}.", *reasons])
+        return "\n".join([f"{made}. {store} {self.store.description}.", *notes, *reasons])
 
 
 def list_videos(shards: Sequence[Shard], whole_files: bool) -> list[Video]:
@@ -90,7 +95,7 @@ def list_videos(shards: Sequence[Shard], whole_files: bool) -> list[Video]:
 def extract_features(
     shards: Sequence[Shard],
     output_dir: str | Path,
-    extractor: FeatureExtractor,
+    extractors: Sequence[FeatureExtractor],
     *,
     videos_per_part: int = 16,
     num_workers: int = 0,
@@ -105,7 +110,7 @@ def extract_features(
     Args:
         shards: where the videos are.
         output_dir: the feature store, new or to be continued. All nodes must see the folder.
-        extractor: the model on this process's device.
+        extractors: the model on this process's device; or several, whose rows are joined, cut to the shortest.
         videos_per_part (defaults to 16): videos of a file of the store. A kill costs so many in each process.
         num_workers (defaults to 0): decoding processes of each process. Each decodes a video of its own.
         retry_failed (defaults to `False`): also try the videos again that did not decode.
@@ -116,10 +121,10 @@ def extract_features(
     state = PartialState()
     plan: list[Any] = [None]
     if state.is_main_process:  # before another process writes
-        videos = list_videos(shards, extractor.makes_rows)
+        videos = list_videos(shards, extractors[0].makes_rows)
         if not videos:
             raise ValueError("There are no videos to extract.")
-        store = FeatureStore(output_dir, {"extractors": [extractor.facts]})
+        store = FeatureStore(output_dir, {"extractors": [extractor.facts for extractor in extractors]})
         plan = [(_plan(store, videos, videos_per_part, retry_failed), [video.source for video in videos])]
     parts: list[Part]
     parts, sources = broadcast_object_list(plan)[0]
@@ -129,7 +134,7 @@ def extract_features(
     rate, num_rows = store.rows_per_second, 0
     with tqdm(total=total, unit="video", desc="features", miniters=0, disable=not state.is_main_process) as bar:
         for videos_done, rows in _extract_parts(
-            store, parts[state.process_index :: state.num_processes], extractor, num_workers
+            store, parts[state.process_index :: state.num_processes], extractors, num_workers
         ):
             num_rows += rows * state.num_processes  # the others are about as far
             if rate is not None:
@@ -144,6 +149,7 @@ def extract_features(
         len(sources),
         sum(row["num_rows"] for row in facts.values()),
         {source: facts[source]["problem"] for source in sources if facts[source]["problem"]},
+        {source: facts[source]["note"] for source in sources if facts[source]["note"]},
         monotonic() - begin,
     )
 
@@ -175,25 +181,28 @@ def _plan(store: FeatureStore, videos: Sequence[Video], videos_per_part: int, re
 
 
 def _extract_parts(
-    store: FeatureStore, parts: Sequence[Part], extractor: FeatureExtractor, num_workers: int
+    store: FeatureStore, parts: Sequence[Part], extractors: Sequence[FeatureExtractor], num_workers: int
 ) -> Iterator[tuple[int, int]]:
     """Write these parts as they are finished, and yield the number of finished videos and rows now and then."""
     videos = [(part, video) for part in parts for video in part.videos]
     existing = set(store.names())
-    chunks = _Chunks([video for _, video in videos], extractor.reader)
-    rows: dict[int, list[torch.Tensor]] = defaultdict(list)
+    chunks = _Chunks([video for _, video in videos], [extractor.reader for extractor in extractors])
+    rows: dict[int, list[list[torch.Tensor]]] = defaultdict(lambda: [[] for _ in extractors])
     finished: dict[str, dict[str, VideoFeatures]] = defaultdict(dict)
     empty = torch.empty(0, store.dim, dtype=torch.float16)
-    for number, first_row, content in DataLoader(chunks, batch_size=None, num_workers=num_workers):
+    for number, which, first_row, content in DataLoader(chunks, batch_size=None, num_workers=num_workers):
         if isinstance(content, dict):
-            features = extractor(content).half()
-            rows[number] = [*(rows[number] if first_row else []), features]
-            yield 0, len(features)
+            features = extractors[which](content).half()
+            rows[number][which] = [*(rows[number][which] if first_row else []), features]
+            yield 0, len(features) * (which == 0)
             continue
         part, video = videos[number]
-        video_id, problem, num_bytes = content
-        features = torch.cat([empty, *rows.pop(number, [])]) if problem is None else empty
-        finished[part.name][video.source] = VideoFeatures(video_id, features.numpy(), problem, num_bytes, video.source)
+        video_id, problem, note, num_bytes = content
+        made = rows.pop(number, None)
+        features = empty if problem is not None or made is None else _join(made)
+        finished[part.name][video.source] = VideoFeatures(
+            video_id, features.numpy(), problem, num_bytes, video.source, note
+        )
         if len(finished[part.name]) == len(part.videos):
             done = finished.pop(part.name)
             known = {row.source: row for row in store.read_features(part.name)} if part.name in existing else {}
@@ -202,30 +211,40 @@ def _extract_parts(
         yield 1, 0
 
 
+def _join(made: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+    """The rows of several extractors side by side, cut to the shortest."""
+    parts = [torch.cat([*chunks]) for chunks in made]
+    shortest = min(map(len, parts))
+    return torch.cat([part[:shortest] for part in parts], dim=1)
+
+
 class _Chunks(IterableDataset):
     """
-    The chunks of videos, `(number of the video, first row, inputs)`. After the last chunk of a video comes
-    `(number, None, (video id, problem, bytes))`. Each worker reads videos of its own, so some are read side by side.
+    The chunks of videos, `(number of the video, which extractor, first row, inputs)`. After the last chunk of a video
+    comes `(number, None, None, (video id, problem, note, bytes))`. Each worker reads videos of its own, so some are
+    read side by side.
     """
 
-    def __init__(self, videos: Sequence[Video], reader: ChunkReader):
-        self.videos, self.reader = videos, reader
+    def __init__(self, videos: Sequence[Video], readers: Sequence[ChunkReader]):
+        self.videos, self.readers = videos, readers
 
-    def __iter__(self) -> Iterator[tuple[int, int | None, Any]]:
+    def __iter__(self) -> Iterator[tuple[int, int | None, int | None, Any]]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for number in range(first, len(self.videos), step):
-            video_id, problem, size = self.videos[number].source, None, None
+            video_id, problem, size, notes = self.videos[number].source, None, None, []
             try:
                 record = self.videos[number].shard[self.videos[number].row]
                 video_id, size = record["video_id"], video_size(record["video"])
                 clip = clip_of(record, video_id)
-                if self.reader.makes_rows:
+                if self.readers[0].makes_rows:
                     video_id, clip["start"], clip["end"] = whole_video_id(video_id), None, None
-                for first_row, inputs in self.reader(clip):
-                    yield number, first_row, inputs
+                for which, reader in enumerate(self.readers):
+                    for first_row, inputs in reader(clip):
+                        yield number, which, first_row, inputs
+                    notes += [reader.note] if reader.note else []
             except VideoDecodingError as error:
                 problem = str(error).removeprefix(f"cannot decode {error.path}: ")  # a folder may be moved
             except ValueError as error:  # a damaged record
                 problem = str(error)
-            yield number, None, (video_id, problem, size)
+            yield number, None, None, (video_id, problem, "; ".join(notes) or None, size)

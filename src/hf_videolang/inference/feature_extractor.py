@@ -20,7 +20,12 @@ class ChunkReader:
         video_processor: of the model.
         makes_rows: whether the model makes a row of each clip of a file; otherwise it embeds the video as one clip.
         batch_size: clips of a chunk.
+
+    Attributes:
+        note: what the user should know about the features of the video that was read last; `None` if there is nothing.
     """
+
+    note: str | None = None
 
     def __init__(self, video_processor: Any, makes_rows: bool, batch_size: int):
         self.video_processor, self.makes_rows, self.batch_size = video_processor, makes_rows, batch_size
@@ -105,7 +110,11 @@ class FeatureExtractor:
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
         }
-        if not self.makes_rows:
-            return self.model(**moved).video_embeds.float().cpu()
-        rows = self.model.get_video_features(**moved).last_hidden_state[0].float()
+        rows = self.encode(moved).float()
         return (normalize(rows, dim=-1) if self.normalize else rows).cpu()
+
+    def encode(self, inputs: Inputs) -> torch.Tensor:
+        """What the model makes of inputs on its device: `[rows, width]`."""
+        if not self.makes_rows:
+            return self.model(**inputs).video_embeds
+        return self.model.get_video_features(**inputs).last_hidden_state[0]

@@ -14,7 +14,7 @@ from hf_videolang.data.records import name_some, whole_video_id
 from hf_videolang.data.stores.part_store import PartStore
 from hf_videolang.video import VideoDecodingError
 
-COLUMNS = ("video_id", "features", "num_rows", "problem", "num_bytes", "source")
+COLUMNS = ("video_id", "features", "num_rows", "problem", "num_bytes", "source", "note")
 NORM_TOLERANCE = 0.01  # of a unit row in float16
 
 
@@ -33,6 +33,7 @@ class VideoFeatures:
         problem: why it does not decode; `None` if it does.
         num_bytes: size of the file, which shows whether it has changed; `None` if unknown.
         source: what the video is called where it was read: its id in a folder, `<shard>/<row>` in a shard.
+        note: what users of the features should know, such as a low frame rate; `None` if there is nothing.
     """
 
     video_id: str
@@ -40,6 +41,7 @@ class VideoFeatures:
     problem: str | None = None
     num_bytes: int | None = None
     source: str | None = None
+    note: str | None = None
 
 
 class FeatureStore(PartStore):
@@ -193,6 +195,7 @@ class FeatureStore(PartStore):
             "problem": pyarrow.array([video.problem for video in videos], pyarrow.string()),
             "num_bytes": pyarrow.array([video.num_bytes for video in videos], pyarrow.int64()),
             "source": pyarrow.array([video.source for video in videos], pyarrow.string()),
+            "note": pyarrow.array([video.note for video in videos], pyarrow.string()),
         }
         # A row group is a video, so that one video can be read alone. A dictionary would not make numbers smaller.
         self.write(name, columns, row_group_size=1, use_dictionary=False)
