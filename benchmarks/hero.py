@@ -1,6 +1,6 @@
 """
-Speed of HERO: the encoder against its matrix products, the search of a corpus against the search of all pairs, and a
-second query on a video of an hour.
+Speed of HERO: the encoder against its matrix products, the search of a corpus against the search of all pairs, batches
+from a feature store against the same bytes of a file, and a second query on a video of an hour.
 
     python -m benchmarks.hero --json benchmarks/results/hero.json
 
@@ -19,11 +19,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
+from hf_videolang.data.stores.feature_store import FeatureStore, VideoFeatures
 from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 from hf_videolang.inference.moment_search import EncodingStore, search_moments
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -223,6 +226,60 @@ def corpus(small: bool) -> dict[str, Any]:
     }
 
 
+# ---- loading ----
+
+
+def loading(small: bool) -> dict[str, Any]:
+    """Batches of 32 videos in random order, from a store and as bytes of one file, both in the memory of the disk."""
+    torch.set_num_threads(1)
+    count, width, size = (40, 64, 8) if small else (512, 4352, 32)
+    draw = np.random.default_rng(0)
+    rows = draw.integers(40, 101, count)
+    extractor = {"model": None, "rows_per_second": 1 / 1.5, "width": width, "normalized": False}
+    with tempfile.TemporaryDirectory() as folder:
+        store = FeatureStore(Path(folder) / "store", {"extractors": [extractor]})
+        plain = Path(folder) / "plain"
+        with open(plain, "wb") as file:
+            for first in range(0, count, 256):
+                videos = [
+                    VideoFeatures(str(number), draw.standard_normal((rows[number], width), np.float32).astype("f2"))
+                    for number in range(first, min(first + 256, count))
+                ]
+                store.write_features(f"part-{first}", videos)
+                file.writelines(video.features.tobytes() for video in videos)
+        ends = np.cumsum(rows) * width * 2
+        order = draw.permutation(count)[: count // size * size].reshape(-1, size)
+        store = FeatureStore(store.folder)
+        store.features("0")  # finds the places of all videos
+
+        def read_bytes() -> None:
+            with open(plain, "rb", buffering=0) as file:
+                for batch in order:
+                    for number in batch:
+                        file.seek(ends[number] - rows[number] * width * 2)
+                        file.read(rows[number] * width * 2)
+
+        def read_rows() -> None:
+            for batch in order:
+                for number in batch:
+                    store.features(str(number))
+
+        def read_batches() -> None:
+            for batch in order:
+                pad_sequence([store.features(str(number)) for number in batch], batch_first=True)
+
+        found = {
+            "videos": count,
+            "batch": size,
+            "megabytes_a_batch": ends[-1] / 1e6 / (count / size),
+            "bytes_batches_a_second": len(order) / fastest(read_bytes, 3),
+            "store_batches_a_second": len(order) / fastest(read_rows, 3),
+            "padded_batches_a_second": len(order) / fastest(read_batches, 3),
+        }
+    found["store_over_bytes"] = found["store_batches_a_second"] / found["bytes_batches_a_second"]
+    return found
+
+
 # ---- a video of an hour ----
 
 
@@ -260,7 +317,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     results: dict[str, Any] = {}
-    for name, measure in (("encoder", encoder), ("corpus", corpus), ("second_query", second_query)):
+    for name, measure in (
+        ("encoder", encoder),
+        ("corpus", corpus),
+        ("loading", loading),
+        ("second_query", second_query),
+    ):
         results[name] = measure(args.small)
         print(name, json.dumps(results[name], indent=1))
     results["environment"] = {

@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(made, folder, capsys)
     [
         ("nowhere.mp4", (), "is no video and holds none"),
         ("", ("--subtitles", "a.srt"), "there are several videos"),
-        ("video00.mp4", ("--features", "rows.npy"), "cannot be read as features"),
+        ("video00.mp4", ("--features", "rows.npy"), "rows.npy is not in the layout of features"),
     ],
 )
 def test_what_is_used_wrongly_is_told(made, folder, tmp_path, capsys, monkeypatch, video, more, message):

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
 from hf_videolang.training.arguments import FinetuningArguments
@@ -45,6 +46,12 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
         training_processor.video_processor = copy(processor.video_processor)
         set_video_settings(training_processor, num_clips=arguments.num_clips)
     return model, processor, training_processor
+
+
+def remember_features(model: Any, processor: Any, features: FeatureStore) -> None:
+    """A model that does not know its features has those of this store from now on, saved with it."""
+    if getattr(processor, "features", "known") is None:
+        processor.features = model.config.features = features.name
 
 
 def load_splits(

@@ -24,7 +24,7 @@ from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, remember_features
 from hf_videolang.training.moment_retrieval_arguments import (
     MomentRetrievalArguments,
     MomentRetrievalTrainingArguments,
@@ -60,6 +60,7 @@ def set_up(argv: list[str] | None) -> Run:
     # ---- Data ----
     features = FeatureStore(arguments.features)
     check_features(features, model, processor)
+    remember_features(model, processor, features)
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "moment_retrieval":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of moments in videos.")

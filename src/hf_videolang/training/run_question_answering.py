@@ -30,7 +30,7 @@ from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluato
 from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.question_heads import Head, answers_of, question_head, with_new_head
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, remember_features
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
@@ -77,6 +77,7 @@ def set_up(argv: list[str] | None) -> Run:
     freeze_parts(model, arguments.freeze)
     if features is not None:
         check_features(features, model, processor)
+        remember_features(model, processor, features)
     head, answers = question_head(model), answers_of(model)
     covered = {split: covered_rows(records, head, answers) for split, (records, _) in data.items()}
     if not (rows := covered[arguments.train_split]):

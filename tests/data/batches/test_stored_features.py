@@ -10,7 +10,7 @@ from hf_videolang.data.batches.retrieval import RetrievalCollator
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError, VideoFeatures
 from hf_videolang.video import VideoDecodingError
-from tests.common.tiny import clip_vip, s3d, videoclip
+from tests.common.tiny import clip_vip, hero, s3d, videoclip
 
 CUTS = {"short": (None, None), "long": (1.6, 4.1), "long#t=0,2.2": (0.0, 2.2), "long#t=6,": (6.0, None)}
 EXTRACTOR = {"model": "s3d", "version": "1", "rows_per_second": 1.0, "width": 16, "normalized": True}
@@ -108,6 +108,30 @@ def test_a_store_that_does_not_fit_is_refused(models, tmp_path, changed, rows, m
     store.write_features("a", [VideoFeatures("short", rows)])
     with pytest.raises(ValueError, match=message):
         check_features(store, *models[:2])
+
+
+def test_a_model_takes_the_features_that_it_was_trained_on(tmp_path, caplog):
+    model = hero.tiny_model()
+    names = {"clip-vit_slowfast": ("clip-vit", "slowfast"), "unknown": (None, None), "ours": ("ours",)}
+    for name, parts in names.items():
+        width = hero.FEATURES // len(parts)
+        entry = {"model": None, "rows_per_second": 1 / 1.5, "width": width, "normalized": False}
+        store = FeatureStore(tmp_path / name, {"extractors": [{"features": part, **entry} for part in parts]})
+        store.write_features("a", [VideoFeatures("short", np.ones((2, hero.FEATURES)))])
+    stores = {name: FeatureStore(tmp_path / name) for name in names}
+    knowing, unknowing = hero.tiny_processor(features="clip-vit_slowfast"), hero.tiny_processor()
+    check_features(stores["clip-vit_slowfast"], model, knowing)
+    assert not caplog.messages
+    message = r"holds features ours \(.*\), and the model was trained on clip-vit_slowfast\."
+    with pytest.raises(ValueError, match=message):
+        check_features(stores["ours"], model, knowing)
+    check_features(stores["unknown"], model, knowing)
+    check_features(stores["ours"], model, unknowing)
+    check_features(stores["unknown"], model, unknowing)
+    first, second, third = caplog.messages
+    assert "of unknown name (" in first and "trained on clip-vit_slowfast; they may not fit" in first
+    assert "features ours (" in second and "trained on unknown ones" in second
+    assert "of unknown name (" in third and "trained on unknown ones" in third
 
 
 def test_a_model_that_reads_frames_takes_no_features(store):

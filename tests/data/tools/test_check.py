@@ -196,6 +196,26 @@ def test_folders_of_pictures(tmp_path, run_here):
     assert sorted(found.pop("unnamed_video")) == ["a", "c", "d", "nobody"] and found == {}
 
 
+def test_seconds_outside_the_video(folder):
+    moment = {"text": "a", "start": 0.0, "end": 1.5}
+    length = 2.0  # of the shapes' videos, in seconds
+    late = [{**moment, "end": length + 0.9}, {**moment, "end": length + 1.1}]
+    write_rows(
+        folder,
+        [
+            {"file_name": "0.mp4", "moments": [moment]},
+            {"file_name": "1.mp4", "moments": late},
+            {"file_name": "2.mp4", "moments": [{**moment, "end": 2}], "start": 0.0, "end": 0.5},
+        ],
+    )
+    assert problems(folder, split="train+validation") == {"outside_video": ["1", "2"]}
+    question = {"question": "what?", "choices": ["a", "b"], "answer": 0, "answer_start": 1.0}
+    rows = [{"file_name": f"{i}.mp4", **question, "answer_end": end} for i, end in enumerate((1.5, 9.0))]
+    write_rows(folder, rows)
+    (found,) = problems(folder, split="train+validation").items()
+    assert found == ("outside_video", ["1#q1"])
+
+
 def test_published_sizes(folder, run_here):
     """A cut list is told from the published one; a split can be checked alone."""
     for i in range(3):
@@ -237,7 +257,7 @@ def test_a_crash_costs_one_file():
     assert found.keys() == {name for name, _ in tasks}
     for name, error in found.items():
         expected = {"good": None, "bad0": "bad", "bad1": "bad"}
-        assert error == expected.get(name[:4], (0, "the decoder crashed its process"))
+        assert error == expected.get(name[:4], (0, "the decoder crashed its process", None))
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the broken files are in ../shared/data")

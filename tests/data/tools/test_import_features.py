@@ -39,7 +39,7 @@ def test_values_and_provenance(folder, tmp_path, capsys):
 def test_what_is_not_said_is_unknown(folder, tmp_path, capsys):
     np.save(folder / "kitchen.npy", 7 * np.load(folder / "kitchen.npy"))
     (folder / "films" / "street.npy").unlink()
-    assert run(folder, tmp_path / "store", "--rows-per-second", "0.5") == 0
+    assert run(folder, tmp_path / "store", "--seconds-per-feature", "2") == 0
     assert "unknown model, frames unknown, raw rows, 0.5 rows a second" in capsys.readouterr().out
 
 

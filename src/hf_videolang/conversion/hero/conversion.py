@@ -21,6 +21,7 @@ from hf_videolang.conversion.hero.layouts import (
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
+from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
 from hf_videolang.models.hero.modeling_hero import (
     HeroForMultipleChoice,
@@ -37,17 +38,6 @@ ALSO_HARMLESS = ()
 OPTIONS = {
     "features": "features that the model was trained on: a name of VALUE such as clip-vit_slowfast, or none",
     "video_feature_size": "another width of features; the layers that read them start at random",
-}
-# Width of a row of each of VALUE's features (hero §1).
-FEATURES = {
-    "resnet": 2048,
-    "slowfast": 2304,
-    "clip-vit": 512,
-    "mil-nce": 1024,
-    "resnet_slowfast": 4352,
-    "clip-vit_slowfast": 2816,
-    "resnet_mil-nce": 3072,
-    "clip-vit_mil-nce": 1536,
 }
 # `model` and `video_sub_fusion_method` of the authors' configurations → fusion.
 FUSIONS = {
@@ -235,7 +225,7 @@ def _config(
             fields[part]["num_attention_heads"] = max(known.get("hidden_size", HEAD_WIDTH) // HEAD_WIDTH, 1)
     width = size(f"{cross}img_embeddings.img_linear.weight", 1)
     frames = size(f"{cross}img_embeddings.position_embeddings.weight", 0)
-    fields["video_feature_size"] = feature_size or width or FEATURES["resnet_slowfast"]
+    fields["video_feature_size"] = feature_size or width or WIDTHS["resnet_slowfast"]
     if frames is not None:
         fields["max_frames"] = frames
     try:
@@ -252,11 +242,11 @@ def _vocabulary(config: HeroConfig) -> int:
 def _name_features(config: HeroConfig, features: str | None) -> list[str]:
     """Sets `config.features`; returns what the user should know."""
     width = config.video_feature_size
-    fitting = [name for name, size in FEATURES.items() if size == width]
+    fitting = [name for name, size in WIDTHS.items() if size == width]
     if features is not None and features != "none" and features not in fitting:
         raise ConversionError(
             f"--features is {features!r}, but the model reads rows of {width}; expected "
-            f"{' or '.join([*fitting, 'none'])}. Widths are {FEATURES}."
+            f"{' or '.join([*fitting, 'none'])}. Widths are {WIDTHS}."
         )
     config.features = None if features == "none" else features or next(iter(fitting), None)
     if config.features is None:

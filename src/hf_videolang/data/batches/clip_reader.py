@@ -118,7 +118,8 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
         model, processor: what will read it.
 
     Raises:
-        ValueError: the model reads pixels, or rows of another width, norm or rate than the store has.
+        ValueError: the model reads pixels, or rows of another width, norm or rate than the store has, or features of
+            another name. Where one of the names is unknown, there is a warning.
     """
     if "video_features" not in inspect.signature(type(processor).__call__).parameters:
         raise ValueError(
@@ -133,10 +134,24 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
                 f"{features.folder} has {features.rate}, but the model reads {expected:g} a second. Extract the "
                 "features with the model that it was trained with."
             )
+    if hasattr(processor, "features"):  # it knows what the model was trained on, or that this is unknown
+        _check_name(features, processor.features)
     try:
         model.base_model(**processor(video_features=features.first_rows()[:1]))  # a head may also need a text
     except ValueError as error:
         raise ValueError(f"{features.folder} does not fit the model: {error}") from error
+
+
+def _check_name(features: FeatureStore, trained_on: str | None) -> None:
+    if trained_on is not None and trained_on == features.name:
+        return
+    both = (
+        f"{features.folder} holds features {features.name or 'of unknown name'} ({features.description}), and the "
+        f"model was trained on {trained_on or 'unknown ones'}"
+    )
+    if trained_on and features.name:
+        raise ValueError(f"{both}. Extract or import the features that it was trained on.")
+    logger.warning("%s; they may not fit.", both)
 
 
 def _new_empty(picture: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.records import name_some, whole_video_id
 from hf_videolang.data.stores.part_store import PartStore
 from hf_videolang.video import VideoDecodingError
@@ -49,8 +50,9 @@ class FeatureStore(PartStore):
     A `PartStore` of the features of videos, one row a video, as float16.
 
     The provenance is `{"extractors": [...]}`, with an entry for each model whose features stand side by side in a row
-    of features: `model` and `version`, `rows_per_second` (`None`: one vector a clip), `width`, `normalized` (whether
-    its part of each row is a unit vector), and how frames and pixels were chosen. What is not known is `None`.
+    of features: `features`, the name by which other models know them (absent: that of the model), `model` and
+    `version`, `rows_per_second` (`None`: one vector a clip), `width`, `normalized` (whether its part of each row is a
+    unit vector), and how frames and pixels were chosen. What is not known is `None`.
 
     Arguments and errors are those of `PartStore`.
 
@@ -76,6 +78,12 @@ class FeatureStore(PartStore):
     def dim(self) -> int:
         """Width of a row."""
         return sum(extractor["width"] for extractor in self.extractors)
+
+    @property
+    def name(self) -> str | None:
+        """What the features are called, "clip-vit_slowfast" where two stand side by side; `None` if unknown."""
+        names = [extractor.get("features") or extractor["model"] for extractor in self.extractors]
+        return "_".join(names) if all(names) else None
 
     @property
     def rows_per_second(self) -> float | None:
@@ -220,17 +228,18 @@ class FeatureStore(PartStore):
 
 def read_rows(path: str | Path) -> torch.Tensor:
     """
-    The features of one video from an .npy file: float32 `[rows, width]`.
+    The features of one video from an .npy file, or from the array `features` of an .npz: float32 `[rows, width]`.
 
     Raises:
-        ValueError: the file is absent or holds something else.
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
     """
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} cannot be read as features ({error}); expected .npy, an array [rows, width]."
-        ) from error
+    with in_layout(Path(path), "features", '.npy, an array [rows, width], or .npz with such an array "features"'):
+        rows = np.load(path, allow_pickle=False)
+        if isinstance(rows, np.lib.npyio.NpzFile):
+            with rows as arrays:
+                rows = arrays["features"]
+        return torch.from_numpy(rows).float()
 
 
 def are_unit_rows(features: np.ndarray | torch.Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Finds what is missing, broken or duplicated in a dataset, before a GPU is rented."""
 
 import hashlib
+import math
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
+from hf_videolang.data.questions import ANSWER_SPAN
 from hf_videolang.data.records import TASK_COLUMNS, Record, name_some
 from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError
 from hf_videolang.data.tools.worker_processes import WorkerProcesses
@@ -43,9 +45,11 @@ PROBLEMS = {
     "missing_subtitles": "the subtitle file that an annotation names is absent or cannot be read",
     "missing_features": "the feature store (--features) has nothing of a video",
     "short_features": "the features of a video end before one of its moments does",
+    "outside_video": "a moment is outside the video, or outside the part of it that is read",
     "unnamed_video": "no annotation names the video file",
     "wrong_count": "the split has another size than the published one",
 }
+TOLERANCE = 1.0  # seconds: annotations are rounded, and what is left of a row at the end has none
 SHOWN = 10  # problems of a kind that the text report lists
 
 Found = list[tuple[str | None, Record]]  # each record with its split; a bare folder has no splits
@@ -195,15 +199,17 @@ def _subtitle_problems(found: Found) -> Iterator[Problem]:
 
 
 def _feature_problems(found: Found, features: FeatureStore) -> Iterator[Problem]:
+    ends: dict[str, list[float]] = defaultdict(list)
+    for _, record in found:
+        ends[record.video_id] += [end for _, end in _spans(record)]
     for split, record in {record.video_id: (split, record) for split, record in reversed(found)}.values():
-        ends = [moment["end"] for moment in record.columns.get("moments") or ()]
         try:
             rows = len(features.features(record.video_id))
         except (MissingFeaturesError, VideoDecodingError) as error:
             yield Problem("missing_features", str(error), split, record.video_id)
             continue
         seconds = rows / features.rows_per_second if features.rows_per_second else float("inf")
-        if late := [end for end in ends if end > seconds + 1]:  # what is left of a second has no row
+        if late := [end for end in ends[record.video_id] if end > seconds + TOLERANCE]:
             detail = f"{rows} rows, {seconds:g} s, and {len(late)} moments end later, the last one at {max(late):g} s"
             yield Problem("short_features", detail, split, record.video_id)
 
@@ -261,20 +267,40 @@ def _files_of(path: Path) -> list[Path]:
 
 def _decoding_problems(found: Found, paths: Sequence[Path], decode_all: bool, num_workers: int) -> Iterator[Problem]:
     users: dict[Path | None, dict[tuple, tuple[str | None, Record]]] = defaultdict(dict)
+    annotated = defaultdict(list)
     for split, record in found:
         users[record.path].setdefault((record.start, record.end), (split, record))
+        annotated[record.path].append((split, record))
     tasks, check = [(path, list(users[path])) for path in paths], partial(decoding_error, decode_all=decode_all)
-    checked = _in_processes(check, tasks, num_workers)
-    for (path, segments), error in tqdm(checked, "decoding", len(paths), unit="video", disable=None):
+    checked = tqdm(_in_processes(check, tasks, num_workers), "decoding", len(paths), unit="video", disable=None)
+    for (path, segments), (number, error, seconds) in checked:
         if error is not None:
-            split, record = users[path][segments[error[0]]]
-            yield Problem("undecodable_video", error[1], split, record.video_id, str(path))
+            split, record = users[path][segments[number]]
+            yield Problem("undecodable_video", error, split, record.video_id, str(path))
+            continue
+        for split, record in annotated[path]:
+            first = record.start or 0.0
+            last = min(end for end in (seconds, record.end, math.inf) if end is not None)
+            spans = [one for one in _spans(record) if one[0] < first - TOLERANCE or one[1] > last + TOLERANCE]
+            if spans:
+                shown = name_some([f"{start:g} to {end:g} s" for start, end in spans])
+                detail = f"{shown}, but the video has {first:g} to {last:g} s"
+                yield Problem("outside_video", detail, split, record.id, str(path))
 
 
-def decoding_error(task: tuple[Path, list[tuple]], decode_all: bool) -> tuple[int, str] | None:
-    """Why a file does not decode, and the number of the segment where that was found.
+def _spans(record: Record) -> list[tuple[float, float]]:
+    """The seconds that the annotation names: of moments, or those that show an answer."""
+    row = record.columns
+    spans = [(moment["start"], moment["end"]) for moment in row.get("moments") or ()]
+    start, end = (row.get(name) for name in ANSWER_SPAN)
+    return spans if start is None or end is None else [*spans, (start, end)]
 
-    `None` if the first, middle and last frame of each segment decode, and with `decode_all` every frame of the file.
+
+def decoding_error(task: tuple[Path, list[tuple]], decode_all: bool) -> tuple[int, str | None, float | None]:
+    """The number of the segment of a file that does not decode, the reason, and the seconds that the file lasts.
+
+    The reason is `None` if the first, middle and last frame of each segment decode, and with `decode_all` every frame
+    of the file. The seconds are `None` if it does not decode, and of a folder of pictures.
     """
     path, segments = task
     number = 0
@@ -284,10 +310,12 @@ def decoding_error(task: tuple[Path, list[tuple]], decode_all: bool) -> tuple[in
         if decode_all:
             info = check_video(path)
         if info.is_truncated:
-            return 0, f"it declares {info.declared_duration:.1f} s, but its pictures end after {info.duration:.1f} s"
+            reason = f"it declares {info.declared_duration:.1f} s, but its pictures end after {info.duration:.1f} s"
+            return 0, reason, None
     except Exception as error:  # the check goes on, whatever error a strange file causes
-        return number, str(error) if isinstance(error, VideoDecodingError) else f"{type(error).__name__}: {error}"
-    return None
+        reason = str(error) if isinstance(error, VideoDecodingError) else f"{type(error).__name__}: {error}"
+        return number, reason, None
+    return 0, None, info.duration
 
 
 def _first_middle_last(cut: Cut) -> list[int]:
@@ -295,7 +323,7 @@ def _first_middle_last(cut: Cut) -> list[int]:
 
 
 def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iterator[tuple]:
-    """(task, error) of each task. Where a process dies, the tasks that may have killed it are tried one by one."""
+    """(task, result) of each task. Where a process dies, the tasks that may have killed it are tried one by one."""
     if num_workers == 0:
         yield from ((task, check(task)) for task in tasks)
         return
@@ -306,13 +334,13 @@ def _in_processes(check: Callable, tasks: list[tuple], num_workers: int) -> Iter
         while groups:
             group, num_done = groups.popleft(), 0
             try:
-                for task, error in zip(group, pool.map(check, group)):
-                    yield task, error
+                for task, result in zip(group, pool.map(check, group)):
+                    yield task, result
                     num_done += 1
             except BrokenProcessPool:
                 pool = WorkerProcesses(num_workers)
                 if len(group) == 1:
-                    yield group[0], (0, "the decoder crashed its process")
+                    yield group[0], (0, "the decoder crashed its process", None)
                 else:
                     groups.extendleft([task] for task in group[num_done:])
     finally:
