@@ -87,7 +87,9 @@ class PartStore:
         file = self.folder / f"{name}.parquet"
         try:
             with ParquetFile(file, page_checksum_verification=True) as part:
-                return part.read(columns) if row_group is None else part.read_row_group(row_group, columns)
+                if row_group is None:
+                    return part.read(columns)
+                return part.read_row_group(row_group, columns, use_threads=False)  # short, and workers are many
         except (ArrowInvalid, OSError) as error:
             if getattr(error, "errno", None) is not None:  # an error of the disk; a wrong checksum has no number
                 raise
