@@ -41,11 +41,12 @@ def _of_size(value: Any, size: str) -> Any:
 
 def _card(family: str, facts: dict[str, Any], values: dict[str, Any]) -> ModelCard:
     config = AutoConfig.for_model(family, **values["config"])
-    video_processor_class = getattr(hf_videolang, config.auto_map["AutoVideoProcessor"].rpartition(".")[2])
-    settings = values["video_processor"] or ({"num_frames": frames} if (frames := values["num_frames"]) else {})
-    video_processor = video_processor_class(**settings)
-    processor = {"video_processor": json.loads(video_processor.to_json_string()), "max_length": values["max_length"]}
+    processor = {**(values["processor"] or {}), "max_length": values["max_length"]}
     processor["processor_class"] = config.auto_map.get("AutoProcessor", "").rpartition(".")[2]
+    if "AutoVideoProcessor" in config.auto_map:
+        video_processor_class = getattr(hf_videolang, config.auto_map["AutoVideoProcessor"].rpartition(".")[2])
+        settings = values["video_processor"] or ({"num_frames": frames} if (frames := values["num_frames"]) else {})
+        processor["video_processor"] = json.loads(video_processor_class(**settings).to_json_string())
     values["source"] = values["source"].format_map(values)
     texts = {name: text.format_map(values) for name, text in facts["texts"].items()}
     return build_model_card(

@@ -37,12 +37,13 @@ CARDS = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
 COMMITTED = {name: card for name, card in CARDS.items() if name.startswith("clip-vip-")}
 OTHERS = {  # → family
     "clipbert-image-text": "clipbert",
+    **dict.fromkeys(("hero-tv-ht100", "hero-tvr", "hero-tvqa", "hero-violin"), "hero"),
     "s3d-howto100m": "s3d",
     "slowfast-r50-8x8": "slowfast",
     "videoclip-howto100m": "videoclip",
     "vlm-howto100m": "videoclip",
 }
-LICENCES = {"clipbert": "other", "s3d": "apache-2.0", "slowfast": "apache-2.0", "videoclip": "cc-by-nc-4.0"}
+LICENCES = {"clipbert": "other", "hero": "other", "s3d": "apache-2.0", "slowfast": "apache-2.0", "videoclip": "cc-by-nc-4.0"}
 # The Hub's list of tasks has no video retrieval; of these, encoders are feature-extraction.
 PIPELINE_TAGS = {
     "video-classification",
@@ -93,6 +94,17 @@ def test_reported_numbers_of_videoclip_are_those_of_the_specification():
     published = re.findall(r"\| (\d[\d. /]*\d|-) \| (\d[\d. /]*\d|-) \|", section)
     reported = re.findall(r"\| (\d[\d. /]*\d|-) \| (\d[\d. /]*\d|-) \|", CARDS["videoclip-howto100m"])
     assert reported == published and len(published) == 6
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the reference specification is not beside this checkout")
+def test_reported_numbers_of_hero_are_those_of_the_specification():
+    specification = (SHARED / "reference" / "hero" / "SPEC.md").read_text()
+    section = specification.partition("## 12. Published results")[2]
+    [header] = re.findall(r"^\| \| (TVR .*) \|$", section, re.MULTILINE)
+    [row] = re.findall(r"^\| PT \(resnet_slowfast\) ST \| (.*) \|$", section, re.MULTILINE)
+    published = dict(zip(header.split(" | "), row.split(" | ")))
+    for task in ("TVR", "TVQA", "VIOLIN"):
+        assert re.search(rf"\| {task} test \| \w+ \| {published[task]} \|\n", CARDS[f"hero-{task.lower()}"])
 
 
 @pytest.mark.parametrize("name", sorted(COMMITTED))
