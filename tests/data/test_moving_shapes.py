@@ -13,9 +13,12 @@ from hf_videolang.data.moving_shapes import (
     SHAPES,
     write_moving_shapes,
     write_scenes,
+    write_subtitled_scenes,
+    write_subtitles,
     write_video,
 )
 from hf_videolang.video import decode_video
+from hf_videolang.video.subtitles import read_subtitles
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +142,38 @@ def test_scenes_show_what_their_questions_ask(tmp_path):
     assert not seen["train"] & seen["test"] and len(seen["test"]) > 3
     captions = write_scenes(tmp_path / "captions", 3, 2, seed=1, task="retrieval") / "test" / "metadata.jsonl"
     assert all(json.loads(row)["caption"].split()[1] in COLOURS for row in captions.read_text().splitlines())
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_subtitles_are_read_back(tmp_path, suffix):
+    entries = [("this one is red", 0.0, 6.0), ("that one, too", 3599.9996, 3661.25)]
+    found = read_subtitles(write_subtitles(tmp_path / f"a{suffix}", entries))
+    assert [(one["text"], one["start"], one["end"]) for one in found] == [entries[0], ("that one, too", 3600.0, 3661.25)]
+
+
+def test_subtitled_scenes_show_what_their_sentences_say(tmp_path):
+    """Colour and direction are those of the pixels. The test asks for ways that a shape never moves in training."""
+    folder = write_subtitled_scenes(tmp_path / "scenes", num_train=3, num_test=2, num_scenes=6)
+    ways, texts = {"train": set(), "test": set()}, []
+    for split, found in ways.items():
+        for line in (folder / split / "metadata.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            video = decode_video(folder / split / row["file_name"])
+            frames = video.frames.permute(0, 2, 3, 1).float().numpy()
+            said = {one["start"]: one for one in read_subtitles(folder / split / row["subtitles"])}
+            assert len(said) == 6 and len(row["moments"]) == (6 if split == "train" else 4)
+            for moment in row["moments"]:
+                _, colour, shape, _, direction = moment["text"].split()
+                found.add((shape, direction))
+                start, end = moment["start"], moment["end"]
+                assert said[start] == {"start": start, "end": end, "text": f"this one is {colour}"}
+                assert end - start in (6.0, 9.0) and end <= len(frames) / 8
+                centres = []
+                for frame in frames[int(start * 8) : int(start * 8) + 12]:
+                    inside = frame.max(-1) > 100
+                    centres.append(np.argwhere(inside).mean(axis=0))
+                    assert nearest(np.median(frame[inside], axis=0), COLOURS) == colour
+                way = (centres[-1] - centres[0])[::-1] * DIRECTIONS[direction]
+                assert max(way) > 8 and min(abs(way)) < 2
+            texts += [moment["text"] for moment in row["moments"]] if split == "test" else []
+    assert not ways["train"] & ways["test"] and len(set(texts)) == len(texts) == 8

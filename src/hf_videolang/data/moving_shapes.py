@@ -4,7 +4,8 @@ To find the video for "a red circle moves left then up", a model must see the ap
 test videos show combinations of colour, shape and motion that do not occur in training, in either order of the two
 directions. Each single colour, shape and ordered motion does occur in training.
 
-Scenes are videos of several shapes, one after the other, with questions or captions about one of them.
+Scenes are videos of several shapes, one after the other, with questions or captions about one of them, or with
+subtitles and the moment of each.
 """
 
 import json
@@ -221,3 +222,85 @@ def _scene_texts(colour: str, shape: str, ground: str, task: str) -> list[dict[s
         {"question": f"what colour is the shape on the {ground} ground?", "answer": colour, "answer_type": "colour"},
         {"question": f"which shape is on the {ground} ground?", "answer": shape, "answer_type": "shape"},
     ]
+
+
+def write_subtitled_scenes(
+    folder: str | Path,
+    num_train: int = 24,
+    num_test: int = 6,
+    seed: int = 0,
+    *,
+    num_scenes: int = 10,
+    size: int = 32,
+    frames_per_second: int = 8,
+) -> Path:
+    """
+    Write subtitled videos of several scenes and the moments that sentences mean, as a `videofolder`.
+
+    A scene lasts 6 or 9 s. Its shape moves in one direction, anew every 1.5 s, and a subtitle says its colour. The
+    sentence "the red circle moves left" takes both to find. In the test videos, four scenes show a shape that moves in
+    a direction in which it never moves in training; the sentences are about these scenes, and no two are equal.
+
+    Args:
+        folder: created if absent. It must not contain `train` or `test` yet.
+        num_train, num_test: videos; at most 6 for the test.
+        seed: the same seed gives the same files, byte by byte.
+        num_scenes: of a video, at least 4. Their moments are all different.
+        size: height and width in pixels, even.
+        frames_per_second: of each video, even.
+
+    Example:
+        >>> dataset, _ = load_dataset(str(write_subtitled_scenes("scenes")), split="train")
+        >>> dataset[0]["moments"][0]
+        {'text': 'the red circle moves left', 'start': 0.0, 'end': 6.0}
+    """
+    folder = Path(folder)
+    generator = np.random.default_rng(seed)
+    pairs = set(zip(SHAPES, DIRECTIONS))
+    kinds = list(product(COLOURS, SHAPES, DIRECTIONS))
+    seen = [kind for kind in kinds if kind[1:] not in pairs]
+    unseen = [kind for kind in kinds if kind[1:] in pairs]
+    unseen = [unseen[i] for i in generator.permutation(len(unseen))]
+    for split, count in (("train", num_train), ("test", num_test)):
+        (folder / split).mkdir(parents=True)
+        with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
+            for number in range(count):
+                asked = unseen[4 * number : 4 * number + 4] if split == "test" else []
+                scenes = [seen[i] for i in generator.permutation(len(seen))[: num_scenes - len(asked)]] + asked
+                frames: list[np.ndarray] = []
+                shown = []
+                for colour, shape, direction in (scenes[i] for i in generator.permutation(num_scenes)):
+                    start, steps = len(frames) / frames_per_second, int(frames_per_second * 1.5)
+                    scene = (colour, shape, (direction, direction), generator, size, steps)
+                    once = moving_shape_frames(*scene, radii=(0.15, 0.2), ways=(0.2, 0.25))
+                    frames += once * int(generator.choice([4, 6]))
+                    shown.append(((colour, shape, direction), start, len(frames) / frames_per_second))
+                name = f"{split}{number:04d}"
+                write_video(folder / split / f"{name}.mp4", frames, frames_per_second)
+                spoken = [(f"this one is {colour}", start, end) for (colour, _, _), start, end in shown]
+                write_subtitles(folder / split / f"{name}.srt", spoken)
+                moments = [
+                    {"text": f"the {colour} {shape} moves {direction}", "start": start, "end": end}
+                    for (colour, shape, direction), start, end in shown
+                    if not asked or (colour, shape, direction) in asked
+                ]
+                row = {"file_name": f"{name}.mp4", "subtitles": f"{name}.srt", "moments": moments}
+                metadata.write(json.dumps(row) + "\n")
+    return folder
+
+
+def write_subtitles(path: str | Path, entries: Iterable[tuple[str, float, float]]) -> Path:
+    """Write texts with their start and end in seconds as .srt, or as .vtt if the file is called so."""
+    is_vtt = Path(path).suffix == ".vtt"
+
+    def clock(seconds: float) -> str:
+        minutes, thousandths = divmod(round(seconds * 1000), 60_000)
+        hours, minutes = divmod(minutes, 60)
+        whole, thousandths = divmod(thousandths, 1000)
+        return f"{hours:02}:{minutes:02}:{whole:02}{'.' if is_vtt else ','}{thousandths:03}"
+
+    blocks = [f"{clock(start)} --> {clock(end)}\n{text}\n" for text, start, end in entries]
+    if not is_vtt:
+        blocks = [f"{number}\n{block}" for number, block in enumerate(blocks, start=1)]
+    Path(path).write_text("\n".join(["WEBVTT\n"] * is_vtt + blocks), encoding="utf-8")
+    return Path(path)
