@@ -1,9 +1,11 @@
 """Moments: literal small cases, and every span by loops."""
 
+import evaluate
 import numpy as np
 import pytest
 import torch
 
+from hf_videolang.metrics import metric_path
 from hf_videolang.metrics.moments import (
     average_recall,
     moment_recalls,
@@ -55,6 +57,16 @@ def test_recalls_by_hand():
     assert found == {"R1_IoU0.5": 0.5, "R3_IoU0.5": 1.0, "R1_IoU0.7": 0.5, "R3_IoU0.7": 1.0}
     assert moment_recalls([[], []], REFERENCES, top=(1,), ious=(0.5,)) == {"R1_IoU0.5": 0.0}
     assert video_recalls([["b", "a"], ["b"]], ["a", "b"], top=(1, 5)) == {"R1": 0.5, "R5": 1.0}
+
+
+def test_through_evaluate(tmp_path):
+    metric = evaluate.load(metric_path("moments"), cache_dir=str(tmp_path), experiment_id="moments")
+    moments = [[dict(zip(("video", "start", "end"), one)) for one in found] for found in (*PREDICTIONS, [])]
+    references = [*REFERENCES, {"video": "c", "spans": [[0.0, 1.0], [3.0, 4.0]]}]
+    found = metric.compute(predictions=moments, references=references)
+    assert found["R1_IoU0.5"] == pytest.approx(1 / 3) and found["R5_IoU0.7"] == pytest.approx(2 / 3)
+    assert found["AveR_IoU0.7"] == pytest.approx((0.3333 + 0.6667 + 0.6667) / 3)
+    assert found.keys() == {f"{name}_IoU{iou}" for name in ("R1", "R5", "R10", "R100", "AveR") for iou in (0.5, 0.7)}
 
 
 def test_two_of_four_annotations_must_agree():

@@ -34,7 +34,7 @@ def metric_path(name: str) -> str:
     The file that `evaluate.load` takes for one of our metrics.
 
     Args:
-        name: `"retrieval"`, `"accuracy"` or `"soft_accuracy"`.
+        name: `"retrieval"`, `"moments"`, `"accuracy"` or `"soft_accuracy"`.
 
     Raises:
         ValueError: there is no such metric. The message lists the metrics.
