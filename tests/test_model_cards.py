@@ -43,7 +43,13 @@ OTHERS = {  # → family
     "videoclip-howto100m": "videoclip",
     "vlm-howto100m": "videoclip",
 }
-LICENCES = {"clipbert": "other", "hero": "other", "s3d": "apache-2.0", "slowfast": "apache-2.0", "videoclip": "cc-by-nc-4.0"}
+LICENCES = {
+    "clipbert": "other",
+    "hero": "other",
+    "s3d": "apache-2.0",
+    "slowfast": "apache-2.0",
+    "videoclip": "cc-by-nc-4.0",
+}
 # The Hub's list of tasks has no video retrieval; of these, encoders are feature-extraction.
 PIPELINE_TAGS = {
     "video-classification",

@@ -148,7 +148,10 @@ def test_scenes_show_what_their_questions_ask(tmp_path):
 def test_subtitles_are_read_back(tmp_path, suffix):
     entries = [("this one is red", 0.0, 6.0), ("that one, too", 3599.9996, 3661.25)]
     found = read_subtitles(write_subtitles(tmp_path / f"a{suffix}", entries))
-    assert [(one["text"], one["start"], one["end"]) for one in found] == [entries[0], ("that one, too", 3600.0, 3661.25)]
+    assert [(one["text"], one["start"], one["end"]) for one in found] == [
+        entries[0],
+        ("that one, too", 3600.0, 3661.25),
+    ]
 
 
 def test_subtitled_scenes_show_what_their_sentences_say(tmp_path):

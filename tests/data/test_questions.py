@@ -69,8 +69,24 @@ def test_answers_as_numbers_and_texts(row, answer, index):
 
 
 @pytest.mark.parametrize(
+    ("given", "answer"),
+    [(1, "true"), (0.0, "false"), (True, "true"), ("False", "false"), ("1", "true"), (None, None), ("", None)],
+)
+def test_a_statement_is_true_or_false(tmp_path, given, answer):
+    touch(tmp_path, "a.mp4")
+    write_jsonl(tmp_path, [{"file_name": "a.mp4", "subtitles": "a.srt", "statement": "a dog barks", "answer": given}])
+    dataset, protocol = load_dataset(str(tmp_path), split="train")
+    (row,) = dataset
+    assert (row["question"], row["answer"], row["choices"]) == ("a dog barks", answer, None)
+    assert protocol.task == "question_answering" and row["subtitles"] == str(tmp_path / "a.srt")
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
+        ({"statement": 3, "answer": 1}, "the statement is 3; expected a text"),
+        ({"statement": "it barks", "answer": "maybe"}, "the answer of a statement is 'maybe'; expected true or false"),
+        ({"question": "?", "statement": "it barks"}, "exactly one of captions, caption, text, question, statement"),
         ({"question": None}, "the question is None"),
         ({"question": "?", "choices": "x, y"}, "choices is 'x, y'; expected a list of texts"),
         ({"question": "?", "answers": ["x"]}, "answers is"),
@@ -128,5 +144,7 @@ def test_data_check_knows_questions(tmp_path):
     assert {problem.kind: problem.video_id for problem in problems if problem.kind != "unknown_answer"} == {
         kind: f"a#q{number}" for number, kind in enumerate(faults, start=2) if kind != "unknown_answer"
     }
+    write_jsonl(tmp_path, [{**good, "choices": ["x"], "split": "train"}])
+    assert [problem.kind for problem in check_data(str(tmp_path), num_workers=0).problems] == ["wrong_choices"]
     unknown = [problem.video_id for problem in problems if problem.kind == "unknown_answer"]
     assert unknown == ["a#q3", "a#q5", "a#q7"]  # no answer, a number beyond the options, another word

@@ -45,11 +45,21 @@ QUESTIONS = {
     "head": "multiple_choice",
     "lr_multipliers": {"hero.": 1, "": 10},
 }
+STATEMENTS = {
+    **QUESTIONS,
+    "learning_rate": 3e-5,
+    "max_steps": 6000,
+    "warmup_steps": 600,
+    "head": "statement",
+    "context_subtitles": 2,
+    "lr_multipliers": {"hero.": 1, "": 8},
+}
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "own"),
     [
+        ("statements", (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments), STATEMENTS),
         ("moments", (MomentRetrievalArguments, MomentRetrievalTrainingArguments), MOMENTS),
         ("questions", (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments), QUESTIONS),
     ],

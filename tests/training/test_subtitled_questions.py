@@ -39,6 +39,41 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_statements_train_evaluate_and_are_judged(folder, tmp_path, capsys):
+    """A word is true of a video that shows it."""
+    shutil.copytree(folder / "data", tmp_path / "data")
+    lines = []
+    for text in (folder / "data" / "metadata.jsonl").read_text().splitlines():
+        row = {name: value for name, value in json.loads(text).items() if not name.startswith("answer")}
+        row.pop("question")
+        other, shown = row.pop("choices")
+        lines += [{**row, "statement": shown, "answer": 1}, {**row, "statement": other, "answer": 0}]
+    (tmp_path / "data" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["--model", folder / "base", "--data_dir", tmp_path / "data", "--features", folder / "features"]
+    words += ["--output_dir", tmp_path / "run", "--select_on", "none", "--max_steps", "80", "--learning_rate", "2e-3"]
+    words += ["--per_device_train_batch_size", "8", "--report_to", "none", "--head", "statement", "--test", "false"]
+    assert main([*map(str, words), "--context_subtitles", "1"]) == 0
+    assert "the head (statement) is new" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "run" / "processor_config.json").read_text())
+    assert settings["context_subtitles"] == 1
+
+    options = ["--dataset", tmp_path / "data", "--features", folder / "features", "--num-workers", "0", "--cpu"]
+    words = ["evaluate", "--model", tmp_path / "run", *options, "--split", "train", "--output-dir", tmp_path / "out"]
+    assert command([*map(str, words)]) == 0
+    scores = json.loads((tmp_path / "out" / "results.json").read_text())["scores"]
+    assert scores["accuracy"] >= 0.9 and scores["chance"]["overall"]["accuracy"] == 0.5
+    submission = json.loads((tmp_path / "out" / "submission.json").read_text())
+    predictions = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert submission == {one["question_id"]: int(one["answer"] == "true") for one in predictions}
+
+    statement = next(line for line in lines if line["split"] == "train")  # true
+    words = ["ask", tmp_path / "data" / statement["file_name"], statement["statement"], "--model", tmp_path / "run"]
+    assert command([*map(str, [*words, "--features", folder / "features", "--json"])]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["answer"] for one in found["answers"]] == ["true", "false"] and "moment" not in found
+    assert sum(one["probability"] for one in found["answers"]) == pytest.approx(1)
+
+
 def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
     words = ["--model", folder / "base", "--data_dir", folder / "data", "--features", folder / "features"]
     words += ["--output_dir", tmp_path / "run", "--select_on", "none", "--max_steps", "60", "--learning_rate", "2e-3"]
@@ -52,6 +87,8 @@ def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
     assert command([*map(str, words)]) == 0
     scores = json.loads((tmp_path / "out" / "results.json").read_text())["scores"]["raw"]
     assert scores["overall"]["accuracy"] >= 0.9, scores
+    submission = json.loads((tmp_path / "out" / "submission.json").read_text())
+    assert len(submission) == scores["overall"]["questions"] and set(submission.values()) <= {0, 1}
 
     shutil.copy(folder / "data" / "video01.srt", tmp_path / "video01.srt")
     words = ["ask", tmp_path / "video01.mp4", "m", "--model", tmp_path / "run", "--features", folder / "features"]

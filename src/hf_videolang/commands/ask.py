@@ -4,9 +4,10 @@ Ask a question about a video.
   hf-videolang ask clip.mp4 "what is on the table?" --model org/clipbert-msrvtt-qa
   hf-videolang ask clip.gif "what does the boy do?" --model org/clipbert-tgif-action --choices nod clap spin
   hf-videolang ask clip.mp4 "who sits?" --model hero-tvqa --choices Ana Bo --features clip.npy
+  hf-videolang ask clip.mp4 "the woman leaves" --model hero-violin --features clip.npy
 
-A model that reads features takes --features and the subtitles beside the video, and also prints the moment that it
-looked at.
+A model that reads features takes --features and the subtitles beside the video. If it chooses, it also prints the
+moment that it looked at. A model of statements says whether the sentence is true.
 Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
 that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
 cannot tell "left then up" from its reversal in time.
@@ -32,7 +33,7 @@ from hf_videolang.video.subtitles import find_subtitles
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("video", help="path or URL")
-    parser.add_argument("question", help="perhaps empty, if the choices say all")
+    parser.add_argument("question", help="perhaps empty, if the choices say all; or a statement")
     parser.add_argument("--model", required=True, help="model folder or Hub id, with a head for questions")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="options, for a model that chooses among them")
     parser.add_argument(

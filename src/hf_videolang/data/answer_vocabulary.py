@@ -75,9 +75,9 @@ def can_answer(row: Mapping[str, Any], head: str, vocabulary: Collection[str]) -
 
     Args:
         row: of a dataset of questions.
-        head: `"open"` and `"soft"` need an answer of the vocabulary, `"multiple_choice"` the number of an option, and
-            `"count"` a number.
-        vocabulary: the answers of an open or soft head.
+        head: `"open"`, `"soft"` and `"statement"` need an answer of the vocabulary, `"multiple_choice"` the number of
+            an option, and `"count"` a number.
+        vocabulary: the answers of the head.
     """
     if head == "multiple_choice":
         return row["answer_index"] is not None and 0 <= row["answer_index"] < len(row["choices"] or ())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_videolang.data.records import Record
+from hf_videolang.hub.question_heads import TRUTH
 
 ANSWER_SPAN = ("answer_start", "answer_end")
 
@@ -16,25 +17,29 @@ def question_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     Reads a question and what is known of its answer. Nothing is checked yet, such as whether an index fits.
 
     Args:
-        row: `question`, perhaps empty, and some of: `answer`, a text or a number; `choices`, the options, where
+        row: `statement` and `answer`, which is true or false, 1 or 0; or
+            `question`, perhaps empty, and some of: `answer`, a text or a number; `choices`, the options, where
             `answer` is the text of one, or its number from 0; `answers`, which maps texts to scores; `answer_type`;
             `answer_start` and `answer_end`, the seconds of the file that show the answer. Cells of a text file hold
             lists and mappings as JSON.
 
     Returns:
         The columns of a record (`TASK_COLUMNS["question_answering"]`) except the id; `None` where nothing is known.
-        `answer` is a text, also where the row has a number; that of an option where there are options.
+        `answer` is a text, also where the row has a number; that of an option where there are options. A statement
+        stands as a question, with the answer "true" or "false".
 
     Raises:
-        ValueError: the question is no text, `choices` is no list of texts, or `answers` does not map texts to numbers.
+        ValueError: the question is no text, `choices` is no list of texts, `answers` does not map texts to numbers, or
+            a statement is neither true nor false.
 
     Example:
         >>> question_columns({"question": "what barks?", "choices": ["cat", "dog"], "answer": 1})["answer"]
         'dog'
     """
-    question = row.get("question")
+    is_statement = "statement" in row
+    question = row.get("statement" if is_statement else "question")
     if not isinstance(question, str):
-        raise ValueError(f"the question is {question!r}; expected a text, which may be empty.")
+        raise ValueError(f"the {'statement' if is_statement else 'question'} is {question!r}; expected a text.")
     answer, choices, scores = (_cell(row.get(name)) for name in ("answer", "choices", "answers"))
     if choices is not None and not (isinstance(choices, list) and all(isinstance(one, str) for one in choices)):
         raise ValueError(f"choices is {choices!r}; expected a list of texts.")
@@ -46,9 +51,14 @@ def question_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     if index is not None and choices and 0 <= index < len(choices):
         answer = choices[index]
     answer_type = _cell(row.get("answer_type"))
+    answer = None if answer is None else f"{answer:.12g}" if isinstance(answer, float) else str(answer)
+    if is_statement and answer is not None:
+        answer = dict(zip("01", TRUTH)).get(answer, answer.lower())
+        if answer not in TRUTH:
+            raise ValueError(f"the answer of a statement is {row['answer']!r}; expected true or false, 1 or 0.")
     return {
         "question": question,
-        "answer": None if answer is None else f"{answer:.12g}" if isinstance(answer, float) else str(answer),
+        "answer": answer,
         "choices": choices,
         "answer_index": index,
         "answers": None if scores is None else [{"answer": text, "score": float(s)} for text, s in scores.items()],

@@ -2,9 +2,10 @@
 
 `metadata.jsonl`, `.csv` or `.parquet`, in the folder itself or one in each sub-folder. Its columns are `file_name`
 (relative to the metadata file; a video, a picture, or a folder with the frames of a video as pictures) and one of
-`caption`, `captions`, `text`, `question` and `moments`; optional `video_id`, `split`, `start` and `end` (seconds). A
-question has `answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`. Moments are
-`[{"text", "start", "end"}]`. Beside questions and moments, `subtitles` names a file. Other columns are kept.
+`caption`, `captions`, `text`, `question`, `statement` and `moments`; optional `video_id`, `split`, `start` and `end`
+(seconds). A question has `answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`;
+a statement has `answer`, true or false. Moments are `[{"text", "start", "end"}]`. Beside all three, `subtitles` names
+a file. Other columns are kept.
 With a column `subtitle`, which pre-training reads, captions may be absent.
 """
 
@@ -58,8 +59,8 @@ class VideoFolder(VideoDataset):
     """A video folder whose metadata has been read; see `read_video_folder`.
 
     Attributes:
-        task: "retrieval"; "question_answering" where the metadata has questions; "moment_retrieval" where it has
-            moments; "pretraining" where it has subtitles but no captions.
+        task: "retrieval"; "question_answering" where the metadata has questions or statements; "moment_retrieval"
+            where it has moments; "pretraining" where it has subtitles but no captions.
         source: the metadata files.
         records: by split.
     """
@@ -164,12 +165,12 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
 
             rows = read_table(file).to_pylist()
     columns = sorted({column for row in rows for column in row if column})
-    num_texts = len({*CAPTION_COLUMNS, "question", "moments"} & set(columns))
+    num_texts = len({*CAPTION_COLUMNS, "question", "statement", "moments"} & set(columns))
     if "file_name" not in columns or num_texts > 1 or (not num_texts and "subtitle" not in columns):
         commas = " Commas separate the columns of a .csv." if file.suffix == ".csv" else ""
         raise ValueError(
             f"{file} has the columns {columns}; expected file_name and exactly one of {', '.join(CAPTION_COLUMNS)}, "
-            f"question, moments (optional: video_id, split, start, end).{commas}"
+            f"question, statement, moments (optional: video_id, split, start, end).{commas}"
         )
     return rows
 
@@ -193,7 +194,7 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
         _captions(row, file),
         {key: value for key, value in row.items() if key and key not in KNOWN_COLUMNS},
     )
-    if "question" in row:
+    if "question" in row or "statement" in row:
         record.question_id = None if row.get("question_id") is None else str(row["question_id"])
         record.columns |= {**question_columns(row), "subtitles": subtitle_path(row, file.parent)}
     if "moments" in row:

@@ -23,7 +23,7 @@ from hf_videolang.inference.question_answering import TOP, Answers, answer_quest
 from hf_videolang.metrics import accuracy, soft_accuracy
 from hf_videolang.metrics.facts import CHANCE
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, SUBMISSION = "predictions.jsonl", "submission.json"
 COLUMNS = ("question_id", "video_id", "answer_type", "choices")
 INDICES = ("question_index", "question_is_cut", "num_broken_videos")  # not for the model
 
@@ -50,6 +50,8 @@ class QuestionAnsweringEvaluator:
     Attributes, after a call:
         predictions (`list[dict]`): of each question `question_id`, `answer`, `probability` (of a count, the number
             before it is rounded) and `top`, the best answers; `answer` is `None` where there is none.
+        submission (`dict[str, int] | None`): of each question the number of the chosen option, of a statement 1 if it
+            is true, -1 if there is no answer: the layout of the VALUE benchmark (hero §9.3). `None` of other heads.
         counts (`dict[str, int]`): `questions` that are scored, those `outside_vocabulary`, and `unanswered` ones.
         settings: what the model saw, for the line above the table.
 
@@ -106,7 +108,7 @@ class QuestionAnsweringEvaluator:
         """
         plain: Any = extract_model_from_parallel(model)
         head = question_head(plain)
-        vocabulary = answers_of(plain) if head in ("open", "soft") else []
+        vocabulary = answers_of(plain) if head in ("open", "soft", "statement") else []
         rows = list(records.remove_columns("video"))
         known = [known_answers(row) for row in rows]
         if not any(known):
@@ -135,10 +137,13 @@ class QuestionAnsweringEvaluator:
             self.parts.remove()
 
     def save(self, folder: Path) -> None:
-        """Write the predictions, a question a line, complete or not at all."""
+        """Write the predictions, a question a line, and the numbers of the options; complete or not at all."""
         with atomic_file(folder / PREDICTIONS) as temporary:
             lines = (json.dumps(prediction, ensure_ascii=False) for prediction in self.predictions)
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if self.submission is not None:
+            with atomic_file(folder / SUBMISSION) as temporary:
+                temporary.write_text(json.dumps(self.submission), encoding="utf-8")
 
     def _answer(self, model, batches, size: int, accelerator: Accelerator) -> tuple[Answers, Tensor]:
         """The answers of all questions, with -1 in the rows of unanswered ones; and which questions are cut."""
@@ -188,10 +193,13 @@ class QuestionAnsweringEvaluator:
             "outside_vocabulary": len(outside),
             "unanswered": len(unanswered),
         }
+        self.submission = None
+        if head in ("multiple_choice", "statement"):
+            self.submission = {str(one): number for one, number in zip(ids, answers.numbers[:, 0].tolist())}
         self.settings: dict[str, str | int] = dict(self.input_protocol)
         if accelerator.mixed_precision != "no":
             self.settings["precision"] = accelerator.mixed_precision
-        if vocabulary:
+        if head in ("open", "soft"):
             self.settings["vocabulary"] = f"{len(words)} answers"
             self.settings["outside the vocabulary"] = f"{len(outside)} of {len(scored)} answers, counted as wrong"
         if unanswered:

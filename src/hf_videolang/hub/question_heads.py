@@ -7,18 +7,24 @@ from typing import Any, Literal
 import torch
 from transformers import (
     MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING,
     PreTrainedModel,
 )
 
 # "open": one of the answers in `config.id2label`; "soft": the same, trained on scored answers; "multiple_choice": one
-# of the question's own options; "count": a number.
-Head = Literal["open", "soft", "multiple_choice", "count"]
+# of the question's own options; "count": a number; "statement": whether what takes the question's place is true.
+Head = Literal["open", "soft", "multiple_choice", "count", "statement"]
 PROBLEM_TYPES: dict[Head, str] = {
     "open": "single_label_classification",
     "soft": "multi_label_classification",
     "count": "regression",
 }
+MAPPINGS: dict[Head, Any] = {
+    "multiple_choice": MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    "statement": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+}  # of the other heads MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING
+TRUTH = ("false", "true")
 UNUSED = "unused_"  # rows of a converted head beyond its list of answers are called unused_<row>
 
 
@@ -33,9 +39,10 @@ def question_head(model: PreTrainedModel) -> Head:
         >>> question_head(AutoModelForMultipleChoice.from_pretrained("org/clipbert-tgif-action"))
         'multiple_choice'
     """
-    if isinstance(model, _head_class(model, choosing=True) or ()):
-        return "multiple_choice"
-    if isinstance(model, _head_class(model, choosing=False) or ()):
+    for head in MAPPINGS:
+        if isinstance(model, _head_class(model, head) or ()):
+            return head
+    if isinstance(model, _head_class(model, "open") or ()):
         kinds = {kind: head for head, kind in PROBLEM_TYPES.items()}
         return kinds[model.config.problem_type or PROBLEM_TYPES["open"]]
     raise ValueError(
@@ -45,7 +52,9 @@ def question_head(model: PreTrainedModel) -> Head:
 
 
 def answers_of(model: PreTrainedModel) -> list[str]:
-    """The answer of each row of an open head, also of the unused ones."""
+    """The answer of each row of an open head, also of the unused ones; of a statement "false" and "true"."""
+    if question_head(model) == "statement":
+        return list(TRUTH)
     labels: Any = model.config.id2label
     return [labels[row] for row in range(len(labels))]
 
@@ -65,11 +74,11 @@ def with_new_head(model: PreTrainedModel, head: Head, answers: Sequence[str] = (
     Example:
         >>> model = with_new_head(ClipBertForPreTraining.from_pretrained("org/clipbert-base"), "open", ["red", "blue"])
     """
-    head_class = _head_class(model, choosing=head == "multiple_choice")
+    head_class = _head_class(model, head)
     if head_class is None:
         raise ValueError(f"the system of {model.name_or_path} ({model.config.model_type}) has no head {head!r}.")
     config: Any = deepcopy(model.config)
-    if head != "multiple_choice":
+    if head in PROBLEM_TYPES:
         config.problem_type = PROBLEM_TYPES[head]
         config.id2label = dict(enumerate(answers)) if head != "count" else {0: "count"}
         config.label2id = {answer: row for row, answer in config.id2label.items()}
@@ -78,7 +87,6 @@ def with_new_head(model: PreTrainedModel, head: Head, answers: Sequence[str] = (
     return new
 
 
-def _head_class(model: PreTrainedModel, choosing: bool) -> Any:
-    """The class of the model's family that chooses among options, or the one that answers openly; perhaps `None`."""
-    mapping = MODEL_FOR_MULTIPLE_CHOICE_MAPPING if choosing else MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING
-    return mapping.get(type(model.config), None)
+def _head_class(model: PreTrainedModel, head: Head) -> Any:
+    """The class of the model's family with this head; perhaps `None`."""
+    return MAPPINGS.get(head, MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING).get(type(model.config), None)

@@ -48,10 +48,12 @@ def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor], output: Any
     if head == "count":
         numbers, probabilities = plain.counts(logits)[:, None], logits[:, :1]
     else:
-        if head != "multiple_choice":
+        if head in ("open", "soft"):
             is_unused = torch.tensor([answer.startswith(UNUSED) for answer in answers_of(plain)], device=logits.device)
             logits = logits.masked_fill(is_unused, -torch.inf)
-        probabilities = logits.sigmoid() if head == "soft" else logits.softmax(dim=-1)
+        if head == "statement":  # false, then true
+            logits = torch.cat([-logits, logits], dim=-1)
+        probabilities = logits.sigmoid() if head in ("soft", "statement") else logits.softmax(dim=-1)
         probabilities, numbers = probabilities.topk(min(TOP, logits.shape[-1]))
         numbers = numbers.masked_fill(probabilities == 0, -1)  # unused rows, and options that fill up a batch
     missing = (0, TOP - numbers.shape[-1])
@@ -64,7 +66,7 @@ def name_answers(numbers: Tensor, probabilities: Tensor, texts: Sequence[str] | 
 
     Args:
         numbers, probabilities: a row of [`Answers`].
-        texts: the answers of an open head, or the options of the question; `None` for a count.
+        texts: the answers of an open head or of a statement, or the options of the question; `None` for a count.
     """
     pairs = zip(numbers.tolist(), probabilities.tolist(), strict=True)
     return [(str(number) if texts is None else texts[number], p) for number, p in pairs if number >= 0]
@@ -74,28 +76,30 @@ def ask_features(
     model: PreTrainedModel, processor: Any, features: Tensor, subtitles: Any, question: str, choices: Sequence[str]
 ) -> tuple[list[tuple[str, float]], dict[str, Any] | None]:
     """
-    Ask a model that reads features and subtitles one question about one video.
+    Ask a model that reads features and subtitles one question about one video, or whether a statement is true.
 
     Args:
-        model: chooses among options.
+        model: chooses among options, or judges statements.
         processor: of the model. Of a longer video it keeps the start.
         features: `[rows, width]` of the video.
         subtitles: what the processor takes.
-        question, choices: the question, perhaps empty, and its options.
+        question, choices: the question, perhaps empty, and its options; or a statement without options.
 
     Returns:
-        The options with their probabilities, the best first; and the moment that was looked at, `{"start", "end",
-        "score", …}` in seconds, or `None`.
+        The options, or "true" and "false", with their probabilities, the best first; and the moment that was looked
+        at, `{"start", "end", "score", …}` in seconds, or `None`.
     """
-    check_choices(question_head(model), int(bool(choices)), 1)
-    inputs = processor(
-        video_features=features, subtitles=subtitles, question=question, choices=list(choices), truncation=True
-    ).to(model.device)
+    head = question_head(model)
+    check_choices(head, int(bool(choices)), 1)
+    is_statement = head == "statement"
+    text = {"statement": question} if is_statement else {"question": question, "choices": list(choices)}
+    inputs = processor(video_features=features, subtitles=subtitles, truncation=True, **text).to(model.device)
     with torch.no_grad():
         output = model(**inputs)
     answers = answer_questions(model, inputs, output)
-    (moments,) = processor.post_process_moments(output, top=1)
-    return name_answers(answers.numbers[0], answers.probabilities[0], choices), next(iter(moments), None)
+    texts = answers_of(model) if is_statement else choices
+    moments = [] if output.start_logits is None else processor.post_process_moments(output, top=1)[0]
+    return name_answers(answers.numbers[0], answers.probabilities[0], texts), next(iter(moments), None)
 
 
 def ask(

@@ -11,11 +11,15 @@ class QuestionAnsweringArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
     features: str | None = option(None, "folder of stored features, read in place of the videos")
-    head: Literal["open", "soft", "multiple_choice", "count"] | None = option(
+    context_subtitles: int | None = option(
+        None, "earlier subtitles that the model reads before each, of a system that reads them; saved with the model"
+    )
+    head: Literal["open", "soft", "multiple_choice", "count", "statement"] | None = option(
         None,
         "how questions are answered: open (one of the answers), soft (the same, trained on scored answers), "
-        "multiple_choice (one of the question's options) or count. Another head than the model's starts new. Default: "
-        "the model's own; where it has none, what the training questions have: options, scored answers, or answers",
+        "multiple_choice (one of the question's options), count, or statement (whether a statement is true). Another "
+        "head than the model's starts new. Default: the model's own; where it has none, what the training questions "
+        "have: options, scored answers, or answers",
     )
     answers: dict | str | None = option(
         None,

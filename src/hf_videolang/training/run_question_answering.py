@@ -75,6 +75,10 @@ def set_up(argv: list[str] | None) -> Run:
         for one in (processor, training_processor):
             set_video_settings(one, **getattr(model, "video_settings", {}))
     freeze_parts(model, arguments.freeze)
+    if arguments.context_subtitles is not None:
+        if not reads_subtitles(processor):
+            raise RecipeError("context_subtitles is given, but the model reads no subtitles; leave it out.")
+        processor.context_subtitles = training_processor.context_subtitles = arguments.context_subtitles
     if features is not None:
         check_features(features, model, processor)
         remember_features(model, processor, features)

@@ -31,7 +31,7 @@ class QuestionAnsweringCollator(ClipCollator):
         dataset: records with questions (`TASK_COLUMNS["question_answering"]`).
         training: draw clips and give `labels`.
         head: of the model, see [`hf_videolang.hub.question_heads`].
-        answers: of an open or soft head, row by row.
+        answers: of an open or soft head, row by row; of statements "false" and "true".
         on_broken_video: "raise", "skip" or "replace" by another question; see [`ClipCollator`].
         seed: of all draws.
         features: stored features, read in place of the videos, with subtitles where the model reads them.
@@ -42,8 +42,8 @@ class QuestionAnsweringCollator(ClipCollator):
 
     In training it also has
 
-        labels: int64 `[questions]`, rows of the answers or numbers of the options; float `[questions, answers]`, the
-            scores, for a soft head; float `[questions]` for counts;
+        labels: int64 `[questions]`, rows of the answers or numbers of the options, 1 for a true statement; float
+            `[questions, answers]`, the scores, for a soft head; float `[questions]` for counts;
         num_cut_questions `[1]`: questions that are longer than the processor's `max_length`.
 
     In evaluation it has
@@ -91,7 +91,7 @@ class QuestionAnsweringCollator(ClipCollator):
             questions = [record for record, _ in kept]
             cut = self._cut(questions).sum()[None]
             batch = {**videos, **self._texts(questions), "labels": self._labels(questions), "num_cut_questions": cut}
-            if reads_subtitles(self.processor):
+            if reads_subtitles(self.processor) and self.head != "statement":
                 batch |= self._spans(questions, videos["video_attention_mask"])
         else:
             first: dict[str, dict[str, Any]] = {}
@@ -109,8 +109,11 @@ class QuestionAnsweringCollator(ClipCollator):
         return batch
 
     def _texts(self, questions: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        texts = [one["question"] for one in questions]
+        if self.head == "statement":
+            return {**self.processor(statement=texts)}
         choices = {"choices": [one["choices"] for one in questions]} if self.head == "multiple_choice" else {}
-        return {**self.processor(text=[one["question"] for one in questions], return_tensors="pt", **choices)}
+        return {**self.processor(text=texts, return_tensors="pt", **choices)}
 
     def _spans(self, questions: Sequence[dict[str, Any]], mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """First and last row of features that show each answer, -1 where that is unknown."""

@@ -675,6 +675,13 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         return span, config.video_ranking_weight * by_video.mean(), config.query_ranking_weight * by_query.mean()
 
 
+def video_of_each_question(
+    videos: tuple[torch.Tensor | None, ...], index: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    """Inputs [V, ...] to [questions, ...]; `None` as index leaves them."""
+    return videos if index is None else tuple(None if value is None else value[index] for value in videos)
+
+
 class HeroAnswerModel(HeroPreTrainedModel):
     """What the heads for questions and statements share: the frames, pooled by attention, and a prediction."""
 
@@ -749,23 +756,15 @@ class HeroForMultipleChoice(HeroAnswerModel):
                 "choices, tokens], which the processor makes of question=… and choices=[…]."
             )
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if video_index is not None and video_features is not None:
-            given = video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
-            video_features = video_features[video_index]
-            video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles = (
-                None if value is None else value[video_index] for value in given
-            )
-        output = self.hero(
+        videos = (
             video_features,
             video_attention_mask,
             subtitle_input_ids,
             subtitle_attention_mask,
             frame_subtitles,
-            input_ids,
-            attention_mask,
-            return_dict=True,
-            **kwargs,
         )
+        videos = video_of_each_question(videos, video_index)
+        output = self.hero(*videos, input_ids, attention_mask, return_dict=True, **kwargs)
         states, mask = output.last_hidden_state, output.attention_mask
         is_absent, lowest = ~attention_mask.bool().any(dim=-1), torch.finfo(states.dtype).min
         logits = self._answer(states, mask).masked_fill(is_absent, lowest)
@@ -810,6 +809,7 @@ class HeroForSequenceClassification(HeroAnswerModel):
         subtitle_input_ids: torch.Tensor | None = None,
         subtitle_attention_mask: torch.Tensor | None = None,
         frame_subtitles: torch.Tensor | None = None,
+        video_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> HeroAnswerOutput:
@@ -818,6 +818,7 @@ class HeroForSequenceClassification(HeroAnswerModel):
             input_ids, attention_mask: [V, N], the separator and the statement.
             video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles: see
                 [`HeroModel`].
+            video_index: [statements], the video of each statement, as of [`HeroForMultipleChoice`].
             labels: [V], 1 = true, 0 = false.
 
         Raises:
@@ -828,17 +829,16 @@ class HeroForSequenceClassification(HeroAnswerModel):
                 f"input_ids has shape {None if input_ids is None else tuple(input_ids.shape)}; expected [videos, "
                 "tokens], which the processor makes of statement=…."
             )
-        output = self.hero(
+        videos = (
             video_features,
             video_attention_mask,
             subtitle_input_ids,
             subtitle_attention_mask,
             frame_subtitles,
-            input_ids[:, None],
-            None if attention_mask is None else attention_mask[:, None],
-            return_dict=True,
-            **kwargs,
         )
+        videos = video_of_each_question(videos, video_index)
+        text_mask = None if attention_mask is None else attention_mask[:, None]
+        output = self.hero(*videos, input_ids[:, None], text_mask, return_dict=True, **kwargs)
         logits = self._answer(output.last_hidden_state, output.attention_mask)
         loss = None
         if labels is not None:
