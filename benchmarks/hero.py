@@ -310,14 +310,17 @@ def second_query(small: bool) -> dict[str, Any]:
         return {"seconds": fastest(run, 3)}
 
 
+SECTIONS = (encoder, corpus, loading, second_query)
+
+
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--only", nargs="+", metavar="SECTION", help="encoder, corpus, loading, second_query; default: all")
+    parser.add_argument("--only", nargs="+", choices=[section.__name__ for section in SECTIONS], help="default: all")
     args = parser.parse_args()
     results: dict[str, Any] = {}
-    for measure in (encoder, corpus, loading, second_query):
+    for measure in SECTIONS:
         if args.only and measure.__name__ not in args.only:
             continue
         start = time.perf_counter()
