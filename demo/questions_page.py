@@ -3,13 +3,11 @@
 from html import escape
 from pathlib import Path
 
-import numpy as np
+from frames_taken import frames_taken
 from page import STYLE
-from PIL import Image, ImageDraw
 from transformers import AutoProcessor
 
 from hf_videolang.evaluation.scores import score_table
-from hf_videolang.video import decode_video
 
 
 def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[str, dict]) -> Path:
@@ -44,7 +42,7 @@ def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[
             f"<img src='pictures/{picture.name}' alt='the video, and the frames that the model read'></p>"
         )
     parts += [
-        "<p><small>Above, the video second by second; below each mark, a frame that the model read.</small></p>",
+        "<p><small>Above, the whole video; below each mark, a frame that the model read.</small></p>",
         f"<h2>Scores</h2><p><small>{escape(results['line'])}</small></p><pre>",
         escape(score_table({name: column for name, column in scores.items() if isinstance(column, dict)})),
         "</pre>",
@@ -52,33 +50,3 @@ def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[
     page = output / "index.html"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page
-
-
-def frames_taken(path: str, video_processor, height: int = 64) -> Image.Image:
-    """The whole video as a strip of pictures, a mark where each frame was taken, and the frames below."""
-    taken: list[int] = []
-
-    def sample(metadata, **options):
-        chosen = type(video_processor).sample_frames(video_processor, metadata, **options)
-        taken.extend(chosen.tolist())
-        return chosen
-
-    frames, _ = video_processor.fetch_videos(path, sample)
-    whole = decode_video(path)
-    width = height * whole.info.width // whole.info.height
-    columns = max(12, len(taken))
-    picture = Image.new("RGB", (columns * width, 2 * height + 24), "white")
-    shown = np.linspace(0, whole.info.num_frames - 1, columns).round().astype(int)
-    for column, number in enumerate(shown):
-        picture.paste(thumbnail(whole.frames[number], (width, height)), (column * width, 0))
-    draw = ImageDraw.Draw(picture)
-    for column, (number, frame) in enumerate(zip(taken, frames)):
-        at = int((number + 0.5) / whole.info.num_frames * columns * width)
-        below = column * (columns * width // len(taken))
-        draw.line([(at, height), (below + width // 2, height + 24)], fill="#1f6feb", width=2)
-        picture.paste(thumbnail(frame, (width, height)), (below, height + 24))
-    return picture
-
-
-def thumbnail(frame, size: tuple[int, int]) -> Image.Image:
-    return Image.fromarray(frame.permute(1, 2, 0).numpy()).resize(size)

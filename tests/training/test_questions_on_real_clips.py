@@ -104,18 +104,25 @@ def test_answers_of_a_list(base, clips, tmp_path):
 
 
 def test_options(base, clips, tmp_path):
-    """Questions with five options are learnt by heart; chance is 20 %."""
+    """
+    Questions with five options, and five captions of which one belongs to the video, are learnt by heart. Chance is
+    20 %.
+    """
     rows = []
     for split in ("train", "test"):
         with open(VIDEOS / "annotations" / f"{split}_action_style.tsv", newline="") as file:
             for one in csv.DictReader(file, delimiter="\t"):
                 options = [one[f"a{number}"] for number in range(1, 6)]
                 columns = {"question": one["question"], "choices": options, "answer": int(one["answer"])}
-                rows.append((one["gif_name"], "train", columns))
+                rows.append((one["gif_name"], "train", {**columns, "answer_type": "question"}))
+    for one in map(json.loads, (VIDEOS / "annotations" / "caption_multiple_choice.jsonl").read_text().splitlines()):
+        columns = {"question": "", "choices": one["options"], "answer": one["answer"], "answer_type": "caption"}
+        rows.append((one["video_id"], "train", columns))
     write_folder(tmp_path / "folder", clips, rows)
     (tmp_path / "recipe.yaml").write_text(RECIPE + "num_train_epochs: 25\ntest: false\n")
     words = ["--model", base, "--data_dir", tmp_path / "folder", "--output_dir", tmp_path / "run"]
     run(TRAIN, tmp_path / "recipe.yaml", *words)
-    results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
-    assert results["questions"] == 37 and results["scores"]["chance"]["overall"]["accuracy"] == pytest.approx(0.2)
-    assert results["scores"]["accuracy"] >= 0.9
+    scores = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")["scores"]
+    for kind in ("question", "caption"):
+        assert scores["raw"][kind]["questions"] == 37 and scores["raw"][kind]["accuracy"] >= 0.9
+        assert scores["chance"][kind]["accuracy"] == pytest.approx(0.2)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -13,6 +14,7 @@ from transformers import AutoModelForVisualQuestionAnswering
 from hf_videolang.cli import main as hf_videolang
 from hf_videolang.data import load_dataset
 from hf_videolang.data.answer_vocabulary import count_answers, read_answers
+from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
     QuestionAnsweringTrainingArguments,
@@ -195,6 +197,7 @@ REFUSALS = {
         "num_clips is 0; expected at le",
     ),
     "large grid": (["ask", "{video}", "?", "--model", "{large}"], 2, "a grid of 7 x 7 cells, but the position tables"),
+    "large frames": (["train", "--size", "448"], 2, "a grid of 7 x 7 cells, but the position tables"),
     "many words": (["ask", "{video}", "?", "--model", "{wordy}"], 2, "a tokenizer of 98 words and a model of 97"),
     "broken video": (["ask", "{broken}", "?", "--model", "{open}"], 1, "broken.mp4"),
     "absent video": (["ask", "absent.mp4", "?", "--model", "{open}"], 1, "there is no such file"),
@@ -204,6 +207,7 @@ REFUSALS = {
         "one of 3 answers, the recipe has 4",
     ),
     "empty vocabulary": (["train", "--answers", '{{"min_count": 9}}'], 2, "the vocabulary of answers is empty"),
+    "one answer": (["train", "--answers", '{{"max_size": 1}}'], 2, "the only one is 'blue'"),
     "no such head": (["train", "--model", "{other_family}"], 2, "has no head 'open'"),
     "wrong aggregation": (["train", "--score_aggregation", "sum"], 2, "invalid choice: 'sum'"),
     "ranking": (
@@ -212,20 +216,53 @@ REFUSALS = {
         "does not fit retrieval_loss",
     ),
 }
+EPOCH = ["--num_train_epochs", "1", "--per_device_train_batch_size", "2", "--on_broken_video", "replace"]
+EPOCH += ["--logging_steps", "3"]
+ON_MIXED = ["--dataset", "{mixed}", "--split", "train+validation", "--num-workers", "0", "--cpu"]
+# The work goes on, and the output has each text once.
+NOTES = {
+    "wide video": (
+        ["ask", "{wide}", "?", "--model", "{open}"],
+        "a video of 96x16 pixels is beyond 5:1, which ClipBERT never saw in training.",
+    ),
+    "long question": (
+        ["ask", "{video}", "what is it? what is it? what is it? what is it?", "--model", "{open}"],
+        "questions are cut at max_length, 12 tokens.",
+    ),
+    "training": (
+        ["train", "--data_dir", "{mixed}", *EPOCH],
+        "Replacing a clip: cannot decode {wide}: 96x16 pixels are beyond an aspect ratio of 5:1",
+        "Replacing a clip: cannot decode {mixed}/broken.mp4:",
+        "'broken_videos': 2",
+        "questions are cut at max_length, 12 tokens.",
+        "'cut_questions': 3",  # the long one also replaces the two others
+    ),
+    "evaluation": (
+        ["evaluate", "--model", "{open}", *ON_MIXED],
+        "unanswered: 1 questions, counted as wrong; these videos do not decode: broken",
+        "cut: 1 questions",
+        "a video of 96x16 pixels is beyond 5:1",
+    ),
+    "new answers": (
+        ["train", "--model", "{three}", "--answers", "new", *EPOCH],
+        "note: the head (open) is new, for 4 answers.",
+    ),
+}
 DRIVER = """
-import contextlib, io, json, sys
+import contextlib, io, json, logging, sys
 from hf_videolang.cli import main
 from hf_videolang.training.run_question_answering import main as train
 for command in json.load(sys.stdin):
-    errors = io.StringIO()
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+    errors, output = io.StringIO(), io.StringIO()
+    logging.Logger.warning_once.cache_clear()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
         code = train(command[1:]) if command[0] == "train" else main(command)
-    print(json.dumps([code, errors.getvalue()]))
+    print(json.dumps([code, errors.getvalue(), output.getvalue()]))
 """
 
 
 def test_bad_input_is_one_line(questions, tmp_path):
-    """All in one process, which is what takes the time."""
+    """A refusal, or a note where the work goes on. All in one process, which is what takes the time."""
     from tests.common.tiny import clip_vip, clipbert
 
     places = {"video": questions / "folder" / "red.mp4", "base": questions / "base", "broken": tmp_path / "broken.mp4"}
@@ -246,8 +283,15 @@ def test_bad_input_is_one_line(questions, tmp_path):
     places["ranking"] = tmp_path / "ranking"
     places["answers"] = tmp_path / "answers.txt"
     places["answers"].write_text("\n".join(WORDS))
+    places["mixed"] = write_question_folder(tmp_path / "mixed")
+    places["wide"] = write_video(places["mixed"] / "wide.mp4", [np.zeros((16, 96, 3), np.uint8)] * 12)
+    (places["mixed"] / "broken.mp4").write_bytes(b"no video")
+    answers = {**dict(zip(WORDS, WORDS)), "wide": "red", "broken": "red"}
+    rows = [{"file_name": f"{name}.mp4", "question": "what?", "answer": answer} for name, answer in answers.items()]
+    rows[0]["question"] = "what is it? what is it? what is it? what is it?"
+    write_questions(places["mixed"], rows)
     commands = []
-    for command, _, _ in REFUSALS.values():
+    for command, *_ in (*REFUSALS.values(), *NOTES.values()):
         filled = [word.format(**places) for word in command]
         commands.append(
             ["train", *words(questions, tmp_path / "run"), *filled[1:]] if filled[0] == "train" else filled
@@ -256,8 +300,12 @@ def test_bad_input_is_one_line(questions, tmp_path):
         [sys.executable, "-c", DRIVER], input=json.dumps(commands), capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    for (name, (_, code, message)), line in zip(REFUSALS.items(), result.stdout.splitlines(), strict=True):
-        found, errors = json.loads(line)
+    found_lines = list(map(json.loads, result.stdout.splitlines()))
+    for (name, (_, *texts)), (code, errors, output) in zip(NOTES.items(), found_lines[len(REFUSALS) :], strict=True):
+        assert code == 0 and "Traceback" not in errors, (name, errors)
+        for text in texts:
+            assert (errors + output).count(text.format(**places)) == 1, (name, text, errors, output)
+    for (name, (_, code, message)), (found, errors, _) in zip(REFUSALS.items(), found_lines):
         own = [one for one in errors.splitlines() if one and "Loading weights" not in one]
         assert found == code and message in errors, (name, found, errors)
         assert len(own) == 1 and "Traceback" not in errors, (name, errors)

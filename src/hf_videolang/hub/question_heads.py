@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
-import torch
 from transformers import (
     MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING,
     PreTrainedModel,
 )
+
+from hf_videolang.hub.new_head import new_head
 
 # "open": one of the answers in `config.id2label`; "soft": the same, trained on scored answers; "multiple_choice": one
 # of the question's own options; "count": a number; "statement": whether what takes the question's place is true.
@@ -69,7 +70,7 @@ def with_new_head(model: PreTrainedModel, head: Head, answers: Sequence[str] = (
         answers: of an open or soft head, row by row.
 
     Raises:
-        ValueError: the family has no such head.
+        ValueError: the family has no such head, or an open one has a single answer to choose from.
 
     Example:
         >>> model = with_new_head(ClipBertForPreTraining.from_pretrained("org/clipbert-base"), "open", ["red", "blue"])
@@ -77,14 +78,14 @@ def with_new_head(model: PreTrainedModel, head: Head, answers: Sequence[str] = (
     head_class = _head_class(model, head)
     if head_class is None:
         raise ValueError(f"the system of {model.name_or_path} ({model.config.model_type}) has no head {head!r}.")
+    if head == "open" and len(answers) < 2:
+        raise ValueError(f"an open head chooses among answers, but the only one is {answers[0]!r}.")
     config: Any = deepcopy(model.config)
     if head in PROBLEM_TYPES:
         config.problem_type = PROBLEM_TYPES[head]
         config.id2label = dict(enumerate(answers)) if head != "count" else {0: "count"}
         config.label2id = {answer: row for row, answer in config.id2label.items()}
-    new = head_class._from_config(config, dtype=torch.float32).eval()
-    new.base_model.load_state_dict(model.base_model.state_dict())
-    return new
+    return new_head(head_class, model, config)
 
 
 def _head_class(model: PreTrainedModel, head: Head) -> Any:

@@ -1,10 +1,11 @@
 """The head with which a model scores pairs of text and video, where its family has one."""
 
+from copy import deepcopy
 from importlib import import_module
 
-import torch
 from transformers import PreTrainedModel
 
+from hf_videolang.hub.new_head import new_head
 from hf_videolang.registration import public_names
 
 
@@ -21,6 +22,4 @@ def with_retrieval_head(model: PreTrainedModel) -> PreTrainedModel:
     name = type(model).__name__.split("For")[0].removesuffix("Model") + "ForVideoTextRetrieval"
     if name not in public_names() or type(model).__name__ == name:
         return model
-    new = getattr(import_module(public_names()[name]), name)._from_config(model.config, dtype=torch.float32).eval()
-    new.base_model.load_state_dict(model.base_model.state_dict())
-    return new
+    return new_head(getattr(import_module(public_names()[name]), name), model, deepcopy(model.config))

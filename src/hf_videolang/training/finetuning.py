@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, TrainingArguments
 
+from hf_videolang.data.batches.clip_reader import check_pixels
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
@@ -21,7 +22,8 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
     The two processors differ in the number of clips. The first is saved with the model.
 
     Raises:
-        ValueError, OSError: as of [`load_model_and_processor`]; or the model has no `score_aggregation`, or no such.
+        ValueError, OSError: as of [`load_model_and_processor`]; or the model has no `score_aggregation`, no such one,
+            or no positions for frames of `size` pixels.
     """
     model, processor = load_model_and_processor(
         arguments.model,
@@ -40,6 +42,8 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
             model.config.validate()
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__)) from error
+    if arguments.size is not None:
+        check_pixels(model, processor)
     training_processor = processor
     if arguments.num_clips is not None:
         training_processor = copy(processor)

@@ -8,6 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMultipleChoice, AutoModelForPreTraining, AutoModelForVisualQuestionAnswering
 
+from hf_videolang.hub.question_heads import with_new_head
+from hf_videolang.hub.retrieval_head import with_retrieval_head
 from hf_videolang.models.clipbert.configuration_clipbert import ClipBertConfig
 from hf_videolang.models.clipbert.modeling_clipbert import (
     ClipBertForMultipleChoice,
@@ -21,6 +23,7 @@ from tests.common.model_checks import (
     MODEL_CHECKS,
     TinyModel,
     assert_close,
+    check_gradient_checkpointing,
     check_missing_weights,
     check_padding,
     check_saving_and_loading,
@@ -40,7 +43,9 @@ def with_options(inputs):
 
 
 @pytest.mark.parametrize(
-    "check", sorted({*MODEL_CHECKS} - {check_missing_weights}, key=str), ids=lambda check: check.__name__
+    "check",
+    sorted({*MODEL_CHECKS} - {check_missing_weights, check_gradient_checkpointing}, key=str),
+    ids=lambda check: check.__name__,
 )
 def test_model(check, tmp_path):
     tiny = TinyModel(tiny_model, tiny_inputs(batch=3), ("logits",), {"labels": torch.tensor([1, 0, 1])})
@@ -95,6 +100,25 @@ def test_logits_and_gradients_equal_those_of_a_plain_twin(fusion, aggregation):
             assert ".stem." in name or ".res2." in name, name
         else:
             torch.testing.assert_close(gradient, weights[name].grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_activation_checkpointing_sees_one_clip_at_a_time(frozen):
+    """So the sums of a gradient are taken in another order."""
+    model, inputs, seen = tiny_model(num_frozen_stages=frozen), tiny_inputs(clips=3), []
+    model.clipbert.cnn.backbone.stem.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    expected = gradients(model.train(), inputs)
+    for reentrant in (True, False):
+        model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        seen.clear()
+        torch.testing.assert_close(gradients(model, inputs), expected, rtol=1e-5, atol=1e-6)
+        assert seen == [2] * 12  # the frames of each of 6 clips, forward and again in the backward pass
+
+
+def gradients(model, inputs):
+    model.zero_grad()
+    model(**inputs, labels=torch.tensor([1, 0])).loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def test_frozen_stages_do_not_train_after_loading(tmp_path):
@@ -216,6 +240,18 @@ def test_a_new_head_starts_random_and_the_rest_is_loaded(tmp_path):
             atol=0,
             rtol=0,
         )
+
+
+def test_a_new_head_for_another_task_reads_all_visual_tokens():
+    """Pre-training alone keeps some of them (clipbert §2, §9)."""
+    source = tiny_model(ClipBertForPreTraining, pixel_random_sampling_size=3)
+    for model in (
+        with_new_head(source, "open", ["red", "blue"]),
+        with_new_head(source, "multiple_choice"),
+        with_retrieval_head(source),
+    ):
+        assert model.config.pixel_random_sampling_size == 0
+    assert source.config.pixel_random_sampling_size == 3
 
 
 def test_a_grid_larger_than_the_tables_is_refused():

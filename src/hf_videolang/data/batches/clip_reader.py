@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import get_worker_info
 
 from hf_videolang.data.stores.feature_store import FeatureStore
@@ -106,6 +107,23 @@ def process_clips(processor: Any, clips: Iterable[torch.Tensor], limit: int) -> 
 def reads_subtitles(processor: Any) -> bool:
     """Whether the model reads subtitles beside features."""
     return "subtitles" in inspect.signature(type(processor).__call__).parameters
+
+
+@torch.no_grad()
+def check_pixels(model: Any, processor: Any) -> None:
+    """
+    Shows a model the shape of a video, before the work begins. Nothing is computed.
+
+    Args:
+        model, processor: what will read videos.
+
+    Raises:
+        ValueError: the model has no positions for frames of this size.
+    """
+    black = torch.zeros(getattr(processor.video_processor, "num_clips", 1), 3, 8, 8, dtype=torch.uint8)
+    shape = process_clips(processor, [black], limit=1)["pixel_values_videos"].shape
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.get_video_features(torch.empty(shape))
 
 
 @torch.no_grad()

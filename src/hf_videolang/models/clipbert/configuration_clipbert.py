@@ -34,7 +34,7 @@ class ClipBertConfig(RemoteCodeMixin, PreTrainedConfig):
             has two labels, of which 1 is a match; `"ranking"` has one score.
         margin (`float`, defaults to 0.2): of the ranking loss.
         pixel_random_sampling_size (`int`, defaults to 0): visual tokens that are kept in training, at random; 0 keeps
-            all. Pre-training keeps 100.
+            all. Pre-training keeps 100; a new head of another task starts with 0.
         num_labels, id2label, problem_type: of transformers. A head that answers questions has one label an answer.
             `problem_type` decides its loss: `"single_label_classification"` (the default), with soft targets
             `"multi_label_classification"`, or `"regression"` for counts.

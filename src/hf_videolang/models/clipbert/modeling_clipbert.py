@@ -5,7 +5,7 @@ Letters for shapes: N clips of a video, T frames of a clip, L tokens of a text, 
 D width. Frames are averaged and logits of clips are pooled, so the order of frames and of clips changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -126,7 +126,7 @@ class ClipBertConvolution(nn.Conv2d):
         return self.norm(super().forward(pictures))
 
 
-class ClipBertBottleneck(GradientCheckpointingLayer):
+class ClipBertBottleneck(nn.Module):
     """Block of a ResNet. `stride_in_1x1` puts the stride where the released CNN has it."""
 
     def __init__(self, in_channels: int, channels: int, out_channels: int, stride: int, stride_in_1x1: bool):
@@ -155,7 +155,7 @@ class ClipBertStem(nn.Module):
         return nn.functional.max_pool2d(nn.functional.relu_(self.conv1(pictures)), 3, stride=2, padding=1)
 
 
-class ClipBertBackbone(nn.Module):
+class ClipBertBackbone(GradientCheckpointingLayer):
     """
     ResNet of detectron2 (clipbert §1.1), whose names it keeps. The first stages do not train.
 
@@ -166,7 +166,7 @@ class ClipBertBackbone(nn.Module):
     def __init__(self, config: ClipBertConfig):
         super().__init__()
         self.stem = ClipBertStem(config)
-        self.config, self.gradient_checkpointing = config, False
+        self.config = config
         in_channels = config.stem_channels
         for stage, depth in enumerate(config.depths):
             channels, out_channels = config.bottleneck_channels * 2**stage, config.res2_channels * 2**stage
@@ -215,7 +215,11 @@ class ClipBertCNN(nn.Module):
         pictures = clips.flatten(0, 1).to(self.grid_encoder.weight.dtype)
         if self.config.channel_order == "BGR":
             pictures = pictures.flip(1)
-        grid = self.grid_encoder(self.backbone(pictures))
+        parts: Sequence[torch.Tensor] = (pictures,)
+        if self.backbone.gradient_checkpointing and self.training:
+            # Clip by clip, so that the backward pass holds the activations of one.
+            parts = pictures.detach().requires_grad_().split(clips.shape[1])
+        grid = self.grid_encoder(torch.cat([self.backbone(part) for part in parts]))
         grid = nn.functional.relu(nn.functional.max_pool2d(grid, 2)).unflatten(0, clips.shape[:2])
         fused = self.temporal_fusion(grid.transpose(1, 2)).mean(dim=2)
         return grid.movedim(2, -1), fused.movedim(1, -1)
@@ -444,7 +448,9 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
     `prepare_videos`, `prepare_texts` and `score_pairs` score many texts against many videos.
     """
 
-    video_settings = {"single_clip": "middle"}  # of the processor, when this head is new (clipbert §5)
+    # Of the processor and of the config, when this head is new (clipbert §5, §9).
+    video_settings = {"single_clip": "middle"}
+    head_settings = {"pixel_random_sampling_size": 0}
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
@@ -578,7 +584,9 @@ class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
     ```
     """
 
-    video_settings = {"single_clip": "start"}  # of the processor, when this head is new (clipbert §5)
+    # Of the processor and of the config, when this head is new (clipbert §5, §9).
+    video_settings = {"single_clip": "start"}
+    head_settings = {"pixel_random_sampling_size": 0}
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
@@ -653,7 +661,9 @@ class ClipBertForMultipleChoice(ClipBertHeadModel):
     ```
     """
 
-    video_settings = {"single_clip": "start"}  # of the processor, when this head is new (clipbert §5)
+    # Of the processor and of the config, when this head is new (clipbert §5, §9).
+    video_settings = {"single_clip": "start"}
+    head_settings = {"pixel_random_sampling_size": 0}
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
