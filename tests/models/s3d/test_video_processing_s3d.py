@@ -1,10 +1,7 @@
 """Which frames and pixels S3D sees: literal cases, and FFmpeg's own filters on real clips."""
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from zlib import adler32
 
 import av
@@ -13,7 +10,6 @@ import PIL.Image
 import pytest
 import torch
 from av import VideoFrame
-from av.filter import Graph
 from transformers import AutoProcessor, AutoVideoProcessor
 
 from hf_videolang.data.moving_shapes import write_video
@@ -26,6 +22,7 @@ from hf_videolang.video.sampling import constant_rate_indices
 from tests.common.tiny.s3d import SIDE, WORDS, tiny_processor
 from tests.parity.cases import SHARED
 from tests.video.making import write_video as write_lossless
+from tests.video.through_ffmpeg import through_ffmpeg
 
 CLIPS = SHARED / "data" / "video" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"the shared clips are not here ({CLIPS})")
@@ -44,23 +41,6 @@ needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"the shared clips a
 )
 def test_frame_on_show_at_each_tick(ticks, end, time_base, indices):
     assert constant_rate_indices(np.array(ticks), end, time_base, 30).tolist() == indices
-
-
-def through_ffmpeg(path: Path, look: Callable, *filters: tuple[str, str]) -> tuple[list, list]:
-    """What `look` sees of the frames that leave FFmpeg's filters, and of those that go in."""
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        graph = Graph()
-        nodes = [graph.add_buffer(template=stream), *(graph.add(*each) for each in filters), graph.add("buffersink")]
-        graph.link_nodes(*nodes).configure()
-        outgoing, incoming = [], []
-        for frame in (*container.decode(stream), None):
-            incoming.append(frame and look(frame))
-            graph.vpush(frame)
-            with suppress(BlockingIOError, EOFError):
-                while True:
-                    outgoing.append(look(graph.vpull()))
-    return outgoing, incoming
 
 
 @needs_clips
