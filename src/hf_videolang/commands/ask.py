@@ -6,8 +6,9 @@ Ask a question about a video.
   hf-videolang ask clip.mp4 "who sits?" --model hero-tvqa --choices Ana Bo --features clip.npy
   hf-videolang ask clip.mp4 "the woman leaves" --model hero-violin --features clip.npy
 
-A model that reads features takes --features and the subtitles beside the video. If it chooses, it also prints the
-moment that it looked at. A model of statements says whether the sentence is true.
+A model that reads features takes the subtitles beside the video; the features that it names are extracted, unless
+--features has them. If it chooses, it also prints the moment that it looked at. A model of statements says whether the
+sentence is true.
 Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
 that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
 cannot tell "left then up" from its reversal in time.
@@ -17,15 +18,15 @@ Exit code 0; 1 if the video does not decode; 2 if model or options cannot be use
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hf_videolang.console import print_error
-from hf_videolang.data.batches.clip_reader import check_features, reads_subtitles
-from hf_videolang.data.stores.feature_store import FeatureStore, read_rows
+from hf_videolang.data.batches.clip_reader import reads_subtitles
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.question_heads import question_head
+from hf_videolang.inference.first_use import features_of_files
+from hf_videolang.inference.presets import read_weights
 from hf_videolang.inference.question_answering import ask, ask_features
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.subtitles import find_subtitles
@@ -40,7 +41,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--features",
         type=Path,
         metavar="FILE_OR_STORE",
-        help=".npy of the video or a store, for a model that reads it",
+        help="for a model that reads them: .npy or .npz of the video; or a store, which gets what it lacks",
+    )
+    parser.add_argument(
+        "--extractor",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="weights of an extractor that such a model names; default: those of the preset (see extract)",
     )
     parser.add_argument(
         "--subtitles",
@@ -61,8 +69,10 @@ def main(args: Namespace) -> int:
     moment, protocol = None, processor.input_protocol()
     try:
         if reads_subtitles(processor):
-            rows, protocol = _rows(args, model, processor)
-            subtitles = {"auto": find_subtitles(args.video), "none": None}.get(args.subtitles, args.subtitles)
+            path, weights = Path(args.video), read_weights(args.extractor)
+            subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, args.subtitles)
+            with features_of_files([path], model, processor, args.features, weights) as (read_rows, store):
+                rows, protocol = read_rows(path), processor.input_protocol(store.description if store else None)
             answers, moment = ask_features(model, processor, rows, subtitles, args.question, args.choices or ())
         else:
             answers = ask(model, processor, args.video, args.question, args.choices)
@@ -81,14 +91,3 @@ def main(args: Namespace) -> int:
     if moment is not None:
         print(f"\nlooked at {moment['start']:.1f} to {moment['end']:.1f} s")
     return 0
-
-
-def _rows(args: Namespace, model: Any, processor: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The features of the video, and what the model sees."""
-    if args.features is None:
-        raise ValueError(f"{args.model} reads features; give those of the video, or a store, as --features.")
-    if not args.features.is_dir():
-        return read_rows(args.features), processor.input_protocol()
-    store = FeatureStore(args.features)
-    check_features(store, model, processor)
-    return store.features(store.id_of(args.video)), processor.input_protocol(features=store.description)

@@ -35,6 +35,7 @@ from hf_videolang.evaluation.evaluation import Evaluation
 from hf_videolang.evaluation.retrieval import score_similarity
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.hub.evaluation_results import load_card
+from hf_videolang.inference.presets import read_weights
 from hf_videolang.metrics.retrieval import Ties
 from hf_videolang.video import VideoDecodingError
 
@@ -45,7 +46,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--dataset", help="a benchmark such as msrvtt-1ka, or a folder with videos and metadata")
     what.add_argument("--data-dir", help="folder with the benchmark's videos and annotations")
     what.add_argument("--split", help="default: test; of a folder without one, everything")
-    what.add_argument("--features", metavar="DIR", help="folder of stored features, read in place of the videos")
+    what.add_argument(
+        "--features",
+        metavar="DIR",
+        help="folder of stored features, read in place of the videos; a model that names its features extracts there "
+        "what is missing",
+    )
+    what.add_argument(
+        "--extractor",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="weights of an extractor that such a model names; default: those of the preset (see extract)",
+    )
     what.add_argument("--similarity", metavar="FILE", help="a saved similarity.safetensors instead of all these")
     how = parser.add_argument_group("protocol")
     how.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
@@ -120,8 +133,9 @@ def main(args: Namespace) -> int:
         if args.similarity:
             evaluation: Evaluation | None = _score_again(args)
         else:
-            options = {name: value for name, value in vars(args).items() if name not in ("similarity", "write_card")}
-            evaluation = evaluate_dataset(**options)
+            other = ("similarity", "write_card", "extractor")
+            options = {name: value for name, value in vars(args).items() if name not in other}
+            evaluation = evaluate_dataset(**options, extractors=read_weights(args.extractor))
         if args.write_card and evaluation is not None:
             evaluation.write_card()
     except VideoDecodingError as error:

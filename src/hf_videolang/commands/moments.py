@@ -1,13 +1,15 @@
 """
 Find the moments that a sentence means, in a subtitled video or in a folder of videos.
 
-  hf-videolang moments talk.mp4 "she explains the second slide" --model hero-tvr --features talk.npy
+  hf-videolang moments talk.mp4 "she explains the second slide" --model hero-tvr --extractor slowfast=slowfast-r50
   hf-videolang moments my_folder "crack the eggs" --model hero-how2r --features features --store encodings
+  hf-videolang moments talk.mp4 "a man sits" --model hero-tvr --features talk.npy
 
 Prints video, start, end and score of the best moments. A video longer than the model reads is divided into windows of
-a minute. With --store, encoded videos are kept: the next query reads neither features nor subtitles, and a video whose
-file or subtitles have changed is encoded anew.
-Exit code 0; 1 if a video has no features or its subtitles cannot be read; 2 if model, features or options cannot be
+a minute. The features that the model names are extracted, unless --features has them.
+With --store, features and encoded videos are kept: the next query decodes and encodes nothing, and a video whose file
+or subtitles have changed is read anew.
+Exit code 0; 1 if a video does not decode or its subtitles cannot be read; 2 if model, features or options cannot be
 used.
 """
 
@@ -20,12 +22,13 @@ from typing import Any
 import torch
 
 from hf_videolang.console import print_error
-from hf_videolang.data.batches.clip_reader import check_features
-from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError, read_rows
+from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.data.video_files import is_video, list_files
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
+from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.moment_search import EncodingStore, encode_video, file_facts, search_moments
+from hf_videolang.inference.presets import read_weights
 from hf_videolang.video import VideoDecodingError
 from hf_videolang.video.subtitles import SubtitleError, find_subtitles
 
@@ -35,7 +38,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("query", help="a sentence")
     parser.add_argument("--model", required=True, help="model folder or Hub id, which finds moments")
     parser.add_argument(
-        "--features", type=Path, required=True, metavar="FILE_OR_STORE", help=".npy of a video, or a feature store"
+        "--features",
+        type=Path,
+        metavar="FILE_OR_STORE",
+        help=".npy or .npz of the video; or a feature store, which gets the features that it lacks",
+    )
+    parser.add_argument(
+        "--extractor",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="weights of an extractor that the model names; default: those of the preset (see extract)",
     )
     parser.add_argument(
         "--subtitles",
@@ -44,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="of the video; auto takes talk.srt, talk.vtt, talk.en.srt and the like beside talk.mp4, none takes none "
         "(default: %(default)s)",
     )
-    parser.add_argument("--store", type=Path, metavar="DIR", help="keep encoded videos in this folder")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="keep features and encoded videos in this folder")
     parser.add_argument("--top", type=int, default=5, help="moments to print (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
@@ -61,29 +74,27 @@ def main(args: Namespace) -> int:
     model, processor = load_model_and_processor(args.model)
     if not hasattr(model, "frame_similarity"):
         raise ValueError(f"{args.model} is a {type(model).__name__}, which finds no moments in videos.")
-    features = FeatureStore(args.features) if args.features.is_dir() else None
-    if features is not None:
-        check_features(features, model, processor)
     if not args.cpu and torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
-    protocol = processor.input_protocol(features.description if features else None)
-    store = None
-    if args.store:
-        store = EncodingStore(args.store, {**model_version(args.model, model.config), **protocol})
-    encoded, num_unusable = {}, 0
-    for path in videos:
-        subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, Path(args.subtitles))
+    features = args.features or (args.store and args.store / "features")
+    weights, encoded, num_unusable = read_weights(args.extractor), {}, 0
+    with features_of_files(videos, model, processor, features, weights, cpu=args.cpu) as (read_rows, feature_store):
+        protocol = processor.input_protocol(feature_store.description if feature_store else None)
+        store = None
+        if args.store:
+            store = EncodingStore(args.store, {**model_version(args.model, model.config), **protocol})
+        for path in videos:
+            subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, Path(args.subtitles))
 
-        def encode(path=path, subtitles=subtitles) -> dict[str, torch.Tensor]:
-            rows = features.features(features.id_of(path)) if features else read_rows(args.features)
-            return encode_video(model, processor, rows, subtitles)
+            def encode(path=path, subtitles=subtitles) -> dict[str, torch.Tensor]:
+                return encode_video(model, processor, read_rows(path), subtitles)
 
-        try:
-            facts = {"files": file_facts([path, subtitles, None if features else args.features])}
-            encoded[str(path)] = store.get(str(path), facts, encode) if store else encode()
-        except (SubtitleError, MissingFeaturesError, VideoDecodingError, FileNotFoundError) as error:
-            num_unusable += 1
-            print_error(f"{path}: {error}")
+            try:
+                facts = {"files": file_facts([path, subtitles, None if feature_store else features])}
+                encoded[str(path)] = store.get(str(path), facts, encode) if store else encode()
+            except (SubtitleError, MissingFeaturesError, VideoDecodingError, FileNotFoundError) as error:
+                num_unusable += 1
+                print_error(f"{path}: {error}")
     found = search_moments(model, processor, encoded, args.query, args.top) if encoded else []
     if args.json:
         content = {"query": args.query, "moments": [asdict(moment) for moment in found], "protocol": protocol}

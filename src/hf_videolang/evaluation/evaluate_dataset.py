@@ -1,5 +1,6 @@
 """A model scored on a dataset, both by name. The task of the dataset decides what is scored."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,6 @@ from accelerate import Accelerator
 
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.evaluation import Evaluation, check_earlier_results
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
@@ -19,6 +19,7 @@ from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.folder_lock import locked_folder
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
+from hf_videolang.inference.first_use import complete_features
 from hf_videolang.metrics.retrieval import Ties
 
 BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
@@ -31,6 +32,7 @@ def evaluate_dataset(
     split: str | None = None,
     *,
     features: str | None = None,
+    extractors: Mapping[str, str] | None = None,
     num_frames: int | None = None,
     num_clips: int | None = None,
     max_length: int | None = None,
@@ -56,6 +58,7 @@ def evaluate_dataset(
     `hf-videolang evaluate` calls this. Its help explains the options, which have the same names.
 
     Args:
+        extractors: name of an extractor → folder of its weights, for what the store of features lacks.
         output_dir: keeps finished batches, so that a killed evaluation continues, and gets the results.
 
     Returns:
@@ -73,14 +76,17 @@ def evaluate_dataset(
     with locked_folder(folder):
         found = find_dataset(dataset, data_dir)
         is_retrieval = found.task == "retrieval"
-        store = FeatureStore(features) if features else None
-        if store is None and found.task == "moment_retrieval":
+        if features is None and found.task == "moment_retrieval":
             raise ValueError("moments are found in stored features; give their folder as --features.")
+        loaded, processor = load_model_and_processor(model, num_frames, max_length, num_clips=num_clips)
+        use_cpu = cpu or not torch.accelerator.is_available()
+        store = None
+        if features:
+            wanted = found.read(split)[0] + (found.read(querybank)[0] if querybank else [])
+            store = complete_features(features, wanted, processor, extractors, cpu=use_cpu, num_workers=num_workers)
+            check_features(store, loaded, processor)
         reading = {"need_videos": store is None, "skip_absent": is_retrieval and on_broken_video == "skip"}
         records, protocol = found.load(split, **reading)
-        loaded, processor = load_model_and_processor(model, num_frames, max_length, num_clips=num_clips)
-        if store is not None:
-            check_features(store, loaded, processor)
         version = model_version(model, loaded.config)
 
         # ---- Evaluator ----
@@ -128,7 +134,6 @@ def evaluate_dataset(
             check_earlier_results(folder, version["version"], protocol, seen, finished=False)
 
         # ---- Scores ----
-        use_cpu = cpu or not torch.accelerator.is_available()
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision)
         if pair_scorer is not None:
             accelerator.prepare_model(pair_scorer, evaluation_mode=True)

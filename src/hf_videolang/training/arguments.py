@@ -51,6 +51,16 @@ class FinetuningArguments(ModelArguments):
     score_aggregation: Literal["mean", "max", "logsumexp"] | None = option(
         None, "how the scores of the clips become one: mean, max or logsumexp; saved with the model"
     )
+    features: str | None = option(
+        None,
+        "folder of stored features, read in place of the videos; a model that names its features extracts there what "
+        "is missing",
+    )
+    extractors: dict | None = option(
+        None,
+        "name of an extractor that the model names -> folder of its weights, for what features lacks, e.g. "
+        """'{"clip-vit": "clip-vit-b32"}'""",
+    )
     data_dir: str = option(MISSING, "folder with videos and annotations, in any sub-folders")
     dataset: str = option("videofolder", "videofolder (your own clips) or a benchmark, e.g. msrvtt-1ka")
     train_split: str = option("train", "split to train on; train+validation is the whole published list")

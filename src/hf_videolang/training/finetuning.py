@@ -10,6 +10,7 @@ from hf_videolang.data.batches.clip_reader import check_pixels
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
+from hf_videolang.inference.first_use import complete_features
 from hf_videolang.training.arguments import FinetuningArguments
 from hf_videolang.training.recipes import RecipeError
 from hf_videolang.training.run import Data
@@ -52,6 +53,22 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
     return model, processor, training_processor
 
 
+def open_features(
+    arguments: FinetuningArguments, training_args: TrainingArguments, dataset: VideoDataset, processor: Any
+) -> FeatureStore:
+    """The store that `arguments.features` names, with what it lacks of the splits of the run extracted."""
+    assert arguments.features is not None  # the caller has looked
+    splits = {arguments.train_split, *tested_splits(arguments, dataset)}
+    return complete_features(
+        arguments.features,
+        [record for split in sorted(splits) for record in dataset.read(split)[0]],
+        processor,
+        arguments.extractors,
+        cpu=training_args.use_cpu,
+        num_workers=training_args.dataloader_num_workers,
+    )
+
+
 def remember_features(model: Any, processor: Any, features: FeatureStore) -> None:
     """A model that does not know its features has those of this store from now on, saved with it."""
     if getattr(processor, "features", "known") is None:
@@ -67,15 +84,18 @@ def load_splits(
     `skip_absent` leaves videos without a file out of the training split. Evaluation raises for them. Without
     `need_videos`, files may be absent.
     """
-    tested: list[str] = [] if arguments.select_on == "none" else [arguments.select_on]
-    notes = []
+    tested, notes = tested_splits(arguments, dataset), []
     if arguments.test and "test" not in dataset.splits:
         notes = ["note: the dataset has no test split, so the chosen checkpoint is not tested."]
-    elif arguments.test and "test" not in tested:
-        tested.append("test")
     splits = sorted({arguments.train_split, *tested})
     skipped_in = arguments.train_split if skip_absent else None
     return {split: dataset.load(split, need_videos, split == skipped_in) for split in splits}, tested, notes
+
+
+def tested_splits(arguments: FinetuningArguments, dataset: VideoDataset) -> list[str]:
+    """The splits that are evaluated: during training, and afterwards."""
+    names = [arguments.select_on, "test"] if arguments.test and "test" in dataset.splits else [arguments.select_on]
+    return [name for name in dict.fromkeys(names) if name != "none"]
 
 
 def choose_selection(arguments: FinetuningArguments, training_args: TrainingArguments) -> None:

@@ -9,7 +9,9 @@ from .arguments import FinetuningArguments, VideoTrainingArguments, option
 class MomentRetrievalArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
-    features: str = option(MISSING, "folder of stored features of the videos")
+    features: str | None = option(
+        MISSING, "folder of stored features of the videos; those that it lacks are extracted"
+    )
     losses: dict | None = option(
         None,
         "values of the model's config that decide its losses, saved with the model, e.g. "

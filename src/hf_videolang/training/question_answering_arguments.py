@@ -10,7 +10,6 @@ from .arguments import FinetuningArguments, VideoTrainingArguments, option
 class QuestionAnsweringArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
-    features: str | None = option(None, "folder of stored features, read in place of the videos")
     context_subtitles: int | None = option(
         None, "earlier subtitles that the model reads before each, of a system that reads them; saved with the model"
     )

@@ -10,7 +10,6 @@ from .arguments import ContrastiveTrainingArguments, FinetuningArguments, option
 class RetrievalArguments(FinetuningArguments):
     """Model and data of a run. The help texts explain the fields."""
 
-    features: str | None = option(None, "folder of stored features, read in place of the videos")
     eval_captions: Literal["all", "first"] = option(
         "all",
         "captions of a video in evaluations of the run. A pair scorer reads each with every video: first is faster",

@@ -21,10 +21,15 @@ from typing import Any
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.batches.moment_retrieval import MomentRetrievalCollator, query_rows
 from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, remember_features
+from hf_videolang.training.finetuning import (
+    choose_selection,
+    load_model,
+    load_splits,
+    open_features,
+    remember_features,
+)
 from hf_videolang.training.moment_retrieval_arguments import (
     MomentRetrievalArguments,
     MomentRetrievalTrainingArguments,
@@ -58,12 +63,12 @@ def set_up(argv: list[str] | None) -> Run:
     freeze_parts(model, arguments.freeze)
 
     # ---- Data ----
-    features = FeatureStore(arguments.features)
-    check_features(features, model, processor)
-    remember_features(model, processor, features)
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "moment_retrieval":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of moments in videos.")
+    features = open_features(arguments, training_args, dataset, processor)
+    check_features(features, model, processor)
+    remember_features(model, processor, features)
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
     features.check_complete(train_records["video_id"])

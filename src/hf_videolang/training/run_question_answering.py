@@ -25,12 +25,17 @@ from hf_videolang.data.answer_vocabulary import can_answer, check_choices, count
 from hf_videolang.data.batches.clip_reader import check_features, reads_subtitles
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator, is_too_long
 from hf_videolang.data.load_dataset import find_dataset
-from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.question_heads import Head, answers_of, question_head, with_new_head
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, remember_features
+from hf_videolang.training.finetuning import (
+    choose_selection,
+    load_model,
+    load_splits,
+    open_features,
+    remember_features,
+)
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
@@ -61,9 +66,8 @@ def set_up(argv: list[str] | None) -> Run:
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "question_answering":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of questions about videos.")
-    features = None if arguments.features is None else FeatureStore(arguments.features)
     skip_absent = training_args.on_broken_video != "raise"
-    data, tested, notes = load_splits(arguments, dataset, features is None, skip_absent)
+    data, tested, notes = load_splits(arguments, dataset, arguments.features is None, skip_absent)
     train_records, train_protocol = data[arguments.train_split]
 
     # ---- Model ----
@@ -79,7 +83,9 @@ def set_up(argv: list[str] | None) -> Run:
         if not reads_subtitles(processor):
             raise RecipeError("context_subtitles is given, but the model reads no subtitles; leave it out.")
         processor.context_subtitles = training_processor.context_subtitles = arguments.context_subtitles
-    if features is not None:
+    features = None
+    if arguments.features is not None:
+        features = open_features(arguments, training_args, dataset, processor)
         check_features(features, model, processor)
         remember_features(model, processor, features)
     head, answers = question_head(model), answers_of(model)

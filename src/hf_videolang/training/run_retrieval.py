@@ -25,13 +25,12 @@ from transformers import PreTrainedModel, set_seed
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
-from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.pair_scoring import is_pair_scorer
 from hf_videolang.evaluation.retrieval import compares_cosines
 from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.retrieval_head import with_retrieval_head
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import choose_selection, load_model, load_splits
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.pair_scoring_trainer import PairScoringTrainer
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import RecipeError, parse_recipe
@@ -70,11 +69,10 @@ def set_up(argv: list[str] | None) -> Run:
         training_args.metric_for_best_model = "text_to_video_R1_DSL"  # as the authors chose
 
     # ---- Data ----
-    features = None
+    dataset, features = find_dataset(arguments.dataset, arguments.data_dir), None
     if arguments.features is not None:
-        features = FeatureStore(arguments.features)
+        features = open_features(arguments, training_args, dataset, processor)
         check_features(features, model, processor)
-    dataset = find_dataset(arguments.dataset, arguments.data_dir)
     skip_absent = training_args.on_broken_video != "raise"
     data, tested, more_notes = load_splits(arguments, dataset, features is None, skip_absent)
     if arguments.eval_captions == "first":

@@ -138,6 +138,7 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
     Raises:
         ValueError: the model reads pixels, or rows of another width, norm or rate than the store has, or features of
             another name. Where one of the names is unknown, there is a warning.
+        MissingFeaturesError: the store has no row.
     """
     if "video_features" not in inspect.signature(type(processor).__call__).parameters:
         raise ValueError(
@@ -154,8 +155,9 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
             )
     if hasattr(processor, "features"):  # it knows what the model was trained on, or that this is unknown
         _check_name(features, processor.features)
+    rows = features.first_rows()[:1]
     try:
-        model.base_model(**processor(video_features=features.first_rows()[:1]))  # a head may also need a text
+        model.base_model(**processor(video_features=rows))  # a head may also need a text
     except ValueError as error:
         raise ValueError(f"{features.folder} does not fit the model: {error}") from error
 

@@ -101,6 +101,11 @@ class FeatureStore(PartStore):
         """Ids of all videos, also of those that do not decode."""
         return list(self._places)
 
+    def has(self, video_id: str, num_bytes: int | None = None) -> bool:
+        """Whether the store knows a video, also as broken, from a file of this size as far as sizes are known."""
+        place = self._place(video_id)
+        return place is not None and (num_bytes is None or place[2] in (None, num_bytes))
+
     def id_of(self, video: str | Path) -> str:
         """The id under which a file is stored: its path below the folder that was extracted, without the ending."""
         parts = Path(video).parts
@@ -119,13 +124,13 @@ class FeatureStore(PartStore):
             MissingFeaturesError: the store does not know the video.
             VideoDecodingError: it did not decode when the features were made.
         """
-        place = self._places.get(video_id) or self._places.get(whole_video_id(video_id))
+        place = self._place(video_id)
         if place is None:
             raise MissingFeaturesError(
                 f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
                 "`hf-videolang extract` on the folder with this video; the store keeps what it has."
             )
-        part, row = place
+        part, row, _ = place
         (video,) = _from_table(self.read(part, row))
         if video.problem is not None:
             raise VideoDecodingError(video_id, f"it has no features: {video.problem}")
@@ -177,8 +182,7 @@ class FeatureStore(PartStore):
         Raises:
             MissingFeaturesError: the store does not know some of these videos, e.g. because its run was killed.
         """
-        places = self._places
-        if missing := [name for name in video_ids if name not in places and whole_video_id(name) not in places]:
+        if missing := [name for name in video_ids if not self.has(name)]:
             raise MissingFeaturesError(
                 f"{self.folder} has no features of {len(missing)} of {len(video_ids)} videos: {name_some(missing)}. "
                 "Run `hf-videolang extract` with this output folder again: it adds what is missing."
@@ -217,13 +221,16 @@ class FeatureStore(PartStore):
         return self.read(name, columns=[column for column in COLUMNS if column != "features"]).to_pylist()
 
     @cached_property
-    def _places(self) -> dict[str, tuple[str, int]]:
-        """Video id -> part and row. Parts written after the first call are not seen."""
+    def _places(self) -> dict[str, tuple[str, int, int | None]]:
+        """Video id -> part, row and bytes of the file. Parts written after the first call are not seen."""
         return {
-            video_id: (part, row)
+            video["video_id"]: (part, row, video["num_bytes"])
             for part in self.names()
-            for row, video_id in enumerate(self.read(part, columns=["video_id"])["video_id"].to_pylist())
+            for row, video in enumerate(self.read(part, columns=["video_id", "num_bytes"]).to_pylist())
         }
+
+    def _place(self, video_id: str) -> tuple[str, int, int | None] | None:
+        return self._places.get(video_id) or self._places.get(whole_video_id(video_id))
 
 
 def read_rows(path: str | Path) -> torch.Tensor:
