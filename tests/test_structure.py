@@ -15,7 +15,7 @@ SOURCE = REPOSITORY / "src" / "hf_videolang"
 FILES = {file.relative_to(SOURCE).as_posix(): file for file in SOURCE.rglob("*") if file.is_file()}
 MODULES = {name: ast.parse(file.read_text()) for name, file in sorted(FILES.items()) if name.endswith(".py")}
 
-FAMILY = r"(clip_vip|videoclip|s3d|clipbert|hero|slowfast)"
+FAMILY = r"(clip_vip|videoclip|s3d|clipbert|hero|clip_enhanced|slowfast)"
 FAMILY_FILE = re.compile(rf"(models|conversion|recipes)/{FAMILY}[/.]|hub/cards/{FAMILY}\.md$|data/benchmarks/")
 NAMES_A_FAMILY = re.compile(
     r"(?i:clip[-_ ]?vip|videoclip|clipbert|slowfast|(?<![a-z])s3d(?![a-z]))"

@@ -23,6 +23,10 @@ COMMANDS = {
     "data import-value-text": ("hf_videolang.commands.data_import_value_text", "write VALUE's texts as JSON lines"),
     "extract": ("hf_videolang.commands.extract", "extract features of videos once, to be read in their place"),
     "evaluate": ("hf_videolang.commands.evaluate", "score a model in a benchmark's protocol"),
+    "init-clip-enhanced": (
+        "hf_videolang.commands.init_clip_enhanced",
+        "make the model from which CLIP-Enhanced is trained",
+    ),
     "moments": ("hf_videolang.commands.moments", "find the moments of subtitled videos that a sentence means"),
     "segment": ("hf_videolang.commands.segment", "say which seconds of a video show what"),
 }

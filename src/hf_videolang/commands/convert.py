@@ -11,6 +11,7 @@ again and compared bit by bit before it gets its name.
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from inspect import signature
 from types import ModuleType
 
 from huggingface_hub.errors import HFValidationError
@@ -39,7 +40,12 @@ def _add_options(parser: ArgumentParser, candidates: list[ModuleType]) -> None:
     family.add_argument("--seed", type=int, help="of weights that the checkpoint lacks and that start random")
     for candidate in candidates:
         for name, meaning in candidate.OPTIONS.items():
-            family.add_argument(f"--{name.replace('_', '-')}", help=f"{candidate.NAME}: {meaning}")
+            is_flag = signature(candidate.convert).parameters[name].annotation is bool
+            family.add_argument(
+                f"--{name.replace('_', '-')}",
+                action="store_true" if is_flag else "store",
+                help=f"{candidate.NAME}: {meaning}",
+            )
 
 
 def main(args: Namespace, family: ModuleType | None = None) -> int:

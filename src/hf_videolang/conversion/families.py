@@ -6,12 +6,11 @@ A family is a module of this package with the name of a package in `hf_videolang
     NAME            the name of the system
     EXPECTED        what the keys of its checkpoints look like, for error messages
     ALSO_HARMLESS   types beyond those of tensors that its checkpoints contain, as `read_checkpoint` takes them
-    OPTIONS         name → meaning of paths that `convert` takes beyond the usual options
+    OPTIONS         name → meaning of what `convert` takes beyond the usual options; a `bool` there is a flag
     recognises      whether a [`Checkpoint`] is one of the family's
     convert         makes a [`Conversion`] of a [`Checkpoint`]; its keyword arguments are the options it knows
 """
 
-import hashlib
 import inspect
 import shlex
 from collections.abc import Mapping
@@ -82,18 +81,12 @@ def convert(
         names = " and no --".join(sorted(unknown)).replace("_", "-")
         raise ConversionError(f"A checkpoint of {found.NAME} takes no --{names}.")
     conversion = found.convert(source, **options)
-    with source.path.open("rb") as file:
-        facts = {
-            "file": source.path.name,
-            "bytes": source.path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-            "container": source.container,
-        }
+    facts = source.facts()
     with_files = [
         part
         for name, value in options.items()
         if value is not None and (name == "config" or name in found.OPTIONS)
-        for part in (f"--{name.replace('_', '-')}", Path(value).name)
+        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [Path(value).name]))
     ]
     command = ["hf-videolang", "convert", source.path.name, *with_files, "--output-dir", output_dir.name]
     del source  # so that the original is unmapped before the new file is mapped

@@ -6,6 +6,7 @@ types that tensors are made of. It does not read TorchScript archives, so this m
 runs none of their code.
 """
 
+import hashlib
 import mmap
 import pickle
 import re
@@ -54,6 +55,13 @@ class Checkpoint:
     path: Path  # the file itself; for a folder, the weight file in it
     container: str  # "torch.save", "torch.save (legacy)", "TorchScript", "safetensors" or "numpy pickle"
     content: Any  # name → tensor; from torch.save whatever was saved, often a nested dict
+
+    def facts(self) -> dict[str, Any]:
+        """Name, size and hash of the file, for reports."""
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self.path.stat().st_size
+        return {"file": self.path.name, "bytes": size, "sha256": digest, "container": self.container}
 
 
 def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) -> Checkpoint:

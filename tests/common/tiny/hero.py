@@ -3,8 +3,8 @@
 from string import ascii_lowercase
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPTextConfig, PreTrainedTokenizerFast
 
 from hf_videolang.models.hero.configuration_hero import HeroConfig
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroPreTrainedModel
@@ -50,6 +50,35 @@ def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, cls_token="<s>", pad_token="<pad>", sep_token="</s>", unk_token="<unk>"
     )
+
+
+CLIP_WORDS = ["!", *ascii_lowercase, *(f"w{number}" for number in range(30)), "<start>", "<end>"]
+
+
+def tiny_text_config(**changed) -> CLIPTextConfig:
+    """A CLIP text encoder of another width than HERO."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {"vocab_size": len(CLIP_WORDS), "bos_token_id": len(CLIP_WORDS) - 2, "eos_token_id": len(CLIP_WORDS) - 1}
+    return CLIPTextConfig(**{**sizes, **ids, "max_position_embeddings": 12, **changed})
+
+
+def clip_tokenizer(words: list[str], longest: int = 12) -> PreTrainedTokenizerFast:
+    """Splits at spaces, and puts the last two of the words around a text."""
+    start, end = len(words) - 2, len(words) - 1
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=words[end]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ends = [(words[start], start), (words[end], end)]
+    tokenizer.post_processor = processors.TemplateProcessing(f"{words[start]} $A {words[end]}", special_tokens=ends)
+    named = {"bos_token": words[start], "eos_token": words[end], "unk_token": words[end], "pad_token": words[end]}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **named)
+
+
+def tiny_clip_processor(**changed):
+    """Of a tiny CLIP-Enhanced."""
+    from hf_videolang.models.hero.processing_hero import HeroProcessor
+
+    options = {"max_frames": FRAMES, "text_encoder": "clip", "caption_tokenizer": word_tokenizer(WORDS), **changed}
+    return HeroProcessor(clip_tokenizer(CLIP_WORDS), **options)
 
 
 def tiny_processor(**changed):

@@ -9,15 +9,12 @@ CHECKS = {
     **metrics.CHECKS,
     **optimisation.CHECKS,
 }
-# Captions, pre-training, CLIP-Enhanced and the rest of VALUE.
+# Captions, pre-training and the rest of VALUE.
 LATER = (
     "caption_clips",
     "caption_video",
-    "clip_enhanced_recommended",
-    "clip_text_encoder",
     "eval_captioning",
     "meta_ave",
-    "partial_init",
     "pretrain_objectives",
     "task_sampler",
 )

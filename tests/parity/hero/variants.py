@@ -1,15 +1,33 @@
 """Other fusions, single channels and CLIP-Enhanced, against the original's modules."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTextConfig, CLIPTextModel
 
+from hf_videolang.conversion.clip_enhanced import ClipText, init_clip_enhanced
+from hf_videolang.conversion.families import convert
+from hf_videolang.conversion.hero.layouts import find_layout
+from hf_videolang.conversion.hero.starts import HEADS
+from hf_videolang.conversion.openai_clip import openai_origin
+from hf_videolang.conversion.untrusted import read_checkpoint
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from tests.common.tiny.hero import clip_tokenizer, word_tokenizer
 from tests.parity.cases import Case
-from tests.parity.hero.models import compare, load, original_rows, processor_of, raw, same_rows, subtitles
+from tests.parity.hero.models import (
+    WORDS,
+    compare,
+    converted,
+    load,
+    original_rows,
+    processor_of,
+    raw,
+    same_rows,
+    subtitles,
+)
 
 
 def rectangular(case: Case, count: str = "num_subs", matched: str = "sub_idx2frame_idx") -> dict[str, Tensor]:
@@ -117,4 +135,121 @@ class _Rows:
         self.expected = {"f_encoder_last_hidden": case.expected[f"{name}/f_encoder_last_hidden"]}
 
 
-CHECKS = {"fusion": check_fusion, "single_channel": check_single_channel}
+def check_partial_init(case: Case, tmp_path: Path) -> None:
+    """Without the pooler, which no task reads, and the second of a tied pair."""
+    word_tokenizer(WORDS).save_pretrained(tmp_path / "tokenizer")
+    options = {"config": case.original_config, "tokenizer": tmp_path / "tokenizer", "video_feature_size": "40"}
+    report = convert(case.checkpoint, tmp_path / "model", from_roberta=True, features="none", **options)
+    model = AutoModel.from_pretrained(tmp_path / "model")
+    layout = find_layout(["v_encoder.f_encoder.img_embeddings.", "v_encoder.c_encoder."])
+    found = {layout.origin(name)[0]: value for name, value in model.state_dict().items()}
+    expected = {name: value for name, value in case.expected.items() if "pooler" not in name and "lm_head" not in name}
+    compare(case, {name: found[name] for name in expected}, expected)
+    fresh = {layout.origin(name)[0] for name in report["created"]}
+    left = {name for name in case.meta["left_at_random_init"] if "mask_embedding" not in name}
+    assert left <= fresh and not fresh & expected.keys()
+    assert report["dropped"]["roberta.encoder.layer.4.output.dense.bias"] == "of every 4 layers, the last is kept"
+
+
+def clip_folder(checkpoint: Path, config: Path, folder: Path) -> Path:
+    """OpenAI's text encoder as a folder of the Hub: tiny heads have another width than OpenAI's."""
+    sizes = json.loads(config.read_text())
+    names = {"vocab_size": "vocab_size", "context_length": "max_position_embeddings"}
+    names |= {f"transformer_{theirs}": ours for theirs, ours in TRANSFORMER.items()}
+    stated = {ours: sizes[theirs] for theirs, ours in names.items()}
+    model = CLIPTextModel(CLIPTextConfig(**stated, intermediate_size=4 * sizes["transformer_width"]))
+    text = ClipText(read_checkpoint(checkpoint).content, checkpoint)
+    origins = {name: text.origin(name) for name in model.state_dict()}
+    model.load_state_dict({name: transform(text.values[key]) for name, (key, transform) in origins.items()})
+    model.save_pretrained(folder)
+    tokenizer = clip_tokenizer([f"w{number}" for number in range(sizes["vocab_size"])], sizes["context_length"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+TRANSFORMER = {"width": "hidden_size", "heads": "num_attention_heads", "layers": "num_hidden_layers"}
+
+
+@torch.no_grad()
+def check_clip_text_encoder(case: Case, tmp_path: Path) -> None:
+    for attention in ("sdpa", "eager"):
+        folder = clip_folder(case.checkpoint, case.original_config, tmp_path / attention)
+        model = CLIPTextModel.from_pretrained(folder, attn_implementation=attention)
+        before: list[Tensor] = []
+        model.final_layer_norm.register_forward_pre_hook(lambda module, given, before=before: before.append(given[0]))
+        output = model(case.inputs["input_ids"])
+        assert model.config.eos_token_id == 49407  # the default; the pooled state is of the end token
+        at_end = case.inputs["input_ids"].argmax(dim=1)
+        pooled = output.last_hidden_state[torch.arange(len(at_end)), at_end]
+        projection, _ = openai_origin("text_projection.weight")
+        found = {
+            "token_hidden_before_ln_final": before[0],
+            "token_hidden": output.last_hidden_state,
+            "text_features": pooled @ read_checkpoint(case.checkpoint).content[projection],
+        }
+        compare(case, found)
+
+
+def clip_enhanced(case: Case, tmp_path: Path) -> Path:
+    """The command's folder, with HERO's tensors and the projection of the case in it."""
+    shared = case.path.parent / "checkpoints" / "multitask_tiny.pt"
+    sizes = shared.with_name("multitask_tiny.model_config.json")
+    clip = clip_folder(case.path / "clip_text.pt", case.path / "clip_config.json", tmp_path / "clip")
+    word_tokenizer(WORDS).save_pretrained(tmp_path / "words")
+    options = {"features": "none", "video_feature_size": "40", "roberta_tokenizer": tmp_path / "words"}
+    roberta = case.path.parent / "partial_init" / "checkpoint.bin"
+    init_clip_enhanced(clip, roberta, tmp_path / "start", config=sizes, **options)
+    hero = converted(shared, sizes)
+    config = AutoConfig.from_pretrained(tmp_path / "start")
+    config.max_frames = AutoConfig.from_pretrained(hero).max_frames
+    for number, model_class in enumerate(HEADS):
+        model, trained = model_class(config), model_class.from_pretrained(hero).state_dict()
+        start = model_class.from_pretrained(tmp_path / "start").state_dict()
+        projection = "hero.cross_modal_model.embeddings.projection"
+        for name, value in model.state_dict().items():
+            if name.startswith(projection):
+                value.copy_(case.inputs[name.replace(projection, "weights/projection")])
+            else:
+                value.copy_(trained[name] if name in trained else start[name])
+        model.save_pretrained(tmp_path / f"model{number}")
+    AutoProcessor.from_pretrained(tmp_path / "start").save_pretrained(tmp_path / "model0")
+    return tmp_path / "model0"
+
+
+@torch.no_grad()
+def check_clip_enhanced(case: Case, tmp_path: Path) -> None:
+    folder = clip_enhanced(case, tmp_path)
+    inputs, ids = rectangular(case), case.inputs["query_input_ids"]
+    queries = [row[mask == 1].tolist() for row, mask in zip(ids, case.inputs["query_attn_masks"])]
+    processor = AutoProcessor.from_pretrained(folder)
+    texts = processor(text=[" ".join(f"w{number}" for number in row[1:-1]) for row in queries])
+    assert torch.equal(texts["input_ids"], ids)
+    for attention in ("sdpa", "eager"):
+        model = HeroForVideoTextRetrieval.from_pretrained(folder, attn_implementation=attention)
+        mask = case.inputs["f_sub_attn_masks"][..., None]
+        states = model.hero.text_model(case.inputs["f_sub_input_ids"]).last_hidden_state
+        output = model(**inputs, **texts, return_loss=True)
+        text = model.get_text_features(**texts)
+        query_mask = texts["attention_mask"][..., None]
+        found = {
+            "text_embeddings": model.hero.cross_modal_model.embeddings(states) * mask,
+            "repr": output.frame_embeds,
+            "query_hidden": text.last_hidden_state * query_mask,
+            "modularized_query": output.text_embeds,
+            "video_scores": output.logits_per_text,
+            "loss_mean/neg_ctx": output.video_ranking_loss,
+            "loss_mean/neg_q": output.query_ranking_loss,
+        }
+        expected = {name: case.expected[name] for name in found}
+        expected["text_embeddings"] = expected["text_embeddings"] * mask
+        expected["query_hidden"] = expected["query_hidden"] * query_mask
+        compare(case, found, expected)
+
+
+CHECKS = {
+    "clip_enhanced_recommended": check_clip_enhanced,
+    "clip_text_encoder": check_clip_text_encoder,
+    "fusion": check_fusion,
+    "partial_init": check_partial_init,
+    "single_channel": check_single_channel,
+}

@@ -1,6 +1,5 @@
 """Conversion of HERO's checkpoints (hero §10)."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from hf_videolang.conversion.hero.layouts import (
     ONE_HOTS,
@@ -18,6 +16,16 @@ from hf_videolang.conversion.hero.layouts import (
     Layout,
     find_layout,
 )
+from hf_videolang.conversion.hero.roberta import find_roberta
+from hf_videolang.conversion.hero.settings import (
+    ROBERTA,
+    ROBERTA_VOCABULARY,
+    load_roberta_tokenizer,
+    name_features,
+    read_config,
+    vocabulary_size,
+)
+from hf_videolang.conversion.hero.starts import start_from_roberta
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
@@ -38,34 +46,15 @@ ALSO_HARMLESS = ()
 OPTIONS = {
     "features": "features that the model was trained on: a name of VALUE such as clip-vit_slowfast, or none",
     "video_feature_size": "another width of features; the layers that read them start at random",
+    "from_roberta": "the file is RoBERTa's (pretrain-tv-init.bin, or a folder of roberta-base): start a HERO from it",
 }
-# `model` and `video_sub_fusion_method` of the authors' configurations → fusion.
-FUSIONS = {
-    ("hero", None): "cross_modal",
-    ("video_sub_feature_fusion", "add"): "sum",
-    ("video_sub_feature_fusion", "concat"): "concatenation",
-    ("video_sub_sequence_model", None): "sequence",
-}
-PARTS = {"f_config": "cross_modal_config", "c_config": "temporal_config", "q_config": "query_config"}
-FIELDS = (
-    "attention_probs_dropout_prob",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "hidden_size",
-    "initializer_range",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "layer_norm_eps",
-)
 HEAD_WIDTH = 64
-ROBERTA, ROBERTA_VOCABULARY = "FacebookAI/roberta-base", 50265
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
-    """Whether the keys are those of HERO."""
-    return find_layout(state_dict(checkpoint)[0]) is not None
+    """Whether the keys are those of HERO, or of the RoBERTa from which it starts."""
+    values = state_dict(checkpoint)[0]
+    return find_layout(values) is not None or find_roberta(values, checkpoint.path) is not None
 
 
 def convert(
@@ -75,6 +64,7 @@ def convert(
     tokenizer: str | Path | None = None,
     features: str | None = None,
     video_feature_size: str | None = None,
+    from_roberta: bool = False,
     seed: int = 42,
 ) -> Conversion:
     """
@@ -86,18 +76,31 @@ def convert(
             another vocabulary and no tokenizer gets no processor.
         features: name of VALUE's features, or `"none"` if they are others. By default the only name of that width.
         video_feature_size: another width of features than the checkpoint's.
-        seed: of the layers that are new for another width.
+        from_roberta: make a HERO before its training of a RoBERTa for masked words.
+        seed: of the layers that are new for another width, or beside RoBERTa's.
 
     Raises:
         ConversionError: the checkpoint, the config, the features or the tokenizer do not fit each other.
     """
     values, _ = state_dict(checkpoint)
-    layout = find_layout(values)
+    roberta, layout = find_roberta(values, checkpoint.path), find_layout(values)
+    if (roberta is not None) != from_roberta:
+        start, expected = "is no RoBERTa. Leave --from-roberta away", "is a RoBERTa. Start a HERO with --from-roberta"
+        raise ConversionError(f"{checkpoint.path} {start if from_roberta else expected}.")
+    if roberta is not None:
+        return start_from_roberta(
+            roberta,
+            config=config,
+            tokenizer=tokenizer,
+            features=features,
+            video_feature_size=video_feature_size,
+            seed=seed,
+        )
     assert layout is not None
     _check_constants(values)
     feature_size = None if video_feature_size is None else int(video_feature_size)
     model_config = _config(values, layout, config, feature_size)
-    notes = _name_features(model_config, features)
+    notes = name_features(model_config, features)
     classes = _classes(layout)
     targets = {name: value for one in classes for name, value in model_tensors(one, model_config).items()}
     created = {} if video_feature_size is None else _new_layers(values, targets, layout, model_config, seed)
@@ -107,7 +110,7 @@ def convert(
     processor = _processor(model_config, layout, tokenizer)
     if not processor:
         notes.append(
-            f"No processor was written: the vocabulary has {_vocabulary(model_config)} entries, "
+            f"No processor was written: the vocabulary has {vocabulary_size(model_config)} entries, "
             f"RoBERTa's {ROBERTA_VOCABULARY}. Pass the model's tokenizer as --tokenizer."
         )
     return Conversion(
@@ -151,31 +154,10 @@ def _classes(layout: Layout) -> list[type[HeroPreTrainedModel]]:
     return found or [HeroModel]
 
 
-def _read_config(path: str | Path | None) -> dict[str, Any]:
-    """Fields of the model's config, by the authors' configuration."""
-    if path is None:
-        return {}
-    try:
-        original = json.loads(Path(path).read_text(encoding="utf-8"))
-        model = original.get("model", "hero")
-        method = original["video_sub_fusion_method"] if model == "video_sub_feature_fusion" else None
-        fields: dict[str, Any] = {"fusion": FUSIONS[model, method]}
-        fields |= {
-            ours: {name: original[theirs][name] for name in FIELDS if name in original[theirs]}
-            for theirs, ours in PARTS.items()
-        }
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(
-            f"{path} cannot be read ({error!r}); give the run's model configuration, a JSON with f_config, c_config "
-            "and q_config."
-        ) from error
-    return fields
-
-
 def _config(
     values: Mapping[str, Any], layout: Layout, path: str | Path | None, feature_size: int | None
 ) -> HeroConfig:
-    parts = _read_config(path)
+    parts = read_config(path)
     if parts.get("fusion", layout.fusion) != layout.fusion:
         raise ConversionError(
             f"{path} says fusion {parts['fusion']!r}, but the checkpoint has {layout.fusion!r}. Give the "
@@ -234,26 +216,6 @@ def _config(
         raise ConversionError(f"The checkpoint and its config give no valid model: {error}") from error
 
 
-def _vocabulary(config: HeroConfig) -> int:
-    part: Any = config.cross_modal_config
-    return part.vocab_size
-
-
-def _name_features(config: HeroConfig, features: str | None) -> list[str]:
-    """Sets `config.features`; returns what the user should know."""
-    width = config.video_feature_size
-    fitting = [name for name, size in WIDTHS.items() if size == width]
-    if features is not None and features != "none" and features not in fitting:
-        raise ConversionError(
-            f"--features is {features!r}, but the model reads rows of {width}; expected "
-            f"{' or '.join([*fitting, 'none'])}. Widths are {WIDTHS}."
-        )
-    config.features = None if features == "none" else features or next(iter(fitting), None)
-    if config.features is None:
-        return [f"The features are unknown: any features of width {width} are taken. Name them with --features."]
-    return []
-
-
 def _new_layers(
     values: Mapping[str, Any], targets: Mapping[str, Tensor], layout: Layout, config: HeroConfig, seed: int
 ) -> dict[str, tuple[Tensor, str]]:
@@ -275,23 +237,10 @@ def _new_layers(
 
 
 def _processor(config: HeroConfig, layout: Layout, tokenizer: str | Path | None) -> list[HeroProcessor]:
-    vocabulary = _vocabulary(config)
+    vocabulary = vocabulary_size(config)
     if tokenizer is None and vocabulary not in range(ROBERTA_VOCABULARY, ROBERTA_VOCABULARY + 8):
         return []
-    name = tokenizer or ROBERTA
-    try:
-        fitting: Any = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder of "
-            "roberta-base's tokenizer."
-        ) from error
-    special = fitting.cls_token_id, fitting.sep_token_id, fitting.pad_token_id
-    if len(fitting) > vocabulary or special != (0, 2, 1):
-        raise ConversionError(
-            f"The tokenizer {name} does not fit: it has {len(fitting)} entries and <s>, </s> and <pad> at {special}, "
-            f"the model {vocabulary} and (0, 2, 1). Pass --tokenizer with the model's own."
-        )
+    fitting = load_roberta_tokenizer(tokenizer or ROBERTA, vocabulary)
     only_answers = layout.statements and not layout.retrieval
     return [
         HeroProcessor(

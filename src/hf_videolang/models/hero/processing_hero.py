@@ -3,12 +3,15 @@
 import html
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import logging
 
 from hf_videolang.metrics.moments import top_moments
 from hf_videolang.models.shared.pushed_card import PushedCardMixin
@@ -16,6 +19,10 @@ from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.video.subtitles import Subtitle, read_subtitles
 
 from .subtitle_matching_hero import cut_frames, group_frames, match_frames, span_frames
+
+logger = logging.get_logger(__name__)
+
+CAPTION_FOLDER = "caption_tokenizer"
 
 
 class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
@@ -37,6 +44,11 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             less than so many rows behind its first. Ours are TVR's; How2R has 3 and 20.
         video_score_scale (`float`, defaults to 20.0): a video weighs the exponential of its score times this when
             moments of several videos are ranked.
+        text_encoder (`str`, defaults to `"hero"`): whose format the texts have (hero §11). With `"clip"`, `tokenizer`
+            is CLIP's. Every text, with its earlier subtitles or its question, stands between CLIP's start and end
+            token, and is cut to the tokenizer's `model_max_length`, 77.
+        caption_tokenizer (`RobertaTokenizer`, *optional*): of captions, saved in a folder of this name. By default
+            they have the tokenizer of the inputs.
 
     ```python
     processor = HeroProcessor.from_pretrained("org/hero-tvr")
@@ -60,6 +72,8 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         min_moment_frames: int = 2,
         max_moment_frames: int = 16,
         video_score_scale: float = 20.0,
+        text_encoder: Literal["hero", "clip"] = "hero",
+        caption_tokenizer=None,
         **kwargs,
     ):
         super().__init__(tokenizer, **kwargs)
@@ -73,6 +87,33 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         self.min_moment_frames = min_moment_frames
         self.max_moment_frames = max_moment_frames
         self.video_score_scale = video_score_scale
+        self.text_encoder = text_encoder
+        self._caption_tokenizer = caption_tokenizer
+
+    @property
+    def caption_tokenizer(self) -> Any:
+        """Of captions."""
+        return self.tokenizer if self._caption_tokenizer is None else self._caption_tokenizer
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        """What every processor has; not the tokenizer of captions."""
+        return ["tokenizer"]
+
+    def to_dict(self) -> dict[str, Any]:
+        own = {} if self._caption_tokenizer is None else {"caption_tokenizer": CAPTION_FOLDER}
+        return {**super().to_dict(), **own}
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        if self._caption_tokenizer is not None:
+            self._caption_tokenizer.save_pretrained(Path(save_directory) / CAPTION_FOLDER)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, name, processor_dict=None, **kwargs):
+        if folder := (processor_dict or {}).get("caption_tokenizer"):
+            processor_dict["caption_tokenizer"] = AutoTokenizer.from_pretrained(name, subfolder=folder, **kwargs)
+        return super()._get_arguments_from_pretrained(name, processor_dict, **kwargs)
 
     def __call__(
         self,
@@ -128,13 +169,18 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         elif given:
             one = texts[given[0]]
             start = self.tokenizer.cls_token_id if given == ["text"] else self.tokenizer.sep_token_id
-            rows = [[start, *self.token_ids(each)] for each in ([one] if isinstance(one, str) else one)]
-            batch.update(self._pad(rows))
+            batch.update(self._pad([self._row([each], start) for each in ([one] if isinstance(one, str) else one)]))
         return batch
 
     def token_ids(self, text: str) -> list[int]:
         """Without special tokens. A text all in capitals is lower-cased first."""
         return self.tokenizer(text.lower() if text.isupper() else text, add_special_tokens=False)["input_ids"]
+
+    def _row(self, texts: Sequence[str], start: int | None) -> list[int]:
+        """Ids of an input: each text behind HERO's `start`, or all of them within CLIP's tokens."""
+        if self.text_encoder == "hero":
+            return [number for text in texts for number in (start, *self.token_ids(text))]
+        return self.tokenizer(" ".join(texts).strip())["input_ids"]
 
     def windows(
         self, video_features: Any, subtitles: Any = None, window_seconds: float = 60.0, overlap_seconds: float = 0.0
@@ -265,7 +311,7 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             frame_subtitles.append(torch.tensor(matched))
             rows.append([torch.tensor(text) for text in texts])
         longest, most = max(len(text) for video in rows for text in video), max(map(len, rows))
-        ids = torch.full((len(rows), most, longest), self.tokenizer.pad_token_id)
+        ids = torch.full((len(rows), most, longest), self._padding)
         mask = torch.zeros_like(ids)
         for video, texts in enumerate(rows):
             for subtitle, text in enumerate(texts):
@@ -279,18 +325,21 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             "frame_subtitles": pad_sequence(frame_subtitles, batch_first=True, padding_value=-1),
         }
 
-    def _match(self, entries: list[Subtitle], num_frames: int) -> tuple[list[list[int]], list[int]]:
+    def _match(self, entries: list[Subtitle], num_frames: int) -> tuple[Sequence[list[int]], list[int]]:
         """Token ids of each row, and the row of each frame."""
         if entries:
             matched = match_frames(entries, num_frames, self.seconds_per_feature)
-            ids = [self.token_ids(html.unescape(one["text"])) for one in entries]
+            texts = [html.unescape(one["text"]) for one in entries]
         else:
             matched = group_frames(num_frames, self.frames_per_group)
-            ids = [[] for _ in range(matched[-1] + 1)]
-        kept, matched = cut_frames(matched, len(ids), self.max_frames)
+            texts = [""] * (matched[-1] + 1)
+        kept, matched = cut_frames(matched, len(texts), self.max_frames)
         start = self.tokenizer.sep_token_id if self.row_start == "sep" else self.tokenizer.cls_token_id
-        rows = [chain.from_iterable(ids[max(number - self.context_subtitles, 0) : number + 1]) for number in kept]
-        return [[start, *row] for row in rows], matched
+        with_context = [slice(max(number - self.context_subtitles, 0), number + 1) for number in kept]
+        if self.text_encoder == "clip":
+            return self._cut([self._row(texts[part], None) for part in with_context]), matched
+        ids = [self.token_ids(text) for text in texts]
+        return [[start, *chain.from_iterable(ids[part])] for part in with_context], matched
 
     def _choices(self, question: str | Sequence[str] | None, choices: Sequence[Any]) -> dict[str, torch.Tensor]:
         rows: list[Sequence[str]] = [choices] if choices and isinstance(choices[0], str) else list(choices)
@@ -299,19 +348,31 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             raise ValueError(
                 f"{len(questions)} questions and choices for {len(rows)}; pass a list of choices for each."
             )
-        separator, most = self.tokenizer.sep_token_id, max(map(len, rows))
-        texts: list[list[int]] = []
+        most, texts = max(map(len, rows)), []
         for asked, options in zip(questions, rows):
-            start = [separator, *self.token_ids(asked)] if asked else []
-            texts += [[*start, separator, *self.token_ids(option)] for option in options]
+            pairs = [[asked, option] if asked else [option] for option in options]
+            texts += [self._row(pair, self.tokenizer.sep_token_id) for pair in pairs]
             texts += [[]] * (most - len(options))
         padded = self._pad(texts)
         return {name: value.unflatten(0, (len(rows), most)) for name, value in padded.items()}
 
+    @property
+    def _padding(self) -> int:
+        """CLIP reads nothing behind the end, so what stands there is free; OpenAI's texts have 0."""
+        return self.tokenizer.pad_token_id if self.text_encoder == "hero" else 0
+
+    def _cut(self, rows: Sequence[list[int]]) -> Sequence[list[int]]:
+        """CLIP's texts at their limit, the end token last. HERO's are not cut."""
+        limit = self.tokenizer.model_max_length
+        if self.text_encoder == "hero" or not (long := sum(len(row) > limit for row in rows)):
+            return rows
+        logger.warning(f"{long} of {len(rows)} texts have more than {limit} tokens, which CLIP reads, and are cut.")
+        return [[*row[: limit - 1], row[-1]] if len(row) > limit else row for row in rows]
+
     def _pad(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+        ids = [torch.tensor(row, dtype=torch.long) for row in self._cut(rows)]
         mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        padded = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        padded = pad_sequence(ids, batch_first=True, padding_value=self._padding)
         return {"input_ids": padded, "attention_mask": mask}
 
 
