@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -181,18 +182,19 @@ class S3DVideoProcessor(AnyVideoProcessor):
                 reason = f"it declares {info.declared_duration:.1f} s, but ends after {info.duration:.1f} s"
                 raise VideoDecodingError(stream.name, reason)
             indices = _sampled(stream, self.sample_frames, start, end)
-            numbers, repeats = np.unique(indices, return_counts=True)
+            numbers, counts = np.unique(indices, return_counts=True)
             height, width = self._shape(info.height, info.width, {})
-            first, frames = 0, []
-            for picture, count in zip(stream.pictures(numbers, (width, height)), repeats):
+            size, missing = number * self.frames_per_clip, -len(indices) % self.frames_per_clip
+            pictures = zip(stream.pictures(numbers, (width, height)), counts)
+            shown = chain.from_iterable(repeat(picture, count) for picture, count in pictures)
+            for position, picture in enumerate(shown):
                 cropped = self._crop(picture.transpose(2, 0, 1), {}).transpose(1, 2, 0)
-                for _ in range(count):
-                    frames.append(cropped)
-                    if len(frames) == number * self.frames_per_clip:
-                        yield first, self._stack(frames)
-                        first, frames = first + number, []
-            if frames:
-                yield first, self._stack(frames)
+                place = position % size
+                if not place:  # black frames complete the last clip
+                    chunk = np.zeros((min(size, len(indices) + missing - position), *cropped.shape), np.uint8)
+                chunk[place] = cropped  # channels last, as FFmpeg gives them, which is twice as fast
+                if place == size - 1 or position == len(indices) - 1:
+                    yield position // size * number, torch.from_numpy(chunk).permute(0, 3, 1, 2)
 
         yield from iterate_stream(read, source)
 
@@ -234,13 +236,9 @@ class S3DVideoProcessor(AnyVideoProcessor):
         resized = interpolate(picture[None].cpu(), shape, mode="bicubic", antialias=True)  # of bytes on the CPU alone
         return resized[0].to(picture.device)
 
-    def _stack(self, frames: list[np.ndarray]) -> torch.Tensor:
-        """Whole clips of frames whose channels come last, as FFmpeg gives them: to stack these is twice as fast."""
-        return self._whole_clips(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
-
-    def _whole_clips(self, frames: torch.Tensor, frames_per_clip: int | None = None) -> torch.Tensor:
+    def _whole_clips(self, frames: torch.Tensor, frames_per_clip: int) -> torch.Tensor:
         """Black frames complete the last clip."""
-        missing = -len(frames) % (frames_per_clip or self.frames_per_clip)
+        missing = -len(frames) % frames_per_clip
         return pad(frames, (0,) * 6 + (0, missing)) if missing else frames
 
     def _crop(self, picture: Any, options: dict) -> Any:
