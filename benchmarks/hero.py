@@ -1,6 +1,7 @@
 """
 Speed of HERO: the encoder against its matrix products, the search of a corpus against the search of all pairs, batches
-from a feature store against the same bytes of a file, and a second query on a video of an hour.
+from a feature store against the same bytes of a file, a second query on a video of an hour, and the extraction of
+features.
 
     python -m benchmarks.hero --json benchmarks/results/hero.json
 
@@ -25,12 +26,19 @@ import transformers
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
+from transformers import CLIPConfig, CLIPModel
 
+from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.data.shards.open_shards import find_shards
 from hf_videolang.data.stores.feature_store import FeatureStore, VideoFeatures
+from hf_videolang.inference.extraction import extract_features
 from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 from hf_videolang.inference.moment_search import EncodingStore, search_moments
+from hf_videolang.inference.preset_extractor import load_preset
 from hf_videolang.models.hero.configuration_hero import HeroConfig
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroModel
+from hf_videolang.models.slowfast.configuration_slowfast import SlowFastConfig
+from hf_videolang.models.slowfast.modeling_slowfast import SlowFastModel
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 1000}
 
@@ -310,7 +318,40 @@ def second_query(small: bool) -> dict[str, Any]:
         return {"seconds": fastest(run, 3)}
 
 
-SECTIONS = (encoder, corpus, loading, second_query)
+# ---- features of a video ----
+
+
+def extraction(small: bool) -> dict[str, Any]:
+    """CLIP and SlowFast of the published sizes, side by side, on the CPU; and the part of it that is decoding."""
+    torch.set_num_threads(2)
+    seconds, rate = (3, 10) if small else (30, 30)
+    tower = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1}
+    sizes = {"vision_config": tower, "text_config": tower} if small else {}
+    picture = np.random.default_rng(0).integers(0, 256, (18, 32, 3), np.uint8).repeat(40, 0).repeat(40, 1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        CLIPModel(CLIPConfig(**sizes)).save_pretrained(folder / "clip-vit")
+        slowfast = SlowFastConfig(**({"stem_channels": [8, 2], "depths": [1, 1, 1, 1]} if small else {}))
+        SlowFastModel(slowfast).save_pretrained(folder / "slowfast")
+        (folder / "videos").mkdir()
+        path = folder / "videos" / "talk.mp4"
+        write_video(path, (np.roll(picture, 4 * number, axis=1) for number in range(seconds * rate)), rate)
+        extractors = load_preset("clip-vit_slowfast", {name: folder / name for name in ("clip-vit", "slowfast")})
+        start = time.perf_counter()
+        for extractor in extractors:
+            for _ in extractor.reader({"path": str(path)}):
+                pass
+        decoding = time.perf_counter() - start
+        report = extract_features(find_shards(folder / "videos", None), folder / "store", extractors)
+    return {
+        "picture": "1280x720",
+        "seconds_of_video": seconds,
+        "video_seconds_a_second": seconds / report.seconds,
+        "share_of_decoding": decoding / report.seconds,
+    }
+
+
+SECTIONS = (encoder, corpus, loading, second_query, extraction)
 
 
 def main() -> None:

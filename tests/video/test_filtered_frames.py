@@ -19,7 +19,7 @@ from tests.video.making import write_video as write_lossless
 from tests.video.through_ffmpeg import through_ffmpeg
 
 CLIPS = SHARED / "data" / "video" / "clips"
-MIDDLE = partial(middle_frames, seconds=1.5)
+MIDDLE, SIDE = partial(middle_frames, seconds=1.5), 64
 
 
 def every_frame(cut: Cut) -> np.ndarray:
@@ -32,25 +32,25 @@ def chain(path, rate: str, crop: bool) -> np.ndarray:
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         width, height = stream.width, stream.height
-    width, height = (224, int(height * 224 / width)) if height >= width else (int(width * 224 / height), 224)
+    width, height = (SIDE, int(height * SIDE / width)) if height >= width else (int(width * SIDE / height), SIDE)
     filters = [("fps", rate), ("scale", f"{width}:{height}")]
     if crop:
-        filters.append(("crop", f"224:224:{int((width - 224) / 2)}:{int((height - 224) / 2)}"))
+        filters.append(("crop", f"{SIDE}:{SIDE}:{int((width - SIDE) / 2)}:{int((height - SIDE) / 2)}"))
     pictures, _ = through_ffmpeg(path, VideoFrame.to_ndarray, *filters, ("format", "rgb24"))
     return np.stack(pictures)
 
 
 def read(source, choose, crop=None, number=4) -> np.ndarray:
     """All rows, which come `number` at a time."""
-    parts = list(filtered_rows(source, choose, 224, crop, number))
+    parts = list(filtered_rows(source, choose, SIDE, crop, number))
     assert [first for first, _ in parts] == list(range(0, sum(len(part) for _, part in parts), number))
     return np.concatenate([part for _, part in parts])
 
 
 def check_frames(path, rate: str = "2/3") -> None:
-    for crop in (None, 224):
+    for crop in (None, SIDE):
         np.testing.assert_array_equal(read(path, MIDDLE, crop)[:, 0], chain(path, rate, crop is not None))
-    np.testing.assert_array_equal(read(path, every_frame, 224)[:, 0], chain(path, "30", True))
+    np.testing.assert_array_equal(read(path, every_frame, SIDE)[:, 0], chain(path, "30", True))
 
 
 @pytest.mark.parametrize("rate", [24, 25, 30, 3])
