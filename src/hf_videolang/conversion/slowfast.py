@@ -124,7 +124,7 @@ def _caffe2_origin(name: str) -> str:
         else:
             branch = "branch1" if layer.startswith("shortcut") else f"branch2{layer[-1]}"
             start = f"{prefix}res{int(rest[0]) + 2}_{rest[1]}_{branch}"
-    return f"{start}_bn_{CAFFE2_NORM.get(kind)}" if "norm" in layer else f"{start}_w"
+    return f"{start}_bn_{CAFFE2_NORM[kind]}" if "norm" in layer else f"{start}_w"
 
 
 def _drop_reason(key: str) -> str | None:

@@ -16,8 +16,10 @@ STEM = [4, 1]
 
 
 def values(origin: Callable[[str], str]) -> dict[str, Tensor]:
-    """Of a narrow model of the published depth, by the names of one of the files."""
+    """Of a narrow model of the published depth, by the names of one of the files. Caffe2 does not count batches."""
     state = tiny_model(stem_channels=STEM, depths=[3, 4, 6, 3], num_frames=32).state_dict()
+    if origin is _caffe2_origin:
+        state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     return {origin(name): value.clone() for name, value in state.items()}
 
 
@@ -27,7 +29,7 @@ def pytorchvideo_values() -> dict[str, Tensor]:
 
 def caffe2_values() -> dict[str, np.ndarray]:
     """With state of the training, as in the released file."""
-    arrays = {name: value.numpy() for name, value in values(_caffe2_origin).items() if not name.endswith("None")}
+    arrays = {name: value.numpy() for name, value in values(_caffe2_origin).items()}
     arrays["conv1_w_momentum"] = np.ones(3, np.float32)
     return arrays | {"lr": np.array([0.1], np.float32), "model_iter": np.array([7], np.int64)}
 
