@@ -1,4 +1,4 @@
-"""`extract --preset` as users type it: pictures of the published sizes, two processes, and the store that they fill."""
+"""`extract --preset` as users type it: pictures of the published sizes, two processes, the store that they fill."""
 
 import torch
 from transformers import CLIPConfig, CLIPModel
