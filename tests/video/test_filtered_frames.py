@@ -24,16 +24,17 @@ MIDDLE, SIDE = partial(middle_frames, seconds=1.5), 64
 
 def every_frame(cut: Cut) -> np.ndarray:
     """All frames at 30 a second, each a row."""
-    return constant_rate_indices(cut.ticks, cut.end, cut.time_base, 30)[:, None]
+    first = int(cut.ticks[0])
+    return constant_rate_indices(cut.ticks - first, cut.end - first, cut.time_base, 30)[:, None]
 
 
 def chain(path, rate: str, crop: bool) -> np.ndarray:
-    """`fps`, `scale`, `crop` and the conversion to RGB, with the numbers of hero A1 and A2."""
+    """`fps` from the first frame on, `scale`, `crop` and the conversion to RGB, with the numbers of hero A1 and A2."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         width, height = stream.width, stream.height
     width, height = (SIDE, int(height * SIDE / width)) if height >= width else (int(width * SIDE / height), SIDE)
-    filters = [("fps", rate), ("scale", f"{width}:{height}")]
+    filters = [("setpts", "PTS-STARTPTS"), ("fps", rate), ("scale", f"{width}:{height}")]
     if crop:
         filters.append(("crop", f"{SIDE}:{SIDE}:{int((width - SIDE) / 2)}:{int((height - SIDE) / 2)}"))
     pictures, _ = through_ffmpeg(path, VideoFrame.to_ndarray, *filters, ("format", "rgb24"))

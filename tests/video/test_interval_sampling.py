@@ -1,5 +1,6 @@
 """Which frames stand for an interval: the sentences of hero A3 and A4, literally."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_a_row_of_frames_is_the_middle_of_its_interval(rate, frames):
     assert middle_frames(video(10 * rate, rate), 1.5)[:, 0].tolist() == frames
     literally = [max(i for i in range(10 * rate) if i / rate < (k + 0.5) * 1.5) for k in range(round(10 / 1.5))]
     assert literally == frames
+
+
+@pytest.mark.parametrize("late", [1, 29, 1000])
+def test_time_counts_from_the_first_frame(late):
+    cut = video(100, 30)
+    shifted = replace(cut, ticks=cut.ticks + late, end=cut.end + late)
+    assert middle_frames(shifted, 1.5).tolist() == middle_frames(cut, 1.5).tolist()
+    assert interval_clips(shifted, 1.5, 32).tolist() == interval_clips(cut, 1.5, 32).tolist()
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,10 @@ def clip_positions(frame_rate: float | Fraction | None, length: int, num_frames:
 
 
 def _at_rate(cut: Cut, rate: float | Fraction) -> np.ndarray:
+    """The frames on show at a constant rate. The clock starts with the first frame, as with the `ffmpeg` command."""
     assert cut.ticks is not None and cut.end is not None and cut.time_base is not None, "pictures have no times"
-    return constant_rate_indices(cut.ticks, cut.end, cut.time_base, rate)
+    first = int(cut.ticks[0])
+    return constant_rate_indices(cut.ticks - first, cut.end - first, cut.time_base, rate)
 
 
 def _stated_duration(cut: Cut) -> float | None:
