@@ -24,8 +24,9 @@ import torch
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.data.video_files import is_video, list_files
-from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.hub.loading import has_other_head, load_model_and_processor
 from hf_videolang.hub.model_version import model_version
+from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.moment_search import EncodingStore, encode_video, file_facts, search_moments
 from hf_videolang.inference.presets import read_weights
@@ -71,9 +72,9 @@ def main(args: Namespace) -> int:
     if len(videos) > 1 and args.subtitles not in ("auto", "none"):
         raise ValueError("--subtitles is a file, but there are several videos; give auto, or one video.")
     model: Any
-    model, processor = load_model_and_processor(args.model)
+    model, processor = load_model_and_processor(args.model, head=RETRIEVAL_HEAD)
     if not hasattr(model, "frame_similarity"):
-        raise ValueError(f"{args.model} is a {type(model).__name__}, which finds no moments in videos.")
+        raise has_other_head(model, RETRIEVAL_HEAD, "finds no moments in videos")
     if not args.cpu and torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
     features = args.features or (args.store and args.store / "features")

@@ -54,6 +54,7 @@ class Conversion:
     notes: Sequence[str] = ()  # what the user should know; they are printed
     card: Mapping[str, str] = field(default_factory=dict)  # sections, as `write_model_card` takes them
     further_classes: Sequence[type[PreTrainedModel]] = ()  # whose heads the folder holds, too
+    starts: Sequence[type[PreTrainedModel]] = ()  # of whose heads it holds a part, with which training begins
 
 
 def check_is_free(output_dir: Path) -> None:
@@ -181,8 +182,10 @@ def check_reloads(folder: Path, conversion: Conversion, digests: Mapping[str, st
     problems: dict[str, list[str]] = {}
     state: dict[str, torch.Tensor] = {}
     classes: list[Any] = [conversion.model_class, *conversion.further_classes]
-    for model_class in classes:
+    for model_class in (*classes, *conversion.starts):
         model, info = model_class.from_pretrained(folder, output_loading_info=True)
+        if model_class in conversion.starts:
+            info.pop("missing_keys")
         problems |= {kind: sorted(map(str, keys)) for kind, keys in info.items() if kind.endswith("_keys") and keys}
         state |= model.state_dict()
     differing = [

@@ -71,6 +71,12 @@ def model_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig) 
         return model_class(config).state_dict()
 
 
+def untied_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:
+    """[`model_tensors`] without those that share the values of others, which a file does not repeat."""
+    tied: Any = model_class._tied_weights_keys or {}
+    return {name: tensor for name, tensor in model_tensors(model_class, config).items() if name not in tied}
+
+
 def map_tensors(
     source: Mapping[str, Any],
     targets: Mapping[str, Tensor],

@@ -1,6 +1,7 @@
 """Scores the moments that a model finds by queries in a corpus of videos (hero §9)."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
 from hf_videolang.evaluation.scores import Scores
+from hf_videolang.hub.loading import has_other_head
+from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.moment_ranking import FoundMoments, MomentRanking, find_moments
 from hf_videolang.metrics.moments import (
     IOUS,
@@ -104,7 +107,7 @@ class MomentRetrievalEvaluator:
             progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
 
         Returns:
-            The scores, the same on every process.
+            The scores, the same on every process. Of queries about whole videos, those of video retrieval (VR) alone.
 
         Raises:
             ValueError: the model finds no moments, a video has no features, or `folder` holds batches of another
@@ -112,7 +115,7 @@ class MomentRetrievalEvaluator:
         """
         plain: Any = extract_model_from_parallel(model)
         if not hasattr(plain, "frame_similarity"):
-            raise ValueError(f"{plain.name_or_path} is a {type(plain).__name__}, which finds no moments in videos.")
+            raise has_other_head(plain, RETRIEVAL_HEAD, "finds no moments in videos")
         names = records["video_id"]
         records = records.select(sorted(range(len(records)), key=names.__getitem__))
         frames, mask = self._encode_videos(plain, records, accelerator, progress)
@@ -131,7 +134,9 @@ class MomentRetrievalEvaluator:
         if self.ranking.legacy_length is not None:
             self.settings["index"] = "with the fault of the original"
         spans = [[[start, end]] for start, end in zip(rows["start"], rows["end"])]
-        return {"raw": score_moments(found, own.tolist(), spans)}
+        scores = score_moments(found, own.tolist(), spans)
+        has_moments = not math.isnan(spans[0][0][0])
+        return {"raw": scores if has_moments else {"VR": scores["VR"]}}
 
     def remove_parts(self) -> None:
         """Delete the kept batches, once the results are saved. One process does this."""

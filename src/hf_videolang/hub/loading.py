@@ -32,17 +32,23 @@ def errors_naming(model: str | Path) -> Iterator[None]:
 
 
 def load_model_and_processor(
-    model: str | Path, num_frames: int | None = None, max_length: int | None = None, **video_settings: Any
+    model: str | Path,
+    num_frames: int | None = None,
+    max_length: int | None = None,
+    head: str | None = None,
+    **video_settings: Any,
 ) -> tuple[PreTrainedModel, Any]:
     """
     Load a model, in float32 and in evaluation mode, and its processor. Mixed precision then casts where it is safe.
 
-    The model has the head that it was saved with: the class is the one that `architectures` of its config names.
+    The model has the head that it was saved with: the class is the first that `architectures` of its config names.
 
     Args:
         model: folder or Hub id of model and processor.
         num_frames, max_length (*optional*): frames of a clip and tokens of a text, in place of the processor's own
             numbers.
+        head (*optional*): of a folder with several heads the one to load, by the end of its class's name, such as
+            `"ForVideoCaptioning"`.
         video_settings (*optional*): further settings of the video processor, such as `num_clips`; `None` leaves its
             own. `size` is a number of pixels.
 
@@ -61,7 +67,7 @@ def load_model_and_processor(
             f"{model} holds a {type(processor).__name__}, not a processor of videos and texts; save one there with "
             "processor.save_pretrained(folder)."
         )
-    loaded = load_model(model)
+    loaded = load_model(model, head)
     text_config = loaded.config.get_text_config()
     words = text_config.vocab_size
     if len(processor.tokenizer) > words:
@@ -78,11 +84,11 @@ def load_model_and_processor(
     return loaded, processor
 
 
-def load_model(model: str | Path) -> PreTrainedModel:
+def load_model(model: str | Path, head: str | None = None) -> PreTrainedModel:
     """A model without its processor; otherwise as [`load_model_and_processor`]."""
     with errors_naming(model):
         config = AutoConfig.from_pretrained(model)
-    return align_weights(model_class(config).from_pretrained(model, dtype=torch.float32))
+    return align_weights(model_class(config, head).from_pretrained(model, dtype=torch.float32))
 
 
 def align_weights(model: Any) -> Any:
@@ -98,11 +104,28 @@ def load_video_processor(model: str | Path) -> Any:
         return AutoVideoProcessor.from_pretrained(model)
 
 
-def model_class(config: PreTrainedConfig) -> Any:
-    """The class of the package that `config.architectures` names; where it names none, `AutoModel`."""
-    name = (config.architectures or [""])[0]
+def model_class(config: PreTrainedConfig, head: str | None = None) -> Any:
+    """
+    The class of the package that `config.architectures` names: the one with the head, or else the first. Where it
+    names none, `AutoModel`.
+    """
+    names = config.architectures or [""]
+    name = next((one for one in names if head and one.endswith(head)), names[0])
     module = public_names().get(name)
     return getattr(import_module(module), name) if module else AutoModel
+
+
+def class_with_head(model: PreTrainedModel, head: str) -> Any:
+    """The class of the model's family whose name ends so, such as `"ForVideoTextRetrieval"`; `None` if it has none."""
+    name = type(model).__name__.split("For")[0].removesuffix("Model") + head
+    return getattr(import_module(public_names()[name]), name) if name in public_names() else None
+
+
+def has_other_head(model: PreTrainedModel, head: str, what: str) -> ValueError:
+    """The error for a model that does not do what is asked; it names the class of its family that does."""
+    other = class_with_head(model, head)
+    remedy = f"; a {other.__name__} does" if other else ""
+    return ValueError(f"{model.name_or_path} is a {type(model).__name__}, which {what}{remedy}.")
 
 
 def set_video_settings(processor: Any, **settings: Any) -> None:

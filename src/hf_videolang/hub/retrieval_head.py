@@ -1,12 +1,13 @@
 """The head with which a model scores pairs of text and video, where its family has one."""
 
 from copy import deepcopy
-from importlib import import_module
 
 from transformers import PreTrainedModel
 
+from hf_videolang.hub.loading import class_with_head
 from hf_videolang.hub.new_head import new_head
-from hf_videolang.registration import public_names
+
+RETRIEVAL_HEAD = "ForVideoTextRetrieval"
 
 
 def with_retrieval_head(model: PreTrainedModel) -> PreTrainedModel:
@@ -19,7 +20,7 @@ def with_retrieval_head(model: PreTrainedModel) -> PreTrainedModel:
     Example:
         >>> model = with_retrieval_head(ClipBertForPreTraining.from_pretrained("org/clipbert-base"))
     """
-    name = type(model).__name__.split("For")[0].removesuffix("Model") + "ForVideoTextRetrieval"
-    if name not in public_names() or type(model).__name__ == name:
+    head_class = class_with_head(model, RETRIEVAL_HEAD)
+    if head_class is None or type(model) is head_class:
         return model
-    return new_head(getattr(import_module(public_names()[name]), name), model, deepcopy(model.config))
+    return new_head(head_class, model, deepcopy(model.config))

@@ -9,6 +9,7 @@ Metrics and post-processings of scores: one pure function a file.
 from pathlib import Path
 
 from .accuracy import accuracy, soft_accuracy
+from .captions import caption_metrics
 from .dual_softmax import dual_softmax
 from .product import Product
 from .querybank_norm import querybank_norm
@@ -18,6 +19,7 @@ from .retrieval import chance_metrics, rank_metrics, retrieval_metrics
 __all__ = [
     "Product",
     "accuracy",
+    "caption_metrics",
     "chance_metrics",
     "dual_softmax",
     "metric_path",
@@ -34,7 +36,7 @@ def metric_path(name: str) -> str:
     The file that `evaluate.load` takes for one of our metrics.
 
     Args:
-        name: `"retrieval"`, `"moments"`, `"accuracy"` or `"soft_accuracy"`.
+        name: `"retrieval"`, `"moments"`, `"accuracy"`, `"soft_accuracy"` or `"captions"`.
 
     Raises:
         ValueError: there is no such metric. The message lists the metrics.

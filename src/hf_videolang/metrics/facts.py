@@ -9,7 +9,8 @@ class MetricFacts:
     Attributes:
         title: as it stands in a model card.
         card_type: identifier of the metric in the metadata of a model card on the Hub.
-        is_share: the value is a share from 0 to 1, which people read in per cent.
+        is_share: the value is a share from 0 to 1, which people read in per cent. Scores of captions are in the
+            hundredfold already, since CIDEr is no share.
         higher_is_better: false for ranks.
     """
 
@@ -33,5 +34,10 @@ METRICS = {
     "accuracy": MetricFacts("accuracy", "accuracy"),
     "soft_accuracy": MetricFacts("soft accuracy", "soft_accuracy"),
     "MSE": MetricFacts("mean squared error", "mse", is_share=False, higher_is_better=False),
+    "CIDEr": MetricFacts("CIDEr", "cider", is_share=False),
+    "METEOR": MetricFacts("METEOR", "meteor", is_share=False),
+    "ROUGEL": MetricFacts("ROUGE-L", "rouge_l", is_share=False),
+    **{f"BLEU{n}": MetricFacts(f"BLEU-{n}", f"bleu_{n}", is_share=False) for n in (1, 2, 3, 4)},
+    "clips": MetricFacts("clips", "clips", is_share=False),
     "questions": MetricFacts("questions", "questions", is_share=False),
 }

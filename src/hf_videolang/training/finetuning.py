@@ -16,11 +16,12 @@ from hf_videolang.training.recipes import RecipeError
 from hf_videolang.training.run import Data
 
 
-def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, Any]:
+def load_model(arguments: FinetuningArguments, head: str | None = None) -> tuple[PreTrainedModel, Any, Any]:
     """
     The model of a recipe with its settings, its processor, and the processor of the training clips.
 
-    The two processors differ in the number of clips. The first is saved with the model.
+    Of a folder with several heads it is the one with `head`. The two processors differ in the number of clips. The
+    first is saved with the model.
 
     Raises:
         ValueError, OSError: as of [`load_model_and_processor`]; or the model has no `score_aggregation`, no such one,
@@ -30,6 +31,7 @@ def load_model(arguments: FinetuningArguments) -> tuple[PreTrainedModel, Any, An
         arguments.model,
         arguments.num_frames,
         arguments.max_length,
+        head,
         num_clips=arguments.num_clips if arguments.eval_num_clips is None else arguments.eval_num_clips,
         fps=arguments.fps,
         sampling=arguments.sampling,

@@ -15,8 +15,8 @@ from hf_videolang.models.hero.modeling_hero import (
     HeroForMultipleChoice,
     HeroForSequenceClassification,
     HeroForVideoTextRetrieval,
-    HeroModel,
 )
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from tests.common.tiny.hero import SPECIAL, word_tokenizer
 from tests.conversion.hero.original_files import (
@@ -46,9 +46,9 @@ CLASSES = {
     **{flavour: [HeroForVideoTextRetrieval] for flavour in FUSIONS},
     "pretrained_hero_tv_ht100": [HeroForVideoTextRetrieval],
     "finetuned_violin_first_release": [HeroForSequenceClassification],
-    "finetuned_tvc_first_release": [HeroModel],
+    "finetuned_tvc_first_release": [HeroForVideoCaptioning],
     "finetuned_video_qa__resnet_slowfast": [HeroForMultipleChoice],
-    "multitask_all__resnet_slowfast": [HeroForVideoTextRetrieval, HeroForMultipleChoice],
+    "multitask_all__resnet_slowfast": [HeroForVideoTextRetrieval, HeroForMultipleChoice, HeroForVideoCaptioning],
 }
 
 
@@ -86,12 +86,16 @@ def test_every_layout_accounts_for_every_key(tmp_path, options, flavour):
     state = {}
     for model_class in CLASSES[flavour]:
         state |= model_class.from_pretrained(tmp_path / "model").state_dict()
+    captioner = HeroForVideoCaptioning.from_pretrained(tmp_path / "model", new_head=True)  # where training begins
+    state |= {name: value for name, value in captioner.state_dict().items() if name.startswith("lm_head.")}
+    del state["lm_head.decoder.weight"]  # tied
+    assert captioner.config.label_smoothing == (0.103 if "decoder.tri_mask" in values else 0.1)  # 103 times 0.001
+    assert captioner.generation_config.suppress_tokens == [101, 102, 103]
+    assert captioner.generation_config.max_new_tokens == 30
     assert sorted(name for names in report["renamed"].values() for name in names) == sorted(state)
     for key, (name,) in report["renamed"].items():
         assert torch.equal(state[name], values[key])
     assert report["renamed"].keys() | report["dropped"].keys() == values.keys()
-    captions = {key for key, why in report["dropped"].items() if "captions have no class yet" in why}
-    assert any(key.startswith("decoder.") for key in captions) is ("decoder.tri_mask" in values)
     for key in ("v_encoder.fom_output.linear_1.weight", "v_encoder.feat_regress.net.2.weight"):
         assert fusion != "cross_modal" or report["dropped"][key] == "pre-training has no class yet"
     assert "--config hero.json" in (tmp_path / "model" / "README.md").read_text()

@@ -9,11 +9,8 @@ CHECKS = {
     **metrics.CHECKS,
     **optimisation.CHECKS,
 }
-# Captions, pre-training and the rest of VALUE.
+# Pre-training and the rest of VALUE.
 LATER = (
-    "caption_clips",
-    "caption_video",
-    "eval_captioning",
     "meta_ave",
     "pretrain_objectives",
     "task_sampler",

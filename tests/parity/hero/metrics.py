@@ -1,6 +1,7 @@
-"""Search of a corpus, and the recalls of moments and videos."""
+"""Search of a corpus, the recalls of moments and videos, and the scores of captions."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
+from hf_videolang.metrics.captions import Tokenizer, caption_metrics, tokenize_captions
 from hf_videolang.metrics.moments import (
     average_recall,
     moment_recalls,
@@ -162,7 +164,35 @@ def as_submission(case: Case, found: list[Any], field: str, index: list[int]) ->
     ]
 
 
+def check_eval_captioning(case: Case, tmp_path: Path) -> None:
+    """By both tokenizers; the published one and METEOR where there is Java."""
+
+    def lines(name: str) -> list[list[str]]:
+        rows = map(json.loads, (case.path / name).read_text(encoding="utf-8").splitlines())
+        return [[one["desc"] for one in row["descs"]] for row in sorted(rows, key=lambda row: row["clip_id"])]
+
+    predictions, references = [one for (one,) in lines("predictions.jsonl")], lines("references.jsonl")
+    words = case.read_json("tokenised.json")
+    expected_words = [text for texts in words["references"].values() for text in texts]
+    golden = case.read_json("metrics.json")
+    tokenizers: list[Tokenizer] = ["treebank", *(["stanford"] if shutil.which("java") else [])]
+    for tokenizer in tokenizers:
+        assert tokenize_captions([text for texts in references for text in texts], tokenizer) == expected_words
+        for name, used in (
+            ("multi_reference", references),
+            ("first_reference_only", [texts[:1] for texts in references]),
+        ):
+            found = caption_metrics(predictions, used, tokenizer)
+            expected = {key.replace("_", "").replace("Bleu", "BLEU"): value for key, value in golden[name].items()}
+            if not shutil.which("java"):
+                expected.pop("METEOR")
+            assert found.keys() == expected.keys()
+            for key, value in expected.items():
+                assert abs(found[key] - value) < case.tolerances["atol"], (tokenizer, name, key)
+
+
 CHECKS = {
+    "eval_captioning": check_eval_captioning,
     "eval_retrieval": check_eval_retrieval,
     "vcmr_full_eval": check_full_evaluation,
     "vcmr_full_eval_legacy_unravel": check_full_evaluation,

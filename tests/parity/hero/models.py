@@ -9,12 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModel, AutoModelForMultipleChoice, AutoModelForSequenceClassification, AutoProcessor
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+)
 
 from hf_videolang.conversion.families import convert
 from hf_videolang.conversion.hero.layouts import find_layout
 from hf_videolang.losses.moment_ranking import moment_ranking_losses
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_captioning import HeroCaptionMemory, smoothed_cross_entropy
 from tests.common.tiny.hero import SPECIAL, word_tokenizer
 from tests.parity.cases import Case
 
@@ -296,8 +303,65 @@ def check_violin(case: Case, tmp_path: Path) -> None:
         compare(case, {"logits": output.logits, "loss": output.loss})
 
 
+def caption_inputs(case: Case) -> dict[str, Tensor]:
+    """The videos in the order of the case, the segment of each caption, and the words of each caption."""
+    names = list(dict.fromkeys(c["vid"] for c in case.meta["captions"]))
+    captions = [words(c["caption_ids"]) for c in case.meta["captions"]]
+    options = {}
+    if case.meta["clip_ranges"]:
+        options = {"segments": [[c["ts"] for c in case.meta["captions"] if c["vid"] == name] for name in names]}
+    inputs = videos(case, names, case.inputs["c_v_feats"], captions=captions, **options)
+    same_rows(case, inputs)
+    if options:
+        expected = [span for spans in case.meta["clip_ranges"] for span in spans]
+        assert inputs["segments"].tolist() == expected
+    targets = case.inputs["cap_tgt_ids"]
+    assert torch.equal(inputs["labels"], targets.masked_fill(targets < 0, -100))
+    return inputs
+
+
+@torch.no_grad()
+def check_captions(case: Case, tmp_path: Path) -> None:
+    """Teacher forcing, and greedy words with and without cache, in the batch and alone."""
+    inputs = caption_inputs(case)
+    labels = inputs.pop("labels")
+    for attention in ("sdpa", "eager"):
+        model = load(AutoModelForImageTextToText, case, attn_implementation=attention)
+        assert model.config.label_smoothing == case.meta["label_smoothing"]
+        output = model(**inputs, labels=labels)
+        assert torch.equal(model.shift_right(labels), case.inputs["cap_input_ids"])
+        memory = model.get_memory(**inputs)
+        per_word = [smoothed_cross_entropy(output.logits[place][None], word, 0.1) for place, word in words_of(labels)]
+        found = {
+            "encoder_outputs": memory.last_hidden_state,
+            "encoder_mask": memory.video_attention_mask,
+            "logits": output.logits,
+            "loss_per_token": torch.stack(per_word),
+            "loss": output.loss,
+        }
+        expected = {name: value for name, value in case.expected.items() if name != "greedy_ids_uncut"}
+        compare(case, found, expected)
+        # The original writes on behind the end token, and all columns compete.
+        steps, greedy = case.meta["max_gen_step"], case.expected["greedy_ids_uncut"]
+        options = {"max_new_tokens": steps, "eos_token_id": None, "suppress_tokens": None}
+        for use_cache in (True, False):
+            written = model.generate(**inputs, **options, use_cache=use_cache)
+            assert torch.equal(written[:, 1:], greedy)
+        for number in range(len(greedy)):
+            alone = HeroCaptionMemory(**{name: value[number : number + 1] for name, value in memory.items()})
+            assert torch.equal(model.generate(encoder_outputs=alone, **options)[0, 1:], greedy[number])
+        written = model.generate(**inputs, max_new_tokens=steps, suppress_tokens=None)
+        cut = [row[1 : row.index(2)] if 2 in row else row[1:] for row in written.tolist()]
+        assert cut == case.meta["greedy_ids_cut_at_eos"]
+
+
+def words_of(labels: Tensor) -> list[tuple[Any, Tensor]]:
+    """Row and place of each word that counts, and the word."""
+    return [((row, place), labels[row, place][None]) for row, place in (labels >= 0).nonzero().tolist()]
+
+
 def check_train_step(case: Case, tmp_path: Path) -> None:
-    """Values and all gradients of the tasks that exist, with every dropout 0."""
+    """Values and all gradients of the tasks, with every dropout 0."""
     given = {name: Case((case.path / path).resolve()) for name, path in case.meta["inputs_from"].items()}
     choice, statement = answer_inputs(given["videoQA"]), answer_inputs(given["violin"])
     choice |= choice_targets(given["videoQA"], choice)
@@ -306,6 +370,7 @@ def check_train_step(case: Case, tmp_path: Path) -> None:
         "vcmr": (HeroForVideoTextRetrieval, {**retrieval_inputs(given["vcmr"]), "return_loss": True}),
         "videoQA": (AutoModelForMultipleChoice, choice),
         "violin": (AutoModelForSequenceClassification, statement),
+        "videoCap": (AutoModelForImageTextToText, caption_inputs(given["videoCap"])),
     }
     norms = case.read_json("grad_norms.json")
     found = {}
@@ -333,7 +398,7 @@ def check_train_step(case: Case, tmp_path: Path) -> None:
                 torch.testing.assert_close(own, norm, **case.tolerances, msg=lambda m, n=f"{task} {name}": f"{n}: {m}")
             elif gradients.get(name) is not None:
                 assert not gradients[name].any(), (task, name)
-    compare(case, found, {name: value for name, value in case.expected.items() if not name.startswith("videoCap/")})
+    compare(case, found)
 
 
 RANKING = {"st_ed": "span_loss", "neg_ctx": "video_ranking_loss", "neg_q": "query_ranking_loss"}
@@ -362,6 +427,8 @@ CHECKS = {
     "video_qa": check_multiple_choice,
     "vlep": check_multiple_choice,
     "violin": check_violin,
+    "caption_clips": check_captions,
+    "caption_video": check_captions,
     "train_step": check_train_step,
     "vfeat_dim_change": check_vfeat_dim_change,
 }

@@ -8,6 +8,7 @@ from torch.nn import Parameter
 
 from hf_videolang.conversion.hero.layouts import find_layout
 from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice, HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at, parameter_groups
 from tests.common.tiny.hero import tiny_config
 from tests.parity.cases import Case
@@ -18,12 +19,17 @@ def check_optimiser(case: Case, tmp_path: Path) -> None:
     where = {name: number for number, group in enumerate(expected) for name in group["names"]}
     layout = find_layout(where)
     found = set()
-    for model_class in (HeroForVideoTextRetrieval, HeroForMultipleChoice):
+    heads = {"hero.": 1, "": 10}
+    for model_class, multipliers in (
+        (HeroForVideoTextRetrieval, heads),
+        (HeroForMultipleChoice, heads),
+        (HeroForVideoCaptioning, {"lm_head.": 1, **heads}),  # the original's lies in the encoder
+    ):
         config = tiny_config()
         config.cross_modal_config.num_hidden_layers = 3
         model = model_class(config)
         name_of = {parameter: layout.origin(name)[0] for name, parameter in model.named_parameters()}
-        for group in parameter_groups(model.named_parameters(), 1e-4, 0.01, {"hero.": 1, "": 10}):
+        for group in parameter_groups(model.named_parameters(), 1e-4, 0.01, multipliers):
             for parameter in group["params"]:
                 original = expected[where[name_of[parameter]]]
                 assert math.isclose(group["lr"], original["lr"]), name_of[parameter]

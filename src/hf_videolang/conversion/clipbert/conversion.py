@@ -17,7 +17,7 @@ from hf_videolang.conversion.clipbert.settings import (
     read_settings,
 )
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_tensors
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError, read_checkpoint
 from hf_videolang.models.clipbert.configuration_clipbert import ClipBertConfig
 from hf_videolang.models.clipbert.modeling_clipbert import (
@@ -92,8 +92,7 @@ def convert(
     processor, notes = _processor(model_config, layout, settings, head, tokenizer)
 
     model_class = HEADS[head]
-    tied = model_class._tied_weights_keys or {}
-    targets = {name: tensor for name, tensor in model_tensors(model_class, model_config).items() if name not in tied}
+    targets = untied_tensors(model_class, model_config)
     created = _start(targets, seed) if layout.release != CLIPBERT else {}
     _check_ties(layout)
     tensor_map = map_tensors(layout.values, targets, layout.origin, drop_reason, created)

@@ -20,6 +20,7 @@ from hf_videolang.conversion.hero.roberta import find_roberta
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,
     ROBERTA_VOCABULARY,
+    generation_config,
     load_roberta_tokenizer,
     name_features,
     read_config,
@@ -27,7 +28,7 @@ from hf_videolang.conversion.hero.settings import (
 )
 from hf_videolang.conversion.hero.starts import start_from_roberta
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_tensors
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -38,6 +39,7 @@ from hf_videolang.models.hero.modeling_hero import (
     HeroModel,
     HeroPreTrainedModel,
 )
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 
 NAME = "HERO"
@@ -70,8 +72,8 @@ def convert(
     """
     Args:
         checkpoint: one that [`recognises`] accepts.
-        config: the run's model configuration, a JSON with `f_config`, `c_config` and `q_config`. It decides what
-            shapes cannot: heads of another width than 64, dropouts, the activation.
+        config: the run's model configuration, a JSON with `f_config`, `c_config` and `q_config`, and perhaps
+            `d_config`. It decides what shapes cannot: heads of another width than 64, dropouts, the activation.
         tokenizer: folder or Hub id of the tokenizer; by default RoBERTa's if the vocabulary is RoBERTa's. A model with
             another vocabulary and no tokenizer gets no processor.
         features: name of VALUE's features, or `"none"` if they are others. By default the only name of that width.
@@ -102,11 +104,14 @@ def convert(
     model_config = _config(values, layout, config, feature_size)
     notes = name_features(model_config, features)
     classes = _classes(layout)
-    targets = {name: value for one in classes for name, value in model_tensors(one, model_config).items()}
+    targets = {name: value for one in classes for name, value in untied_tensors(one, model_config).items()}
+    starts: list[type[HeroPreTrainedModel]] = []
+    if not layout.captions and layout.words:
+        starts = [HeroForVideoCaptioning]  # captioning begins with the words' head of pre-training
+        tensors = untied_tensors(HeroForVideoCaptioning, model_config)
+        targets |= {name: value for name, value in tensors.items() if name.startswith("lm_head.")}
     created = {} if video_feature_size is None else _new_layers(values, targets, layout, model_config, seed)
     replaced = dict.fromkeys((layout.origin(name)[0] for name in created), "new, for another width of features")
-    if layout.captions:
-        notes.append("The head for captions has no class yet; its weights are left out.")
     processor = _processor(model_config, layout, tokenizer)
     if not processor:
         notes.append(
@@ -116,11 +121,15 @@ def convert(
     return Conversion(
         model_class=classes[0],
         further_classes=classes[1:],
+        starts=starts,
         config=model_config,
         tensor_map=map_tensors(
             values, targets, layout.origin, lambda key: replaced.get(key) or layout.drop_reason(key), created
         ),
-        components=processor,
+        components=[
+            *processor,
+            *(generation_config(model_config, each.caption_tokenizer) for each in processor if layout.words),
+        ],
         flavour=f"HERO with {layout.flavour}",
         facts={"config": None if config is None else Path(config).name, "seed": seed if created else None},
         notes=notes,
@@ -151,6 +160,8 @@ def _classes(layout: Layout) -> list[type[HeroPreTrainedModel]]:
         found.append(HeroForMultipleChoice)
     elif layout.statements:
         found.append(HeroForSequenceClassification)
+    if layout.captions:
+        found.append(HeroForVideoCaptioning)
     return found or [HeroModel]
 
 
@@ -192,6 +203,13 @@ def _config(
             "max_position_embeddings": size(f"{query}position_embeddings.weight", 0),
         },
     }
+    if layers("decoder.layer."):
+        shapes["decoder_config"] = {
+            "hidden_size": size("position_embeddings.weight", 1),
+            "max_position_embeddings": size("position_embeddings.weight", 0),
+            "intermediate_size": size("decoder.layer.0.intermidiate.dense.weight", 0),
+            "num_hidden_layers": layers("decoder.layer."),
+        }
     fields: dict[str, Any] = {"fusion": layout.fusion}
     for part, found in shapes.items():
         known, stated = {name: value for name, value in found.items() if value is not None}, parts.get(part, {})
@@ -210,6 +228,8 @@ def _config(
     fields["video_feature_size"] = feature_size or width or WIDTHS["resnet_slowfast"]
     if frames is not None:
         fields["max_frames"] = frames
+    for constant in (values[key] for key in ONE_HOTS if key in values):
+        fields["label_smoothing"] = round(float(constant[0, 0]) * (constant.shape[1] - 1), 4)
     try:
         return HeroConfig(**fields, dtype="float32")
     except (StrictDataclassError, ValueError) as error:
@@ -241,14 +261,16 @@ def _processor(config: HeroConfig, layout: Layout, tokenizer: str | Path | None)
     if tokenizer is None and vocabulary not in range(ROBERTA_VOCABULARY, ROBERTA_VOCABULARY + 8):
         return []
     fitting = load_roberta_tokenizer(tokenizer or ROBERTA, vocabulary)
-    only_answers = layout.statements and not layout.retrieval
+    only_captions = layout.captions and not (layout.retrieval or layout.statements)
+    only_answers = layout.statements and not (layout.retrieval or layout.captions)
+    context = 1 if only_captions else 2 if only_answers and not layout.multiple_choice else 0
     return [
         HeroProcessor(
             fitting,
             max_frames=config.max_frames,
             features=config.features,
             max_length=120 if only_answers else 60,
-            context_subtitles=2 if only_answers and not layout.multiple_choice else 0,
+            context_subtitles=context,
         )
     ]
 

@@ -38,6 +38,20 @@ NAMES = {
     r"span_pool\.": "st_ed_pool.",
     r"span_head\.linear(?=\d)": "st_ed_pred_head.linear_",
     r"span_head\.": "st_ed_pred_head.",
+    r"caption_decoder\.position_embeddings\.": "position_embeddings.",
+    r"caption_decoder\.LayerNorm\.": "emb_LayerNorm.",
+    r"caption_decoder\.encoder\.": "decoder.",
+    r"lm_head\.decoder\.bias": "v_encoder.f_encoder.lm_head.bias",
+    r"lm_head\.": "v_encoder.f_encoder.lm_head.",
+}
+# Parts of a layer of the decoder.
+DECODER = {
+    "attention.self": "self_attention",
+    "attention.output": "add_norm_1",
+    "crossattention.self": "dec_enc_attention",
+    "crossattention.output": "add_norm_2",
+    "intermediate": "intermidiate",
+    "output": "add_norm_3",
 }
 # VIOLIN's head in the first release.
 VIOLIN = {"qa_pool.": "violin_pool.", "qa_pred_head.": "violin_pred_head."}
@@ -47,14 +61,13 @@ ONE_HOTS = ("loss_func.one_hot", "caption_loss_func.one_hot")
 TRIANGLE = "decoder.tri_mask"
 DROPPED = {
     r"^v_encoder\.([fc]_encoder\.)?pad$": "constant 0",
-    r"^decoder\.tri_mask$": "constant; captions have no class yet",
-    r"\.?(caption_)?loss_func\.one_hot$": "constant of the label smoothing; captions have no class yet",
+    r"^decoder\.tri_mask$": "constant: which words come later",
+    r"\.?(caption_)?loss_func\.one_hot$": "constant of the label smoothing",
     r"^v_encoder\.[fc]_encoder\.pooler\.": "no task reads the pooler",
-    r"^v_encoder\.f_encoder\.lm_head\.": "pre-training and captions have no class yet",
+    r"^v_encoder\.f_encoder\.lm_head\.decoder\.weight$": "equal to the word embeddings",
     r"^v_encoder\.(feat_regress|mask_embedding|fom_output)\.": "pre-training has no class yet",
     r"^v_encoder\.(f_encoder\.img|frame)_embeddings\.mask_embedding\.": "pre-training has no class yet",
     r"^v_encoder\.sub_embeddings\.word_embeddings\.": "the fusion gives vectors of subtitles, not words, to it",
-    r"^(decoder|position_embeddings|emb_LayerNorm)\.": "captions have no class yet",
     r"^vocab_padded$": "whether the vocabulary was filled up to a multiple of 8",
 }
 # What a fusion has from HERO and does not read.
@@ -77,6 +90,7 @@ class Layout:
 
     Args:
         retrieval, multiple_choice, statements, captions: whether the head of the task is there.
+        words: whether the head of the words is there, which captions share with pre-training.
         is_first_violin: whether the head for statements has the names of the first release.
         fusion: of the encoder, as the model's config has it.
     """
@@ -85,6 +99,7 @@ class Layout:
     multiple_choice: bool
     statements: bool
     captions: bool
+    words: bool
     is_first_violin: bool
     fusion: str
 
@@ -101,6 +116,9 @@ class Layout:
         name = name.removeprefix("hero.")
         pattern = next(pattern for pattern in NAMES if re.match(pattern, name))
         key = re.sub(f"^{pattern}", NAMES[pattern], name)
+        if parts := re.fullmatch(r"(decoder\.layer\.\d+)\.(.+)\.(\w+\.\w+)", key):
+            layer, part, weight = parts.groups()
+            key = f"{layer}.{DECODER[part]}.{weight}"
         if self.is_first_violin:
             for theirs, first in VIOLIN.items():
                 key = f"{first}{key.removeprefix(theirs)}" if key.startswith(theirs) else key
@@ -132,6 +150,7 @@ def find_layout(keys: Collection[str]) -> Layout | None:
         multiple_choice=has("st_ed_pool."),
         statements=has("qa_pool.") or first,
         captions=has("decoder.layer."),
+        words=has("v_encoder.f_encoder.lm_head."),
         is_first_violin=first,
         fusion=fusion,
     )

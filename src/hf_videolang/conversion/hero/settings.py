@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
+from hf_videolang.models.hero.modeling_hero_captioning import MAX_NEW_TOKENS
 
 # `model` and `video_sub_fusion_method` of the authors' configurations → fusion.
 FUSIONS = {
@@ -18,6 +19,7 @@ FUSIONS = {
     ("video_sub_sequence_model", None): "sequence",
 }
 PARTS = {"f_config": "cross_modal_config", "c_config": "temporal_config", "q_config": "query_config"}
+OPTIONAL_PARTS = {"d_config": "decoder_config"}
 FIELDS = (
     "attention_probs_dropout_prob",
     "hidden_act",
@@ -44,7 +46,8 @@ def read_config(path: str | Path | None) -> dict[str, Any]:
         fields: dict[str, Any] = {"fusion": FUSIONS[model, method]}
         fields |= {
             ours: {name: original[theirs][name] for name in FIELDS if name in original[theirs]}
-            for theirs, ours in PARTS.items()
+            for theirs, ours in (PARTS | OPTIONAL_PARTS).items()
+            if theirs in PARTS or theirs in original
         }
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ConversionError(
@@ -95,3 +98,19 @@ def load_roberta_tokenizer(name: str | Path, vocabulary: int) -> Any:
             f"the model {vocabulary} and (0, 2, 1). Pass --tokenizer with the model's own."
         )
     return fitting
+
+
+def generation_config(config: HeroConfig, tokenizer: Any) -> GenerationConfig:
+    """
+    The published decoding of captions: 30 words, each the likeliest (hero §5). Rows of the vocabulary beyond the
+    tokenizer, which fill it up, are never written.
+    """
+    decoder: Any = config.decoder_config
+    return GenerationConfig(
+        max_new_tokens=MAX_NEW_TOKENS,
+        decoder_start_token_id=decoder.decoder_start_token_id,
+        bos_token_id=decoder.bos_token_id,
+        eos_token_id=decoder.eos_token_id,
+        pad_token_id=decoder.pad_token_id,
+        suppress_tokens=list(range(len(tokenizer), vocabulary_size(config))) or None,
+    )

@@ -1,5 +1,6 @@
 """Videos with subtitles, queries and the moments that these mean become batches, from stored features."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def query_rows(records: "Dataset") -> "Dataset":
-    """One row a query: `video_id`, `subtitles`, `text`, and `start` and `end` of the moment in seconds."""
+    """One row a query: `video_id`, `subtitles`, `text`, and `start` and `end` of the moment in seconds, or NaN."""
     from datasets import Dataset
 
     rows: dict[str, list[Any]] = {name: [] for name in ("video_id", "subtitles", "text", "start", "end")}
     for video_id, subtitles, moments in zip(*(records[name] for name in ("video_id", "subtitles", "moments"))):
         for moment in moments:
             for name, value in {"video_id": video_id, "subtitles": subtitles, **moment}.items():
-                rows[name].append(value)
+                rows[name].append(math.nan if value is None and name in ("start", "end") else value)
     return Dataset.from_dict(rows)
 
 

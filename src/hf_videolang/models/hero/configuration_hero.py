@@ -12,6 +12,17 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 
+# What a decoder that is not told of shares with the cross-modal BERT.
+DECODER_FIELDS = (
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+)
+
 
 @strict
 class HeroCrossModalConfig(BertConfig):
@@ -69,6 +80,29 @@ class HeroQueryConfig(BertConfig):
 
 
 @strict
+class HeroDecoderConfig(BertConfig):
+    """
+    The BERT that writes captions (hero §5). Fields are those of `BertConfig`; its words are the cross-modal BERT's.
+
+    ```python
+    config = HeroConfig(decoder_config=HeroDecoderConfig(num_hidden_layers=4))
+    ```
+    """
+
+    model_type = "hero_decoder"
+    base_config_key = "decoder_config"
+
+    num_hidden_layers: int = 2
+    max_position_embeddings: int = 1024
+    is_decoder: bool = True
+    add_cross_attention: bool = True
+    bos_token_id: int | None = 0
+    pad_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int = 0
+
+
+@strict
 class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     """
     HERO with any of its heads (hero §1 to §4). Defaults are those of the released model.
@@ -77,6 +111,8 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         cross_modal_config (`HeroCrossModalConfig` or `dict`, *optional*): the BERT over subtitles and their frames.
         temporal_config (`HeroTemporalConfig` or `dict`, *optional*): the BERT over time.
         query_config (`HeroQueryConfig` or `dict`, *optional*): the query encoder of the retrieval head.
+        decoder_config (`HeroDecoderConfig` or `dict`, *optional*): the BERT that writes captions. By default two
+            layers of the size of the cross-modal BERT's.
         video_feature_size (`int`, defaults to 4352): width of a row of features; ResNet-152 with SlowFast.
         max_frames (`int`, defaults to 100): the most rows of a video.
         fusion (`str`, defaults to `"cross_modal"`): how subtitles meet their frames (hero §2.6). `"cross_modal"`: one
@@ -99,6 +135,7 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         span_loss_weight (`float`, defaults to 0.01): weight of the span loss of retrieval.
         span_drop_probability (`float`, defaults to 0.8): how often a training step leaves out that span loss.
         answer_span_loss_weight (`float`, defaults to 0.4): weight of the span loss of multiple choice.
+        label_smoothing (`float`, defaults to 0.1): probability that a caption's loss gives to all other words.
 
     Raises:
         StrictDataclassError: a value has the wrong type or does not fit the others.
@@ -112,6 +149,7 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     auto_map = {
         "AutoConfig": "configuration_hero.HeroConfig",
         "AutoModel": "modeling_hero.HeroModel",
+        "AutoModelForImageTextToText": "modeling_hero_captioning.HeroForVideoCaptioning",
         "AutoModelForMultipleChoice": "modeling_hero.HeroForMultipleChoice",
         "AutoModelForSequenceClassification": "modeling_hero.HeroForSequenceClassification",
         "AutoProcessor": "processing_hero.HeroProcessor",
@@ -121,11 +159,13 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         "temporal_config": HeroTemporalConfig,
         "query_config": HeroQueryConfig,
         "text_config": CLIPTextConfig,
+        "decoder_config": HeroDecoderConfig,
     }
 
     cross_modal_config: dict | HeroCrossModalConfig | None = None
     temporal_config: dict | HeroTemporalConfig | None = None
     query_config: dict | HeroQueryConfig | None = None
+    decoder_config: dict | HeroDecoderConfig | None = None
     video_feature_size: int = 4352
     max_frames: int = 100
     features: str | None = None
@@ -142,7 +182,10 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     span_loss_weight: float | int = 0.01
     span_drop_probability: float | int = 0.8
     answer_span_loss_weight: float | int = 0.4
+    label_smoothing: float | int = 0.1
     initializer_range: float = 0.02
+    is_encoder_decoder: bool = True  # `generate` reads it
+    tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs):
         for name, config_class in self.sub_configs.items():
@@ -150,18 +193,20 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
             if name == "text_config" and value is None:
                 continue
             # A config of its own: two models never share one.
+            if name == "decoder_config" and value is None:
+                value = {field: getattr(self.cross_modal_config, field) for field in DECODER_FIELDS}
             own = deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
             setattr(self, name, own)
         super().__post_init__(**kwargs)
 
     @property
     def hidden_size(self) -> int:
-        """Width of all three parts."""
+        """Width of all parts."""
         return self.cross_modal_config.hidden_size
 
-    def get_text_config(self, *args, **kwargs) -> Any:
-        """The part with the words of the inputs."""
-        return self.text_config or self.cross_modal_config
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
+        """The part with the words of the inputs, or the one that writes."""
+        return self.decoder_config if decoder and not encoder else self.text_config or self.cross_modal_config
 
     def validate_architecture(self):
         parts = [name for name in self.sub_configs if name != "text_config"]  # CLIP's states are projected
@@ -184,4 +229,4 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
             raise ValueError(f"text_config is given and fusion is {self.fusion!r}; expected 'cross_modal' with CLIP.")
 
 
-__all__ = ["HeroConfig", "HeroCrossModalConfig", "HeroQueryConfig", "HeroTemporalConfig"]
+__all__ = ["HeroConfig", "HeroCrossModalConfig", "HeroDecoderConfig", "HeroQueryConfig", "HeroTemporalConfig"]

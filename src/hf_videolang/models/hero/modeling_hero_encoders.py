@@ -37,8 +37,8 @@ class HeroPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
     _no_split_modules = ["BertLayer"]
     _supports_sdpa = True
     _new_head_by_default = False
-    _keys_that_may_be_new = [r"^(query|start|end|answer|span)_"]
-    _keys_to_ignore_on_load_unexpected = [r"^(query|start|end|answer|span)_"]
+    _keys_that_may_be_new = [r"^(query|start|end|answer|span|caption|lm)_"]
+    _keys_to_ignore_on_load_unexpected = [r"^(query|start|end|answer|span|caption|lm)_"]
 
     @torch.no_grad()
     def _init_weights(self, module):

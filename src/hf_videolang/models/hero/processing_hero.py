@@ -1,4 +1,4 @@
-"""Features of videos, subtitles, queries and questions to the inputs of HERO, and its outputs to seconds."""
+"""Features of videos, subtitles, segments and texts to the inputs of HERO, and its outputs to seconds."""
 
 import html
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from hf_videolang.models.shared.pushed_card import PushedCardMixin
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 from hf_videolang.video.subtitles import Subtitle, read_subtitles
 
-from .subtitle_matching_hero import cut_frames, group_frames, match_frames, span_frames
+from .subtitle_matching_hero import cut_frames, group_frames, match_frames, segment_frames, span_frames
 
 logger = logging.get_logger(__name__)
 
@@ -38,8 +38,8 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         context_subtitles (`int`, defaults to 0): how many earlier subtitles stand before each subtitle's text.
         row_start (`str`, defaults to `"sep"`): the token before a subtitle, `"sep"` or `"cls"`.
         frames_per_group (`int`, defaults to 5): a video without subtitles is read in groups of so many rows.
-        max_length (`int`, defaults to 60): tokens of a query or, with the longest choice, of a question. Training
-            leaves out longer ones; nothing is cut.
+        max_length (`int`, defaults to 60): tokens of a caption, of a query or, with the longest choice, of a question.
+            Captions are cut. Training leaves out longer queries and questions; they are not cut.
         min_moment_frames, max_moment_frames (`int`, default to 2, 16): a moment's last row lies at least so many and
             less than so many rows behind its first. Ours are TVR's; How2R has 3 and 20.
         video_score_scale (`float`, defaults to 20.0): a video weighs the exponential of its score times this when
@@ -126,6 +126,8 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         question: str | Sequence[str] | None = None,
         choices: Sequence[Any] | None = None,
         statement: str | Sequence[str] | None = None,
+        segments: Sequence[Any] | None = None,
+        captions: Sequence[str] | None = None,
         truncation: bool = False,
         **kwargs,
     ) -> BatchFeature:
@@ -138,18 +140,24 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             question, choices: a question and its choices, or a list of both, one a video. Without `question`, a
                 choice stands alone.
             statement: a statement, or a list, one a video.
+            segments: `(start, end)` in seconds of each part of the video to be captioned. With a list of videos, a
+                list of such lists. `None`: whole videos.
+            captions: the captions to learn: one for each segment, in their order, or for each video. Each is cut to
+                `max_length` tokens.
             truncation: whether to keep the first `max_frames` rows of a longer video, as the original does. By
                 default it raises; [`~HeroProcessor.windows`] divides the video.
 
         Returns:
             `video_features` [videos, rows, width], float32, `video_attention_mask` [videos, rows],
             `subtitle_input_ids` and `subtitle_attention_mask` [videos, subtitles, tokens], `frame_subtitles` [videos,
-            rows]; `input_ids` and `attention_mask` [queries, tokens], with choices [videos, choices, tokens].
+            rows]; `input_ids` and `attention_mask` [queries, tokens], with choices [videos, choices, tokens];
+            `segments` [segments, 2], the first row of each and the one behind its last, and `video_index` [segments];
+            `labels` [captions, tokens], -100 at padding.
 
         Raises:
             SubtitleError: a subtitle file cannot be read.
-            ValueError: no input, more than one kind of text, features of another shape or with NaN, or a video that
-                is too long.
+            ValueError: no input, more than one kind of text, features of another shape or with NaN, a video that is
+                too long, or a segment without length or outside its video.
         """
         if choices is not None and question is None:
             text, question = None, text
@@ -164,6 +172,11 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         batch = BatchFeature()
         if video_features is not None:
             batch.update(self._videos(video_features, subtitles, truncation))
+            if segments is not None:
+                is_batch = isinstance(video_features, (list, tuple))
+                batch.update(self._segments(segments if is_batch else [segments], batch["video_attention_mask"]))
+        if captions is not None:
+            batch.update(self._labels(captions))
         if choices is not None:
             batch.update(self._choices(question, choices))
         elif given:
@@ -175,6 +188,14 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
     def token_ids(self, text: str) -> list[int]:
         """Without special tokens. A text all in capitals is lower-cased first."""
         return self.tokenizer(text.lower() if text.isupper() else text, add_special_tokens=False)["input_ids"]
+
+    def caption_ids(self, text: str) -> list[int]:
+        """As `token_ids`, by the tokenizer of captions."""
+        return self.caption_tokenizer(text.lower() if text.isupper() else text, add_special_tokens=False)["input_ids"]
+
+    def batch_decode(self, *args, **kwargs) -> list[str]:
+        """Captions of what `generate` wrote, as the tokenizer's method of this name."""
+        return self.caption_tokenizer.batch_decode(*args, **kwargs)
 
     def _row(self, texts: Sequence[str], start: int | None) -> list[int]:
         """Ids of an input: each text behind HERO's `start`, or all of them within CLIP's tokens."""
@@ -340,6 +361,26 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             return self._cut([self._row(texts[part], None) for part in with_context]), matched
         ids = [self.token_ids(text) for text in texts]
         return [[start, *chain.from_iterable(ids[part])] for part in with_context], matched
+
+    def _segments(self, segments: Sequence[Any], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(segments) != len(mask):
+            raise ValueError(f"segments of {len(segments)} videos for {len(mask)}; pass a list of them for each.")
+        lengths = mask.sum(dim=1).tolist()
+        spans = [
+            segment_frames(*span, length, self.seconds_per_feature)
+            for length, spans in zip(lengths, segments)
+            for span in spans
+        ]
+        index = [video for video, spans in enumerate(segments) for _ in spans]
+        return {
+            "segments": torch.tensor(spans, dtype=torch.long).reshape(len(spans), 2),
+            "video_index": torch.tensor(index, dtype=torch.long),
+        }
+
+    def _labels(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+        end = self.caption_tokenizer.sep_token_id
+        rows = [torch.tensor([*self.caption_ids(text), end][: self.max_length]) for text in captions]
+        return {"labels": pad_sequence(rows, batch_first=True, padding_value=-100)}
 
     def _choices(self, question: str | Sequence[str] | None, choices: Sequence[Any]) -> dict[str, torch.Tensor]:
         rows: list[Sequence[str]] = [choices] if choices and isinstance(choices[0], str) else list(choices)

@@ -1,4 +1,4 @@
-"""Which subtitle is shown with which frame, and the frames of a span of seconds (hero §3, §7.3)."""
+"""Which subtitle is shown with which frame, and the frames of a span of seconds (hero §3, §5, §7.3)."""
 
 import math
 from collections.abc import Sequence
@@ -77,3 +77,22 @@ def span_frames(start: float, end: float, num_frames: int, seconds_per_frame: fl
         return -1, -1
     first = min(math.floor(start / seconds_per_frame), num_frames - 1)
     return first, min(max(math.ceil(end / seconds_per_frame) - 1, first + 1), num_frames - 1)
+
+
+def segment_frames(start: float, end: float, num_frames: int, seconds_per_frame: float) -> tuple[int, int]:
+    """
+    First frame of a segment to be captioned, and the one behind its last: at least one frame (hero §5). Infinity as
+    its end is the end of the video.
+
+    Raises:
+        ValueError: the segment has no length, or starts before or behind the video.
+    """
+    if not 0 <= start < end:
+        raise ValueError(f"segment {start:g} to {end:g} s; expected seconds from 0 on, the end behind the start.")
+    first = math.floor(start / seconds_per_frame)
+    if first >= num_frames:
+        raise ValueError(
+            f"segment {start:g} to {end:g} s starts behind the last row of features that is read, which ends at "
+            f"{num_frames * seconds_per_frame:g} s."
+        )
+    return first, max(round(min(end / seconds_per_frame, num_frames)), first + 1)

@@ -1,0 +1,308 @@
+"""
+HERO's captions (hero §5): a BERT reads the frames of a video, or of segments of it, and writes word after word.
+
+Letters for shapes as in `modeling_hero`; moreover C captions, N tokens of a caption, W words of the vocabulary. The
+layers are transformers' own.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.models.bert.modeling_bert import BertEncoder
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_hero import HeroConfig, HeroCrossModalConfig, HeroDecoderConfig
+from .modeling_hero import HeroModel
+from .modeling_hero_encoders import MASKED, NORM_EPS, HeroEncoderPreTrainedModel, HeroPreTrainedModel
+
+MAX_NEW_TOKENS = 30  # of the original's decoding
+VIDEO_INPUTS = (
+    "video_features",
+    "video_attention_mask",
+    "subtitle_input_ids",
+    "subtitle_attention_mask",
+    "frame_subtitles",
+    "segments",
+    "video_index",
+)
+
+
+@dataclass
+class HeroCaptionMemory(ModelOutput):
+    """
+    What the decoder reads, an output of `get_memory`.
+
+    Args:
+        last_hidden_state (`torch.Tensor` [C, L, D]): the frames of each caption; with `segments`, those of the segment
+            alone, 0 at padding.
+        video_attention_mask (`torch.Tensor` [C, L]): 1 = frame, 0 = padding.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    video_attention_mask: torch.Tensor | None = None
+
+
+@dataclass
+class HeroCaptionOutput(ModelOutput):
+    """
+    Output of [`HeroForVideoCaptioning`].
+
+    Args:
+        loss (`torch.Tensor`, scalar): with `labels`, the mean over their words.
+        logits (`torch.Tensor` [C, N, W]): of the next word at each place.
+        past_key_values (`EncoderDecoderCache`): with `use_cache`, keys and values of the words so far, and of the
+            frames.
+        encoder_last_hidden_state (`torch.Tensor` [C, L, D]): of [`HeroCaptionMemory`].
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+
+
+class HeroWordHead(HeroEncoderPreTrainedModel):
+    """States [..., D] to words [..., W]. The last matrix is that of the word embeddings (hero §2.3)."""
+
+    config: HeroCrossModalConfig
+
+    def __init__(self, config: HeroCrossModalConfig):
+        super().__init__(config)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.LayerNorm(F.gelu(self.dense(states))))
+
+
+class HeroCaptionDecoder(HeroPreTrainedModel):
+    """The BERT that writes: each layer reads the words before, then the frames."""
+
+    config: HeroDecoderConfig
+
+    def __init__(self, config: HeroDecoderConfig):
+        super().__init__(config)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
+        self.encoder = BertEncoder(config)
+        self.post_init()
+
+    def forward(
+        self,
+        words: torch.Tensor,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """Word embeddings [C, N, D] behind those of the cache, memory [C, L, D] and its mask [C, L] to [C, N, D]."""
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        places = torch.arange(past + words.shape[1], device=words.device)
+        states = self.LayerNorm(words + self.position_embeddings(places[past:]))
+        later = (places[past:, None] < places).to(states.dtype)[None, None] * MASKED
+        padding = (memory_mask == 0).to(states.dtype)[:, None, None] * MASKED
+        return self.encoder(
+            states,
+            attention_mask=later,
+            encoder_hidden_states=memory,
+            encoder_attention_mask=padding,
+            past_key_values=past_key_values,
+            **kwargs,
+        ).last_hidden_state
+
+
+class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
+    """
+    Writes captions of subtitled videos or of segments of them (hero §5; TVC, YC2C, VATEX-EN-C).
+
+    `generate` is transformers', with all of its options. It takes the inputs of `forward` but `labels`. Its default is
+    the published decoding: the likeliest word each time, at most 30. A video is encoded once, however many segments it
+    has.
+
+    ```python
+    model = HeroForVideoCaptioning.from_pretrained("org/hero-tvc")
+    inputs = processor(video_features=np.load("clip.npy"), subtitles="clip.srt", segments=[(12.0, 19.5)])
+    print(processor.batch_decode(model.generate(**inputs, num_beams=4), skip_special_tokens=True))
+    ```
+    """
+
+    model_tags = ["hf_videolang", "hero", "video-captioning"]
+    main_input_name = "video_features"
+    _tied_weights_keys = {"lm_head.decoder.weight": "hero.cross_modal_model.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: HeroConfig):
+        super().__init__(config)
+        self.hero = HeroModel._from_config(config)
+        if config.text_config is None:
+            self.caption_words = None
+        else:  # CLIP's words are not those of captions
+            part: Any = config.cross_modal_config
+            self.caption_words = nn.Embedding(part.vocab_size, part.hidden_size, padding_idx=part.pad_token_id)
+            self._tied_weights_keys = {"lm_head.decoder.weight": "caption_words.weight"}
+        self.caption_decoder = HeroCaptionDecoder._from_config(config.decoder_config)
+        self.lm_head = HeroWordHead._from_config(config.cross_modal_config)
+        self.post_init()
+        self.generation_config.max_new_tokens = MAX_NEW_TOKENS
+
+    def get_input_embeddings(self) -> nn.Module:
+        return super().get_input_embeddings() if self.caption_words is None else self.caption_words
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, value: nn.Module):
+        self.lm_head.decoder = value
+
+    def get_memory(
+        self,
+        video_features: torch.Tensor | None = None,
+        video_attention_mask: torch.Tensor | None = None,
+        subtitle_input_ids: torch.Tensor | None = None,
+        subtitle_attention_mask: torch.Tensor | None = None,
+        frame_subtitles: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+        video_index: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> HeroCaptionMemory:
+        """
+        Encodes videos, and takes from them what each caption is about. Arguments are those of `forward`.
+
+        ```python
+        memory = model.get_memory(**inputs)
+        captions = model.generate(encoder_outputs=memory, do_sample=True)
+        ```
+        """
+        videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
+        states = self.hero(*videos, return_dict=True, **kwargs).last_hidden_state
+        mask = video_attention_mask
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device) if mask is None else mask
+        if segments is None:
+            if video_index is not None:
+                states, mask = states[video_index], mask[video_index]
+            return HeroCaptionMemory(last_hidden_state=states, video_attention_mask=mask)
+        if video_index is None:
+            video_index = torch.arange(len(segments), device=segments.device)
+            if len(segments) != len(states):
+                raise ValueError(
+                    f"{len(segments)} segments of {len(states)} videos; pass video_index, the video of each segment."
+                )
+        start, end = segments[:, :1], segments[:, 1:]
+        longest = states.shape[1]
+        if not torch.compiler.is_compiling():
+            lengths = mask.sum(dim=1)[video_index]
+            wrong = (start < 0) | (end <= start) | (end > lengths[:, None])
+            if wrong.any():
+                number = int(wrong.nonzero()[0, 0])
+                raise ValueError(
+                    f"segments[{number}] is {segments[number].tolist()}; expected a first frame and one behind the "
+                    f"last, within the {int(lengths[number])} frames of its video."
+                )
+            longest = int((end - start).max())
+        frames = start + torch.arange(longest, device=start.device)
+        inside = frames < end
+        states = states[video_index[:, None], frames.clamp(max=states.shape[1] - 1)] * inside[..., None]
+        return HeroCaptionMemory(last_hidden_state=states, video_attention_mask=inside.long())
+
+    @torch.no_grad()
+    def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        if kwargs.get("encoder_outputs") is None:  # made here, since there may be more captions than videos
+            given = {name: kwargs.pop(name) for name in VIDEO_INPUTS if name in kwargs}
+            given |= {} if inputs is None else {"video_features": inputs}
+            kwargs["encoder_outputs"] = self.get_memory(**given)
+        return super().generate(**kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        video_features: torch.Tensor | None = None,
+        video_attention_mask: torch.Tensor | None = None,
+        subtitle_input_ids: torch.Tensor | None = None,
+        subtitle_attention_mask: torch.Tensor | None = None,
+        frame_subtitles: torch.Tensor | None = None,
+        segments: torch.Tensor | None = None,
+        video_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        encoder_outputs: HeroCaptionMemory | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> HeroCaptionOutput:
+        """
+        Args:
+            video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles: see
+                [`HeroModel`].
+            segments: [C, 2], the first frame of a caption's segment, and the one behind its last. `None`: captions
+                are about whole videos.
+            video_index: [C], the video of each caption. `None`: caption i is about video i.
+            labels: [C, N], the words of each caption and the end token; negative ones do not count.
+            decoder_input_ids: [C, N], the start token and the words so far; by default those of `labels`.
+            encoder_outputs: of `get_memory`, in place of all inputs about videos.
+            past_key_values, use_cache: keys and values of earlier words, as `generate` keeps them.
+
+        Raises:
+            ValueError: inputs are wrong as of [`HeroModel`]; a segment is empty or leaves its video; there are neither
+                labels nor words.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.get_memory(
+                video_features,
+                video_attention_mask,
+                subtitle_input_ids,
+                subtitle_attention_mask,
+                frame_subtitles,
+                segments,
+                video_index,
+                **kwargs,
+            )
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("pass labels or decoder_input_ids; generate() writes captions.")
+            decoder_input_ids = self.shift_right(labels)
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        memory = encoder_outputs.last_hidden_state
+        states = self.caption_decoder(
+            self.get_input_embeddings()(decoder_input_ids),
+            memory,
+            encoder_outputs.video_attention_mask,
+            past_key_values,
+            **kwargs,
+        )
+        logits = self.lm_head(states)
+        loss = None if labels is None else smoothed_cross_entropy(logits, labels, self.config.label_smoothing)
+        return HeroCaptionOutput(
+            loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=memory
+        )
+
+    def shift_right(self, labels: torch.Tensor) -> torch.Tensor:
+        """The start token and all labels but the last; padding where no word is learnt."""
+        decoder = self.config.decoder_config
+        start = torch.full_like(labels[:, :1], decoder.decoder_start_token_id)
+        return torch.cat([start, labels[:, :-1]], dim=1).masked_fill(labels < 0, decoder.pad_token_id)
+
+
+def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """
+    Kullback-Leibler divergence of the prediction from a target that gives `smoothing` to all other words together; the
+    mean over labels that are not negative, and 0 if all are (hero §5).
+    """
+    counts = labels >= 0
+    logs = logits[counts].float().log_softmax(dim=-1)
+    target, others = labels[counts], logits.shape[-1] - 1
+    own = logs.gather(1, target[:, None])[:, 0]
+    cross_entropy = -(1 - smoothing) * own - smoothing / others * (logs.sum(dim=-1) - own)
+    entropy = (1 - smoothing) * math.log(1 - smoothing) + (smoothing and smoothing * math.log(smoothing / others))
+    return (cross_entropy + entropy).sum() / counts.sum().clamp(min=1)
+
+
+__all__ = ["HeroForVideoCaptioning"]
