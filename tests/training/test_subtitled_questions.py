@@ -97,7 +97,7 @@ def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
     assert {one["answer"] for one in found["answers"]} == {"a", "b", "c"}
     assert found["moment"]["start"] < found["moment"]["end"]
     assert command([*map(str, [*words[:-2], "--choices", "a", "b"])]) == 2
-    assert "give those of the video, or a store, as --features" in capsys.readouterr().err
+    assert "trained on features called made by a test: there is no preset" in capsys.readouterr().err
 
 
 @torch.no_grad()
