@@ -39,7 +39,7 @@ def complete_features(
     Open a feature store, and extract what it lacks: of new videos, and of files whose size has changed.
 
     Every process calls this; they share the work. The store then knows a video that does not decode as broken. What
-    cannot be extracted, since there is no file or nobody knows the extractor, remains missing.
+    cannot be extracted remains missing: there is no file, or the store holds features of another name.
 
     Args:
         folder: the store, new or to be continued.
@@ -67,7 +67,7 @@ def complete_features(
         for record in records
         if record.has_video and (store is None or not store.has(record.video_id, video_size({"path": record.path})))
     ]
-    if store is not None and not (name and lacking):
+    if store is not None and not (lacking and store.name == name):
         return store
     if not name:
         raise ValueError(
