@@ -109,9 +109,23 @@ def test_training_extracts_the_splits_that_it_reads(made, tmp_path):
     words += ["--output_dir", tmp_path / "run", "--extractors", json.dumps({"clip-vit": str(made / "clip")})]
     words += ["--max_steps", 1, "--per_device_train_batch_size", 2, "--select_on", "none", "--report_to", "none"]
     words += ["--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0, "--max_length", 20]
-    assert train([str(word) for word in ("hero/moments.yaml", *words)]) == 0
+    words = [str(word) for word in ("hero/moments.yaml", *words)]
+    assert train(words) == 0
     assert set(FeatureStore(tmp_path / "store").video_ids) == {"v1", "v2"}  # v0 is the validation split
     assert HeroProcessor.from_pretrained(tmp_path / "run").features == "clip-vit"
+
+
+def test_training_leaves_out_broken_videos_if_told(made, videos, tmp_path, capsys):
+    (videos / "metadata.jsonl").write_bytes((made / "videos" / "metadata.jsonl").read_bytes())
+    (videos / "v1.mp4").write_bytes(b"no video")
+    words = ["--model", made / "model", "--data_dir", videos, "--features", tmp_path / "store", "--max_length", 20]
+    words += ["--output_dir", tmp_path / "run", "--extractors", json.dumps({"clip-vit": str(made / "clip")})]
+    words += ["--per_device_train_batch_size", 64, "--select_on", "none", "--dataloader_num_workers", 0]
+    words = [str(word) for word in ("hero/moments.yaml", *words)]
+    assert train(words) == 2
+    assert "1 of 2 training videos do not decode: v1 (" in capsys.readouterr().err
+    assert train([*words, "--on_broken_video", "skip"]) == 2  # two queries are left, no batch of 64
+    assert "2 queries to train on, fewer than one global batch of 64" in capsys.readouterr().err
 
 
 def test_evaluation_continues_a_store(made, tmp_path, capsys):

@@ -18,9 +18,12 @@ history of the run (trainer_state.json).
 
 from typing import Any
 
+import numpy as np
+
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.batches.moment_retrieval import MomentRetrievalCollator, query_rows
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.records import name_some
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import (
@@ -72,6 +75,14 @@ def set_up(argv: list[str] | None) -> Run:
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
     features.check_complete(train_records["video_id"])
+    if broken := features.broken(train_records["video_id"]):
+        names = name_some([f"{video_id} ({problem})" for video_id, problem in broken.items()])
+        note = f"{len(broken)} of {len(train_records)} training videos do not decode: {names}."
+        if training_args.on_broken_video == "raise":
+            raise RecipeError(f"{note} on_broken_video: skip leaves them out.")
+        notes.append(f"{note} They are left out.")
+        is_whole = [video_id not in broken for video_id in train_records["video_id"]]
+        train_records = train_records.select(np.flatnonzero(is_whole))
     queries = query_rows(train_records)
     short = [row for row, text in enumerate(queries["text"]) if is_short(processor, text)]
     if len(short) < len(queries):

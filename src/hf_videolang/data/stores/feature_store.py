@@ -1,11 +1,11 @@
 """Features of videos: `hf-videolang extract` and `data import-features` write them; collators read them for frames."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,13 @@ class VideoFeatures:
     num_bytes: int | None = None
     source: str | None = None
     note: str | None = None
+
+
+class _Place(NamedTuple):
+    part: str
+    row: int
+    num_bytes: int | None
+    problem: str | None
 
 
 class FeatureStore(PartStore):
@@ -104,7 +111,12 @@ class FeatureStore(PartStore):
     def has(self, video_id: str, num_bytes: int | None = None) -> bool:
         """Whether the store knows a video, also as broken, from a file of this size as far as sizes are known."""
         place = self._place(video_id)
-        return place is not None and (num_bytes is None or place[2] in (None, num_bytes))
+        return place is not None and (num_bytes is None or place.num_bytes in (None, num_bytes))
+
+    def broken(self, video_ids: Iterable[str]) -> dict[str, str]:
+        """Those of these videos that did not decode when the features were made, and why."""
+        places = {video_id: self._place(video_id) for video_id in video_ids}
+        return {video_id: place.problem for video_id, place in places.items() if place and place.problem}
 
     def id_of(self, video: str | Path) -> str:
         """The id under which a file is stored: its path below the folder that was extracted, without the ending."""
@@ -130,10 +142,9 @@ class FeatureStore(PartStore):
                 f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
                 "`hf-videolang extract` on the folder with this video; the store keeps what it has."
             )
-        part, row, _ = place
-        (video,) = _from_table(self.read(part, row))
-        if video.problem is not None:
-            raise VideoDecodingError(video_id, f"it has no features: {video.problem}")
+        if place.problem is not None:
+            raise VideoDecodingError(video_id, f"it has no features: {place.problem}")
+        (video,) = _from_table(self.read(place.part, place.row))
         return torch.from_numpy(video.features).float()
 
     def first_rows(self) -> torch.Tensor:
@@ -221,15 +232,16 @@ class FeatureStore(PartStore):
         return self.read(name, columns=[column for column in COLUMNS if column != "features"]).to_pylist()
 
     @cached_property
-    def _places(self) -> dict[str, tuple[str, int, int | None]]:
-        """Video id -> part, row and bytes of the file. Parts written after the first call are not seen."""
+    def _places(self) -> dict[str, "_Place"]:
+        """Where each video is. Parts written after the first call are not seen."""
+        columns = ["video_id", "num_bytes", "problem"]
         return {
-            video["video_id"]: (part, row, video["num_bytes"])
+            video.pop("video_id"): _Place(part, row, **video)
             for part in self.names()
-            for row, video in enumerate(self.read(part, columns=["video_id", "num_bytes"]).to_pylist())
+            for row, video in enumerate(self.read(part, columns=columns).to_pylist())
         }
 
-    def _place(self, video_id: str) -> tuple[str, int, int | None] | None:
+    def _place(self, video_id: str) -> "_Place | None":
         return self._places.get(video_id) or self._places.get(whole_video_id(video_id))
 
 
