@@ -19,7 +19,7 @@ from hf_videolang.inference.presets import find_presets, presets, read_weights
 from hf_videolang.video.filtered_frames import filtered_rows
 from hf_videolang.video.interval_sampling import interval_clips, middle_frames
 from tests.common.tiny import s3d, slowfast
-from tests.video.making import picture
+from tests.video.making import picture, write_frames
 
 SECONDS = {"long": (4, 25), "short": (1, 30), "slow": (3, 5)}  # and frames a second
 SIDE = 64  # in place of 224
@@ -80,9 +80,9 @@ def by_hand(features: str, weights, videos, name: str) -> torch.Tensor:
     """As hero A1, A2 and A3 write it."""
     if features in ("resnet", "clip-vit"):
         crop = None if features == "resnet" else SIDE
-        pixels = frames(videos, name, lambda cut: middle_frames(cut, 1.5), crop)[:, 0]
+        pixels = frames(videos, name, lambda stream: middle_frames(stream.whole, 1.5), crop)[:, 0]
     else:
-        pixels = frames(videos, name, lambda cut: interval_clips(cut, 1.5, 32), SIDE)
+        pixels = frames(videos, name, lambda stream: interval_clips(stream.whole, 1.5, 32), SIDE)
     match features:
         case "resnet":
             assert pixels.shape[2:] == (64, 96)  # the whole frame
@@ -140,9 +140,12 @@ def test_a_broken_video_has_no_rows_and_a_store_of_other_features_is_refused(wei
     mine.mkdir()
     (mine / "short.mp4").write_bytes((videos / "short.mp4").read_bytes())
     (mine / "text.mp4").write_text("dear diary")
+    write_frames(mine / "pictures", 3)
     clip = {"clip-vit": weights["clip-vit"]}
     assert extract("clip-vit", clip, mine, tmp_path / "store") == 1
-    assert "broken: text: Invalid data" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "broken: text: Invalid data" in report
+    assert "broken: pictures: its frame rate is unknown; make a video file of the pictures" in report
     assert extract("clip-vit_slowfast", clip | {"slowfast": weights["slowfast"]}, mine, tmp_path / "store") == 2
     assert "made with other settings" in capsys.readouterr().err
 

@@ -1,7 +1,5 @@
 """Frames of rows against FFmpeg's own chain of filters, and what goes wrong."""
 
-from functools import partial
-
 import av
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from av import VideoFrame
 
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.video import VideoDecodingError
-from hf_videolang.video.decoded_video import Cut
+from hf_videolang.video.decode import Stream
 from hf_videolang.video.filtered_frames import filtered_rows, scaled_size
 from hf_videolang.video.interval_sampling import middle_frames
 from hf_videolang.video.sampling import constant_rate_indices
@@ -19,12 +17,16 @@ from tests.video.making import write_video as write_lossless
 from tests.video.through_ffmpeg import through_ffmpeg
 
 CLIPS = SHARED / "data" / "video" / "clips"
-MIDDLE, SIDE = partial(middle_frames, seconds=1.5), 64
+SIDE = 64
 
 
-def every_frame(cut: Cut) -> np.ndarray:
+def middle(stream: Stream) -> np.ndarray:
+    return middle_frames(stream.whole, 1.5)
+
+
+def every_frame(stream: Stream) -> np.ndarray:
     """All frames at 30 a second, each a row."""
-    first = int(cut.ticks[0])
+    cut, first = stream.whole, int(stream.whole.ticks[0])
     return constant_rate_indices(cut.ticks - first, cut.end - first, cut.time_base, 30)[:, None]
 
 
@@ -50,7 +52,7 @@ def read(source, choose, crop=None, number=4) -> np.ndarray:
 
 def check_frames(path, rate: str = "2/3") -> None:
     for crop in (None, SIDE):
-        np.testing.assert_array_equal(read(path, MIDDLE, crop)[:, 0], chain(path, rate, crop is not None))
+        np.testing.assert_array_equal(read(path, middle, crop)[:, 0], chain(path, rate, crop is not None))
     np.testing.assert_array_equal(read(path, every_frame, SIDE)[:, 0], chain(path, "30", True))
 
 
@@ -80,8 +82,8 @@ def test_rows_may_go_back_and_share_frames(tmp_path):
     """As at the end of a video, whose last second is repeated."""
     path = write_lossless(tmp_path / "a.mp4", 20)
     chosen = np.array([[0, 5, 6], [5, 7, 19], [3, 9, 19], [18, 19, 3], [19, 19, 19]])
-    found = read(path, lambda cut: chosen, number=2)
-    alone = read(path, lambda cut: np.arange(20)[:, None])[:, 0]
+    found = read(path, lambda stream: chosen, number=2)
+    alone = read(path, lambda stream: np.arange(20)[:, None])[:, 0]
     np.testing.assert_array_equal(found, alone[chosen])
 
 
@@ -100,9 +102,12 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{path}'\n")
     for name in ("cut.mp4", "text.mp4", "list.mp4", "absent.mp4"):
         with pytest.raises(VideoDecodingError, match=name):
-            read(tmp_path / name, MIDDLE)
-    with pytest.raises(VideoDecodingError, match="its frame rate is unknown; make a video file of the pictures"):
-        read(write_frames(tmp_path / "pictures", 3), MIDDLE)
+            read(tmp_path / name, middle)
+
+
+def test_pictures_of_a_folder_have_no_rate_but_numbers(tmp_path):
+    folder = write_frames(tmp_path / "pictures", 3)
+    assert read(folder, lambda stream: np.array([[0, 2], [1, 2]])).shape == (2, 2, 64, 85, 3)
 
 
 def test_the_longer_side_is_rounded_down():

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 
@@ -16,7 +17,8 @@ from hf_videolang.hub.model_version import model_version
 from hf_videolang.inference.feature_extractor import ChunkReader, FeatureExtractor, Inputs
 from hf_videolang.inference.presets import Preset, find_presets
 from hf_videolang.registration import public_names
-from hf_videolang.video.decoded_video import Cut
+from hf_videolang.video.decode import Stream
+from hf_videolang.video.decoded_video import VideoDecodingError
 from hf_videolang.video.filtered_frames import filtered_rows
 from hf_videolang.video.interval_sampling import clip_positions
 from hf_videolang.video.video_inputs import video_source
@@ -75,8 +77,10 @@ class PresetReader(ChunkReader):
         for first, frames in rows:
             yield first, {"frames": torch.from_numpy(frames)}
 
-    def _choose(self, cut: Cut) -> Any:
-        seconds = self.preset.seconds_per_row
+    def _choose(self, stream: Stream) -> np.ndarray:
+        cut, seconds = stream.whole, self.preset.seconds_per_row
+        if cut.ticks is None:
+            raise VideoDecodingError(stream.name, "its frame rate is unknown; make a video file of the pictures")
         if self.preset.frames_per_row > 1 and cut.frame_rate is not None and cut.frame_rate < SLOW:
             seen = clip_positions(cut.frame_rate, round(30 * seconds), self.preset.frames_per_row)[-1] + 1
             self.note = (

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from .decode import Stream, iterate_stream
-from .decoded_video import Cut, VideoDecodingError
+from .decoded_video import VideoDecodingError
 
 
 def filtered_rows(
-    source: Any, choose: Callable[[Cut], np.ndarray], shortest_edge: int, crop: int | None, number: int
+    source: Any, choose: Callable[[Stream], np.ndarray], shortest_edge: int, crop: int | None, number: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """
-    Decode the frames that `choose` names. Only those that rows at hand still need are in memory.
+    Decode the frames that `choose` names. Beside the rows at hand, only frames that later rows share are in memory.
 
     Args:
-        source: what `decode_video` takes, except a folder of pictures, whose frame rate is unknown.
-        choose: gets the whole video, and returns the positions of its frames, int64 `[rows, frames]`.
+        source: what `decode_video` takes.
+        choose: gets the open video, with `info` and `whole`, and returns the positions of frames, int64 `[rows,
+            frames]`.
         shortest_edge: pixels of the shorter side; the other one keeps the ratio, rounded down.
         crop: side of the square in the centre that is kept; `None` keeps all.
         number: rows at a time.
@@ -32,39 +33,40 @@ def filtered_rows(
         the file is damaged, the frames have been counted anew, and all rows follow once more.
 
     Raises:
-        VideoDecodingError: the video cannot be read, perhaps only after some rows; its end is missing; or it has no
-            times.
+        VideoDecodingError: the video cannot be read, perhaps only after some rows; or its end is missing.
 
     Example:
 
     ```python
-    for first, frames in filtered_rows("talk.mp4", lambda cut: middle_frames(cut, 1.5), 224, 224, 8):
+    for first, frames in filtered_rows("talk.mp4", lambda stream: middle_frames(stream.whole, 1.5), 224, 224, 8):
         print(first, frames.shape)  # 0 (8, 1, 224, 224, 3)
     ```
     """
 
     def read(stream: Stream) -> Iterator[tuple[int, np.ndarray]]:
         info = stream.info
-        if stream.whole.ticks is None:
-            raise VideoDecodingError(stream.name, "its frame rate is unknown; make a video file of the pictures")
         if info.is_truncated:
             reason = f"it declares {info.declared_duration:.1f} s, but ends after {info.duration:.1f} s"
             raise VideoDecodingError(stream.name, reason)
-        rows = choose(stream.whole)
+        rows = choose(stream)
         last_row = {frame: row for row, frames in enumerate(rows.tolist()) for frame in frames}
-        wanted, size = sorted(last_row), scaled_size(info.width, info.height, shortest_edge)
-        pictures = zip(wanted, stream.pictures(wanted, size))
+        wanted = sorted(last_row)
+        pictures = zip(wanted, stream.pictures(wanted, scaled_size(info.width, info.height, shortest_edge)))
         kept: dict[int, np.ndarray] = {}
-        ready: list[np.ndarray] = []
-        for row, frames in enumerate(rows.tolist()):
-            while max(frames) > max(kept, default=-1):
-                frame, picture = next(pictures)
-                kept[frame] = crop_centre(picture, crop)
-            ready.append(np.stack([kept[frame] for frame in frames]))
-            kept = {frame: picture for frame, picture in kept.items() if last_row[frame] > row}
-            if len(ready) == number or row + 1 == len(rows):
-                yield row + 1 - len(ready), np.stack(ready)
-                ready = []
+        for first in range(0, len(rows), number):
+            part = rows[first : first + number]
+            chunk = None
+            for frame in np.unique(part).tolist():
+                while frame not in kept:
+                    decoded, picture = next(pictures)
+                    kept[decoded] = crop_centre(picture, crop)
+                if chunk is None:
+                    chunk = np.empty((*part.shape, *kept[frame].shape), np.uint8)
+                chunk[part == frame] = kept[frame]
+                if last_row[frame] < first + len(part):
+                    del kept[frame]
+            assert chunk is not None
+            yield first, chunk
 
     yield from iterate_stream(read, source)
 
