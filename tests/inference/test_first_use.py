@@ -104,6 +104,17 @@ def test_ask_extracts_and_gives_what_stored_features_give(made, videos, tmp_path
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["answers"] == results[0]
 
 
+def test_ask_names_a_file_that_is_not_there_or_broken(made, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    for name, code, message in (
+        ("absent.mp4", 2, "no file to extract features from: absent.mp4"),
+        (tmp_path / "broken.mp4", 1, "it has no features"),
+    ):
+        command = ["ask", name, "a", "--choices", "b", "c", "--model", made / "asking"]
+        assert main([*map(str, command), "--extractor", f"clip-vit={made / 'clip'}"]) == code
+        assert message in capsys.readouterr().err
+
+
 def test_training_extracts_the_splits_that_it_reads(made, tmp_path):
     words = ["--model", made / "model", "--data_dir", made / "videos", "--features", tmp_path / "store"]
     words += ["--output_dir", tmp_path / "run", "--extractors", json.dumps({"clip-vit": str(made / "clip")})]

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from hf_videolang.data.batches.clip_reader import check_features
-from hf_videolang.data.records import Record
+from hf_videolang.data.records import Record, name_some
 from hf_videolang.data.shards.open_shards import VideoFolderShard
 from hf_videolang.data.stores.feature_store import FeatureStore, MissingFeaturesError, read_rows
 from hf_videolang.data.stores.part_store import PROVENANCE
@@ -51,8 +51,9 @@ def complete_features(
         num_workers (defaults to 0): decoding processes of each process.
 
     Raises:
-        ValueError: there is neither a store nor a name of features, no preset makes them, there is nothing to extract
-            them from, or the store was made in another way.
+        MissingFeaturesError: there is neither a store nor a file to extract from.
+        ValueError: there is neither a store nor a name of features, no preset makes them, or the store was made in
+            another way.
         OSError: weights cannot be read.
 
     Example:
@@ -73,6 +74,11 @@ def complete_features(
         raise ValueError(
             f"The model does not say which features it was trained on, and {folder} is not a store. Give stored ones "
             "with --features, or say what makes them: --extractor clip-vit=DIR."
+        )
+    if not lacking:
+        raise MissingFeaturesError(
+            f"{folder} is not a store, and there is no file to extract features from: "
+            f"{name_some([record.path or record.video_id for record in records])}."
         )
     state = PartialState(cpu=cpu or not torch.accelerator.is_available())
     shard = VideoFolderShard(folder, "lacking", lacking)

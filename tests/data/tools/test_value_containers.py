@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import shutil
+import sys
 
 import lmdb
 import lz4.frame
@@ -174,6 +175,12 @@ def test_a_database_that_is_not_whole_is_one_line(tmp_path, capsys, kept):
 
 def import_database(folder, output) -> int:
     return run("--value-lmdb", folder, "--output", output)
+
+
+def test_without_the_extra_the_error_names_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert import_database(DATABASES / "video" / "clip-vit_slowfast_1.5", tmp_path / "store") == 2
+    assert 'pip install "hf_videolang[value]"' in capsys.readouterr().err
 
 
 # ---- texts ----
