@@ -237,7 +237,7 @@ def write_subtitled_scenes(
     """
     Write subtitled videos of several scenes and the moments that sentences mean, as a `videofolder`.
 
-    A scene lasts 6 or 9 s. Its shape moves in one direction, anew every 1.5 s, and a subtitle says its colour. The
+    A scene lasts 6 or 9 s. Its shape moves in one direction, anew every 1.5 s, and a subtitle says where it goes. The
     sentence "the red circle moves left" takes both to find. In the test videos, four scenes show a shape that moves in
     a direction in which it never moves in training; the sentences are about these scenes, and no two are equal.
 
@@ -272,12 +272,12 @@ def write_subtitled_scenes(
                 for colour, shape, direction in (scenes[i] for i in generator.permutation(num_scenes)):
                     start, steps = len(frames) / frames_per_second, int(frames_per_second * 1.5)
                     scene = (colour, shape, (direction, direction), generator, size, steps)
-                    once = moving_shape_frames(*scene, radii=(0.15, 0.2), ways=(0.2, 0.25))
+                    once = moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.12, 0.16))
                     frames += once * int(generator.choice([4, 6]))
                     shown.append(((colour, shape, direction), start, len(frames) / frames_per_second))
                 name = f"{split}{number:04d}"
                 write_video(folder / split / f"{name}.mp4", frames, frames_per_second)
-                spoken = [(f"this one is {colour}", start, end) for (colour, _, _), start, end in shown]
+                spoken = [(f"now it goes {direction}", start, end) for (_, _, direction), start, end in shown]
                 write_subtitles(folder / split / f"{name}.srt", spoken)
                 moments = [
                     {"text": f"the {colour} {shape} moves {direction}", "start": start, "end": end}
