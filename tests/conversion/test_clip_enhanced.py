@@ -23,6 +23,7 @@ from hf_videolang.conversion.clip_enhanced import init_clip_enhanced
 from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, openai_origin
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from tests.common.tiny.hero import CLIP_WORDS, WORDS, clip_tokenizer, word_tokenizer
 from tests.parity.cases import REPOSITORY
 
@@ -66,6 +67,8 @@ def test_the_report_says_of_every_tensor_where_it_is_from(folders, start):
     made = {name: key for key, names in report["renamed"].items() for name in names}
     model = HeroForVideoTextRetrieval.from_pretrained(start)
     state = model.state_dict() | AutoModelForMultipleChoice.from_pretrained(start).state_dict()
+    state |= HeroForVideoCaptioning.from_pretrained(start).state_dict()
+    assert torch.equal(state.pop("lm_head.decoder.weight"), state["caption_words.weight"])
     assert made.keys() | report["created"].keys() == state.keys() and not made.keys() & report["created"].keys()
     clip, roberta = (
         CLIPModel.from_pretrained(folders / "clip"),
@@ -82,6 +85,7 @@ def test_the_report_says_of_every_tensor_where_it_is_from(folders, start):
     assert report["dropped"]["roberta: roberta.embeddings.position_embeddings.weight"] == "CLIP has the positions"
     assert "hero.cross_modal_model.embeddings.projection.weight" in report["created"]
     assert "seed 42" in report["created"]["hero.temporal_model.encoder.layer.0.output.dense.weight"]
+    assert made["caption_words.weight"] == "roberta: roberta.embeddings.word_embeddings.weight"
     config = model.config
     assert (config.text_config.bos_token_id, config.text_config.eos_token_id) == (
         len(CLIP_WORDS) - 2,
@@ -103,6 +107,9 @@ def test_every_class_takes_the_folder(start):
     assert output.logits_per_text.shape == (2, 1)
     choice = AutoModelForMultipleChoice.from_pretrained(start)
     assert choice(**processor(**video, question="a", choices=["b", "c"])).logits.shape == (1, 2)
+    captioning = HeroForVideoCaptioning.from_pretrained(start)
+    written = captioning.generate(**processor(**video), max_new_tokens=5)
+    assert len(processor.batch_decode(written)) == 1 and written.max() < len(WORDS)  # not those that fill up
     statement = AutoModelForSequenceClassification.from_pretrained(start)
     assert statement(**processor(**video, statement="a b")).logits.shape == (1, 1)
 
@@ -163,12 +170,20 @@ def test_openais_file_gives_the_same(folders, start, tmp_path):
 
 
 def test_alternatives_of_the_reading(folders, tmp_path):
-    options = {"cross_modal": "random", "text_norm": False}
+    options = {"cross_modal": "random", "text_norm": False, "caption_vocabulary": "clip"}
     report = init_clip_enhanced(folders / "clip", folders / "roberta", tmp_path / "start", **options)
     assert "hero.cross_modal_model.encoder.layer.0.output.dense.weight" in report["created"]
     assert report["dropped"]["roberta: roberta.embeddings.LayerNorm.bias"] == "no norm follows the projection"
     why = report["dropped"]["roberta: roberta.encoder.layer.1.output.dense.weight"]
     assert why == "the cross-modal BERT starts at random"
+    assert report["dropped"]["roberta: lm_head.dense.weight"] == "captions have CLIP's words"
+    model, processor = (one.from_pretrained(tmp_path / "start") for one in (HeroForVideoCaptioning, AutoProcessor))
+    ends = [len(CLIP_WORDS) - 2, len(CLIP_WORDS) - 1]
+    assert [model.generation_config.decoder_start_token_id, model.generation_config.eos_token_id] == ends
+    assert processor.caption_tokenizer is processor.tokenizer and model.caption_words.weight.shape == (59, 48)
+    tied = {"caption_vocabulary": "clip_tied", "features": "none", "video_feature_size": "16"}
+    report = init_clip_enhanced(folders / "clip", folders / "roberta", tmp_path / "tied", **tied)
+    assert "caption_projection.weight" in report["created"]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--no-text-norm", dest="text_norm", action="store_false", help="no norm behind the projection of CLIP's states"
     )
+    group.add_argument(
+        "--caption-vocabulary",
+        choices=["roberta", "clip", "clip_tied"],
+        help="words of captions: RoBERTa's, CLIP's in a new table, or CLIP's in its own",
+    )
     group.add_argument("--seed", type=int, help="of what is random")
     group.add_argument("--push-to-hub", metavar="ORG/NAME", help="upload the folder when it is complete")
 

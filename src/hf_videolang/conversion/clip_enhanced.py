@@ -18,7 +18,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig
 
 from hf_videolang.conversion.hero.roberta import Roberta, find_roberta, short
-from hf_videolang.conversion.hero.settings import ROBERTA, load_roberta_tokenizer, name_features, vocabulary_size
+from hf_videolang.conversion.hero.settings import (
+    ROBERTA,
+    generation_config,
+    load_roberta_tokenizer,
+    name_features,
+    vocabulary_size,
+)
 from hf_videolang.conversion.hero.starts import (
     HEADS,
     kept_layers,
@@ -117,6 +123,7 @@ def init_clip_enhanced(
     roberta_tokenizer: str | Path | None = None,
     cross_modal: Literal["roberta", "random"] = "roberta",
     text_norm: bool = True,
+    caption_vocabulary: Literal["roberta", "clip", "clip_tied"] = "roberta",
     seed: int = 42,
     push_to_hub: str | None = None,
 ) -> dict[str, Any]:
@@ -132,6 +139,7 @@ def init_clip_enhanced(
         clip_tokenizer, roberta_tokenizer: by default those beside the weights, else the published ones.
         cross_modal: whether the cross-modal BERT starts from RoBERTa's layers or at random.
         text_norm: whether a norm follows the projection of CLIP's states.
+        caption_vocabulary: the words of captions, see [`HeroConfig`].
         seed: of all that is random.
         push_to_hub: `"ORGANISATION/NAME"` to upload the folder to.
 
@@ -157,13 +165,17 @@ def init_clip_enhanced(
         raise ConversionError(f"{roberta} is no RoBERTa for masked words; give --roberta {ROBERTA}.")
     text_config = text.config()
     tokenizer = load_clip_tokenizer(clip_tokenizer or own_tokenizer(text.path, CLIP), text_config)
-    model_config = start_config(
-        words, config, features, video_feature_size, text_config=text_config, text_norm=text_norm
-    )
+    reading: dict[str, Any] = {"text_norm": text_norm, "caption_vocabulary": caption_vocabulary}
+    model_config = start_config(words, config, features, video_feature_size, text_config=text_config, **reading)
+    if caption_vocabulary != "roberta":
+        decoder: Any = model_config.decoder_config
+        decoder.bos_token_id = decoder.decoder_start_token_id = text_config.bos_token_id
+        decoder.eos_token_id = text_config.eos_token_id
     notes = name_features(model_config, features)
-    captions = load_roberta_tokenizer(
-        roberta_tokenizer or own_tokenizer(words.path, ROBERTA), vocabulary_size(model_config)
-    )
+    captions = None
+    if caption_vocabulary == "roberta":
+        name = roberta_tokenizer or own_tokenizer(words.path, ROBERTA)
+        captions = load_roberta_tokenizer(name, vocabulary_size(model_config))
     processor = HeroProcessor(
         tokenizer,
         caption_tokenizer=captions,
@@ -179,7 +191,7 @@ def init_clip_enhanced(
         further_classes=HEADS[1:],
         config=model_config,
         tensor_map=_map(text, words, model_config, cross_modal == "random", seed),
-        components=[processor],
+        components=[processor, generation_config(model_config, processor.caption_tokenizer)],
         flavour="CLIP-Enhanced before training",
         facts={**facts, "config": None if config is None else Path(config).name, "seed": seed},
         notes=notes,
@@ -241,6 +253,8 @@ def _map(text: ClipText, roberta: Roberta, config: Any, is_random: bool, seed: i
             key, transform = text.origin(name.removeprefix("text_model."))
             return CLIP_KEY + key, transform
         name = name.removeprefix("cross_modal_model.")
+        if config.caption_vocabulary != "roberta" and name.startswith(("lm_head.", "caption_words.")):
+            return None
         if is_random and name.startswith("encoder."):
             return None
         found = roberta.origin(name, kept)

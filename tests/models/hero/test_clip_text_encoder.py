@@ -12,6 +12,7 @@ from hf_videolang.models.hero.modeling_hero import (
     HeroForVideoTextRetrieval,
     HeroModel,
 )
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from tests.common import model_checks
 from tests.common.model_checks import CLOSE, TinyModel
@@ -78,6 +79,31 @@ def test_padding_and_company_change_nothing():
     torch.testing.assert_close(model(**inputs, **texts).logits, together.logits, **CLOSE)
 
 
+@pytest.mark.parametrize("vocabulary", ["roberta", "clip", "clip_tied"])
+def test_captions_have_words_of_their_own_or_clips(vocabulary, tmp_path):
+    made = clip_model(HeroForVideoCaptioning, caption_vocabulary=vocabulary)
+    names, words = dict(made.named_parameters()), made.lm_head.decoder.weight
+    count = len(WORDS if vocabulary == "roberta" else CLIP_WORDS)
+    tied = "hero.text_model.embeddings.token_embedding" if vocabulary == "clip_tied" else "caption_words"
+    assert words is names[f"{tied}.weight"] and words.shape == (count, 32 if vocabulary == "clip_tied" else 48)
+    tiny = TinyModel(
+        lambda: clip_model(HeroForVideoCaptioning, caption_vocabulary=vocabulary, label_smoothing=0.0),
+        tiny_videos(),
+        ("logits",),
+        {"labels": torch.tensor([[5, 6, 2], [7, 2, -100], [8, 9, 2]])},
+    )
+    model_checks.check_saving_and_loading(
+        TinyModel(tiny.make, tiny.inputs | tiny.training_inputs, tiny.outputs), tmp_path
+    )
+    if vocabulary != "clip_tied":  # whose table is the encoder's, too, and learns more slowly
+        model_checks.check_overfitting(tiny, tmp_path)
+    loss = made(**tiny.inputs, **tiny.training_inputs).loss
+    loss.backward()
+    assert all(value.grad is not None for name, value in names.items() if name.startswith(("caption_", "lm_head")))
+    ids = made.generate(**tiny.inputs, max_new_tokens=4)
+    assert ids.shape[0] == 3 and ids.max() < count
+
+
 @pytest.mark.parametrize("model_class", [HeroForMultipleChoice, HeroForSequenceClassification])
 def test_other_heads_learn_with_it(model_class, tmp_path):
     texts = tiny_texts(3, 2) if model_class is HeroForMultipleChoice else tiny_texts(3)
@@ -124,6 +150,10 @@ def test_texts_have_clips_format():
     assert kept(batch, "input_ids", "attention_mask") == [[START, A, B, END]]
     assert batch["subtitle_input_ids"][0, 0, -1] == 0  # padding
     assert kept(processor(video_features=torch.zeros(4, FEATURES))) == [[START, END]]
+    video = {"video_features": torch.zeros(4, FEATURES), "captions": ["a b"]}
+    assert processor(**video)["labels"].tolist() == [[WORDS.index("a"), WORDS.index("b"), 2]]
+    clips = tiny_clip_processor(caption_tokenizer=None)
+    assert clips(**video)["labels"].tolist() == [[A, B, END]] and clips.batch_decode([[A, B]]) == ["a b"]
     batch = processor(question="a", choices=["b", "a b"])
     assert kept(batch, "input_ids", "attention_mask") == [[START, A, B, END], [START, A, A, B, END]]
 

@@ -15,6 +15,7 @@ from hf_videolang.conversion.hero.starts import HEADS
 from hf_videolang.conversion.openai_clip import openai_origin
 from hf_videolang.conversion.untrusted import read_checkpoint
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from tests.common.tiny.hero import clip_tokenizer, word_tokenizer
 from tests.parity.cases import Case
 from tests.parity.hero.models import (
@@ -219,6 +220,9 @@ def clip_enhanced(case: Case, tmp_path: Path) -> Path:
 @torch.no_grad()
 def check_clip_enhanced(case: Case, tmp_path: Path) -> None:
     folder = clip_enhanced(case, tmp_path)
+    captioning = HeroForVideoCaptioning.from_pretrained(
+        folder.with_name(f"model{HEADS.index(HeroForVideoCaptioning)}")
+    )
     inputs, ids = rectangular(case), case.inputs["query_input_ids"]
     queries = [row[mask == 1].tolist() for row, mask in zip(ids, case.inputs["query_attn_masks"])]
     processor = AutoProcessor.from_pretrained(folder)
@@ -240,7 +244,11 @@ def check_clip_enhanced(case: Case, tmp_path: Path) -> None:
             "loss_mean/neg_ctx": output.video_ranking_loss,
             "loss_mean/neg_q": output.query_ranking_loss,
         }
-        expected = {name: case.expected[name] for name in found}
+        captioning.set_attn_implementation(attention)
+        written = captioning(**inputs, labels=case.inputs["cap_tgt_ids"])
+        assert torch.equal(captioning.shift_right(case.inputs["cap_tgt_ids"]), case.inputs["cap_input_ids"])
+        found |= {"caption_logits": written.logits, "caption_loss": written.loss}
+        expected = dict(case.expected)
         expected["text_embeddings"] = expected["text_embeddings"] * mask
         expected["query_hidden"] = expected["query_hidden"] * query_mask
         compare(case, found, expected)

@@ -17,13 +17,14 @@ from hf_videolang.conversion.untrusted import ConversionError
 
 WORDS = "embeddings.word_embeddings.weight"
 HEAD_WIDTH = 64
+# Names that HERO has outside its cross-modal BERT.
+RENAMED = {"lm_head.decoder.bias": "lm_head.bias", "caption_words.weight": WORDS}
 LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
 DROPPED = {
     r"^embeddings\.position_ids$": "buffer 0, 1, 2, …",
     r"^pooler\.": "no task reads the pooler",
     r"^lm_head\.decoder\.weight$": "equal to the word embeddings",
     r"^lm_head\.decoder\.bias$": "equal to lm_head.bias",
-    r"^lm_head\.": "captions have no class yet",
 }
 
 
@@ -96,7 +97,8 @@ class Roberta:
         return self.num_layers // kept
 
     def origin(self, name: str, kept: int) -> Origin | None:
-        """Key and transformation for one of the names of HERO's cross-modal BERT, `None` if RoBERTa has none."""
+        """Key and transformation for a name within HERO's cross-modal BERT or heads, `None` if RoBERTa has none."""
+        name = RENAMED.get(name, name)
         if match := LAYER.match(name):
             name = f"encoder.layer.{(int(match[1]) + 1) * self.step(kept) - 1}.{name[match.end() :]}"
         if name not in self.values:

@@ -112,5 +112,5 @@ def generation_config(config: HeroConfig, tokenizer: Any) -> GenerationConfig:
         bos_token_id=decoder.bos_token_id,
         eos_token_id=decoder.eos_token_id,
         pad_token_id=decoder.pad_token_id,
-        suppress_tokens=list(range(len(tokenizer), vocabulary_size(config))) or None,
+        suppress_tokens=list(range(len(tokenizer), config.num_caption_words)) or None,
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from hf_videolang.conversion.hero.roberta import Roberta
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,
+    generation_config,
     load_roberta_tokenizer,
     name_features,
     read_config,
@@ -18,7 +19,7 @@ from hf_videolang.conversion.hero.settings import (
 )
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.openai_clip import as_is
-from hf_videolang.conversion.tensor_map import Origin, TensorMap, map_tensors, model_tensors
+from hf_videolang.conversion.tensor_map import Origin, TensorMap, map_tensors, untied_tensors
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -27,10 +28,11 @@ from hf_videolang.models.hero.modeling_hero import (
     HeroForVideoTextRetrieval,
     HeroPreTrainedModel,
 )
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 
 # Every head. That of statements is a part of multiple choice.
-HEADS: list[type[HeroPreTrainedModel]] = [HeroForVideoTextRetrieval, HeroForMultipleChoice]
+HEADS: list[type[HeroPreTrainedModel]] = [HeroForVideoTextRetrieval, HeroForMultipleChoice, HeroForVideoCaptioning]
 MAX_FRAMES = 100  # rows of a video (hero §1)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
@@ -70,7 +72,7 @@ def start_from_roberta(
         further_classes=HEADS[1:],
         config=model_config,
         tensor_map=tensor_map,
-        components=[processor],
+        components=[processor, generation_config(model_config, processor.caption_tokenizer)],
         flavour="HERO before training, from RoBERTa",
         facts={"config": None if config is None else Path(config).name, "seed": seed},
         notes=notes,
@@ -125,7 +127,7 @@ def map_start(
     seed: int,
 ) -> TensorMap:
     """Every tensor of every head: from the source where `origin` knows it, else as HERO starts it."""
-    targets = {name: value for head in HEADS for name, value in model_tensors(head, config).items()}
+    targets = {name: value for head in HEADS for name, value in untied_tensors(head, config).items()}
     fresh = [name for name in targets if origin(name) is None]
     how = f"random as HERO starts it (hero §10), seed {seed}"
     created = {name: (value, how) for name, value in random_tensors(HEADS, config, fresh, seed).items()}

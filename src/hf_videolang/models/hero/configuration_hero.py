@@ -123,6 +123,9 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         text_config (`CLIPTextConfig` or `dict`, *optional*): CLIP's text encoder, in the place of the word and
             position tables of the cross-modal BERT (hero §11). Without it, the model is HERO.
         text_norm (`bool`, defaults to `True`): whether a norm follows the projection of CLIP's states.
+        caption_vocabulary (`str`, defaults to `"roberta"`): with a `text_config`, the words of captions. `"roberta"`:
+            those of HERO, in a table that only captions read. `"clip"`: CLIP's words in a new table. `"clip_tied"`:
+            CLIP's words in CLIP's own table, projected to HERO's width and back.
         features (`str`, *optional*): which features the model was trained on, such as `"resnet_slowfast"`.
         ranking_loss (`str`, defaults to `"hinge"`): loss of a match against a mismatch. `"hinge"` is
             max(0, margin + mismatch - match), `"log_sum_exp"` is log(1 + exp(mismatch - match)).
@@ -173,6 +176,7 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
     channels: Literal["both", "subtitles", "video"] = "both"
     text_config: dict | CLIPTextConfig | None = None
     text_norm: bool = True
+    caption_vocabulary: Literal["roberta", "clip", "clip_tied"] = "roberta"
     ranking_loss: Literal["hinge", "log_sum_exp"] = "hinge"
     margin: float | int = 0.1
     video_ranking_weight: float | int = 8.0
@@ -198,6 +202,12 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
             own = deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
             setattr(self, name, own)
         super().__post_init__(**kwargs)
+
+    @property
+    def num_caption_words(self) -> int:
+        """Rows of the vocabulary of captions."""
+        is_clips = self.text_config is not None and self.caption_vocabulary != "roberta"
+        return (self.text_config if is_clips else self.cross_modal_config).vocab_size
 
     @property
     def hidden_size(self) -> int:

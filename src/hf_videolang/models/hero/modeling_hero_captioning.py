@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import GenerationMixin
+from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.utils import ModelOutput, TransformersKwargs
@@ -73,11 +74,11 @@ class HeroWordHead(HeroEncoderPreTrainedModel):
 
     config: HeroCrossModalConfig
 
-    def __init__(self, config: HeroCrossModalConfig):
+    def __init__(self, config: HeroCrossModalConfig, num_words: int, word_size: int):
         super().__init__(config)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.dense = nn.Linear(config.hidden_size, word_size)
+        self.LayerNorm = nn.LayerNorm(word_size, eps=NORM_EPS)
+        self.decoder = nn.Linear(word_size, num_words)
         self.post_init()
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -142,16 +143,29 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
     def __init__(self, config: HeroConfig):
         super().__init__(config)
         self.hero = HeroModel._from_config(config)
-        if config.text_config is None:
-            self.caption_words = None
-        else:  # CLIP's words are not those of captions
-            part: Any = config.cross_modal_config
-            self.caption_words = nn.Embedding(part.vocab_size, part.hidden_size, padding_idx=part.pad_token_id)
+        text: Any = config.text_config
+        width, word_size = config.hidden_size, config.hidden_size
+        self.caption_words = self.caption_projection = None
+        if text is not None and config.caption_vocabulary == "clip_tied":
+            word_size = text.hidden_size
+            self.caption_projection = nn.Linear(word_size, width)
+            self._tied_weights_keys = {"lm_head.decoder.weight": "hero.text_model.embeddings.token_embedding.weight"}
+        elif text is not None:
+            padding = config.decoder_config.pad_token_id if config.caption_vocabulary == "roberta" else None
+            self.caption_words = nn.Embedding(config.num_caption_words, width, padding_idx=padding)
             self._tied_weights_keys = {"lm_head.decoder.weight": "caption_words.weight"}
         self.caption_decoder = HeroCaptionDecoder._from_config(config.decoder_config)
-        self.lm_head = HeroWordHead._from_config(config.cross_modal_config)
+        self.lm_head = HeroWordHead._from_config(
+            config.cross_modal_config, num_words=config.num_caption_words, word_size=word_size
+        )
         self.post_init()
         self.generation_config.max_new_tokens = MAX_NEW_TOKENS
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self.caption_words:  # as the words of the encoder, since it is a matrix of the head, too
+            init.normal_(module.weight, std=self.config.initializer_range)
 
     def get_input_embeddings(self) -> nn.Module:
         return super().get_input_embeddings() if self.caption_words is None else self.caption_words
@@ -271,8 +285,9 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         memory = encoder_outputs.last_hidden_state
+        words = self.get_input_embeddings()(decoder_input_ids)
         states = self.caption_decoder(
-            self.get_input_embeddings()(decoder_input_ids),
+            words if self.caption_projection is None else self.caption_projection(words),
             memory,
             encoder_outputs.video_attention_mask,
             past_key_values,

@@ -378,7 +378,8 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         }
 
     def _labels(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
-        end = self.caption_tokenizer.sep_token_id
+        written = self.caption_tokenizer
+        end = written.eos_token_id if written.sep_token_id is None else written.sep_token_id  # CLIP's, or RoBERTa's
         rows = [torch.tensor([*self.caption_ids(text), end][: self.max_length]) for text in captions]
         return {"labels": pad_sequence(rows, batch_first=True, padding_value=-100)}
 
