@@ -12,9 +12,7 @@ from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     AutoProcessor,
-    CLIPConfig,
     CLIPModel,
-    RobertaConfig,
     RobertaForMaskedLM,
 )
 
@@ -24,30 +22,14 @@ from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, openai_origin
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
-from tests.common.tiny.hero import CLIP_WORDS, WORDS, clip_tokenizer, word_tokenizer
+from tests.common.clip_enhanced import WIDTH, write_hub_folders
+from tests.common.tiny.hero import CLIP_WORDS, WORDS
 from tests.parity.cases import REPOSITORY
-
-WIDTH, LAYERS = 64, 12
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """`clip` and `roberta`, tiny models of transformers with their tokenizers, as they lie on the Hub."""
-    folder = tmp_path_factory.mktemp("hub")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 1}
-    text = {**sizes, "vocab_size": len(CLIP_WORDS), "max_position_embeddings": 12, "eos_token_id": 2}
-    vision = {**sizes, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder / "clip")
-    clip_tokenizer(CLIP_WORDS).save_pretrained(folder / "clip")
-    words = {"vocab_size": len(WORDS), "max_position_embeddings": 120, "type_vocab_size": 1, "pad_token_id": 1}
-    wide = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
-    roberta = RobertaForMaskedLM(RobertaConfig(**words, **wide))
-    for parameter in roberta.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    roberta.save_pretrained(folder / "roberta")
-    word_tokenizer(WORDS).save_pretrained(folder / "roberta")
-    return folder
+    return write_hub_folders(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture(scope="module")
