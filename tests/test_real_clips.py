@@ -5,7 +5,8 @@ import re
 import runpy
 import shlex
 import shutil
-from contextlib import chdir
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,13 @@ from tests.common.tiny.s3d import tiny_model
 from tests.conversion.s3d.original_file import original_name, write_original
 from tests.conversion.videoclip.original_files import random_values, separate, write
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import run, videolang
+from tests.training.tiny_run import run
 
 VIDEOS, TOKENIZER = SHARED / "data" / "video", SHARED / "data" / "tokenizers" / "bert"
 SIZE = {"width": 64, "inner": 128, "vocabulary": 30522, "positions": 64, "features": 16}
 SMALL = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 LABELS = ["a person walks up to a table", "an empty room with a table", "cars on a road", "a dog and a basket"]
-TRAIN = "hf_videolang.training.run_retrieval"
+CLI, TRAIN = "hf_videolang.cli", "hf_videolang.training.run_retrieval"
 COMMANDS = """
 hf-videolang convert s3d_howto100m.pth --dictionary s3d_dict.npy --output-dir s3d
 hf-videolang convert checkpoint_best.pt --s3d s3d --output-dir videoclip
@@ -71,8 +72,8 @@ def s3d_that_tells_clips_apart() -> dict[str, torch.Tensor]:
 
 def command(line: str, folder: Path, *words) -> None:
     """Run a line of `COMMANDS` as it stands in a folder; `words` may follow it."""
-    with chdir(folder):
-        videolang(*shlex.split(line)[1:], *words)
+    line_words = shlex.split(line)[1:]
+    subprocess.run([sys.executable, "-m", CLI, *line_words, *map(str, words)], cwd=folder, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +135,9 @@ def test_from_the_original_files_to_scores_and_labelled_seconds(folder, tmp_path
     words += ["--max_steps", 150, "--learning_rate", 1e-3, "--dataloader_num_workers", 0, "--save_strategy", "no"]
     words += ["--eval_strategy", "no", "--load_best_model_at_end", "false"]
     run(TRAIN, *words, "--output_dir", tuned, "--report_to", "none", "--disable_tqdm", "true")
-    score = ["evaluate", "--model", tuned, "--dataset", data, "--features", features, "--num-workers", 0, "--cpu"]
-    videolang(*score, "--split", "train+validation", "--output-dir", tmp_path / "train")
-    table = videolang(*score, "--split", "test", "--output-dir", tmp_path / "test")
+    score = [CLI, "evaluate", "--model", tuned, "--dataset", data, "--features", features, "--num-workers", 0, "--cpu"]
+    run(*score, "--split", "train+validation", "--output-dir", tmp_path / "train")
+    table = run(*score, "--split", "test", "--output-dir", tmp_path / "test")
     assert recall(tmp_path / "train") >= 0.9
     assert recall(tmp_path / "test", "chance") == pytest.approx(1 / 14)
 
@@ -158,7 +159,7 @@ def test_from_the_original_files_to_scores_and_labelled_seconds(folder, tmp_path
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     files = ["--json", tmp_path / "parts.json", "--picture", tmp_path / "timeline.png"]
     words = [data / "video4.mp4", "--labels", tmp_path / "labels.txt", "--model", tuned, "--cpu", *files]
-    printed = videolang("segment", *words)
+    printed = run(CLI, "segment", *words)
     parts = json.loads((tmp_path / "parts.json").read_text())["parts"]
     assert "140 seconds" in printed and all(part["label"] in printed for part in parts)
     assert [part["start"] for part in parts] == [0, *(part["end"] for part in parts[:-1])] and parts[-1]["end"] == 140

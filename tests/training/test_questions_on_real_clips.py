@@ -11,7 +11,7 @@ from transformers import BertTokenizer, set_seed
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining
 from tests.common.tiny.clipbert import tiny_config, tiny_processor
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import run, videolang
+from tests.training.tiny_run import run, start
 
 VIDEOS = SHARED / "data" / "video"
 pytestmark = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
@@ -57,7 +57,7 @@ def clips(tmp_path_factory):
     """The 37 clips, small and fast to read: some need all frames decoded before one can be read."""
     folder = tmp_path_factory.mktemp("clips") / "small"
     options = ("--frames-per-second", "4", "--shortest-edge", "64")
-    videolang("data", "prepare", "--data-dir", VIDEOS / "clips", "--output-dir", folder, *options)
+    run("hf_videolang.cli", "data", "prepare", "--data-dir", VIDEOS / "clips", "--output-dir", folder, *options)
     return folder
 
 
@@ -74,7 +74,7 @@ def write_folder(folder, clips, rows):
 def evaluate(model, folder, output):
     """What the command saves of the questions that were trained on."""
     words = ["--model", model, "--dataset", folder, "--split", "train+validation", "--cpu", "--output-dir", output]
-    videolang("evaluate", *words)
+    run("hf_videolang.cli", "evaluate", *words)
     return json.loads((output / "results.json").read_text())
 
 
@@ -93,8 +93,13 @@ def test_answers_of_a_list(base, clips, tmp_path):
     assert "outside the vocabulary: 10 of 14 answers, counted as wrong" in printed
     results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
     assert results["questions"] == 23 and results["scores"]["accuracy"] >= 0.9
-    for name in ("video6.gif", "video1.mkv", "video30.mov"):
-        output = videolang("ask", VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json")
+    asked = [
+        start("hf_videolang.cli", "ask", VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json")
+        for name in ("video6.gif", "video1.mkv", "video30.mov")
+    ]
+    for process in asked:
+        output = process.communicate(timeout=240)[0]
+        assert process.returncode == 0, output
         assert len(json.loads(output.splitlines()[-1])["answers"]) == 5
 
 

@@ -11,7 +11,7 @@ from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideo
 from tests.common.tiny import clip_vip
 from tests.common.tiny.clipbert import tiny_model
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import start, videolang
+from tests.training.tiny_run import start
 
 DATA = SHARED / "data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs the shared clips, ../shared/data")
@@ -35,6 +35,17 @@ save_strategy: "no"
 report_to: none
 disable_tqdm: true
 """
+
+
+def run(*words) -> str:
+    process = start(*words)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def videolang(*words) -> str:
+    return run("hf_videolang.cli", *words)
 
 
 @pytest.mark.timeout(900)
@@ -63,9 +74,7 @@ def test_clips_are_found_by_their_sentences(tmp_path):
     processor.save_pretrained(tmp_path / "model")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     data = ("--model", tmp_path / "model", "--data_dir", small, "--output_dir", tmp_path / "trained")
-    process = start("hf_videolang.training.run_retrieval", tmp_path / "recipe.yaml", *data)
-    printed = process.communicate()[0]
-    assert process.returncode == 0, printed
+    printed = run("hf_videolang.training.run_retrieval", tmp_path / "recipe.yaml", *data)
     assert "train+validation: 23 of" in printed and "69 captions" in printed
 
     what = ("--dataset", "msrvtt-1ka", "--data-dir", small, "--split", "train+validation")

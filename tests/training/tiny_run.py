@@ -6,14 +6,10 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import psutil
-import torch
 
-from hf_videolang import cli
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.recipes import RECIPES
@@ -98,17 +94,6 @@ def run(*words, **options) -> str:
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     return output
-
-
-def videolang(*words) -> str:
-    """`hf-videolang WORDS` in this process, which has loaded the libraries; check that it succeeds. The output."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with redirect_stdout(StringIO()) as output:
-        status = cli.main([*map(str, words)])
-    torch.set_num_threads(threads)
-    assert status == 0, output.getvalue()
-    return output.getvalue()
 
 
 def start_ranks(*words, processes: int = 2) -> list[subprocess.Popen]:
