@@ -13,18 +13,16 @@ Exit code: 0 success, 1 no video of this run got a caption, 2 wrong usage or dat
 """
 
 from argparse import ArgumentParser, Namespace
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
+from hf_videolang.commands.running import add_running_arguments, end_processes, start_processes
 from hf_videolang.data.shards.open_shards import count_clips, find_shards
 from hf_videolang.inference.frame_captioning import caption_shards
 from hf_videolang.inference.image_captioner import CaptionerInputs, ImageCaptioner
 
 MODEL = "Salesforce/blip-image-captioning-base"
-LONGEST_WAIT = timedelta(days=30)  # how long the first process may wait for the last one
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,13 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     captions.add_argument("--max-new-tokens", type=int, default=32, help="default: %(default)s")
     captions.add_argument("--num-beams", type=int, help="default: the model's own")
-    run = parser.add_argument_group("running")
-    run.add_argument("--batch-size", type=int, default=16, help="pictures at once per process (default: %(default)s)")
-    run.add_argument("--num-workers", type=int, default=2, help="decoding processes (default: %(default)s)")
-    run.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
-    )
-    run.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_running_arguments(parser, batch_size=16, of="pictures")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output-dir", type=Path, required=True, help="caption store, new or to be continued; all nodes must see it"
@@ -73,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+    state = start_processes(args.cpu)
     shards = find_shards(args.shards, args.split)
     count_clips(shards)  # makes the indices of tars; the processes share this work
     inputs = CaptionerInputs(args.model, args.prompt)
@@ -95,8 +87,5 @@ def main(args: Namespace) -> int:
         num_workers=args.num_workers,
         retry_failed=args.retry_failed,
     )
-    state.destroy_process_group()
-    if not state.is_main_process:
-        return 0
-    print(report)
+    end_processes(state, report)
     return int(report.failed)

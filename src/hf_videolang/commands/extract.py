@@ -19,12 +19,11 @@ Exit code: 0 success, 1 some videos do not decode, 2 wrong usage or data that ca
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
+from hf_videolang.commands.running import add_running_arguments, end_processes, start_processes
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.shards.open_shards import Shard, VideoFolderShard, count_clips, find_shards
 from hf_videolang.hub.loading import load_model, load_video_processor
@@ -32,8 +31,6 @@ from hf_videolang.inference.extraction import extract_features
 from hf_videolang.inference.feature_extractor import FeatureExtractor
 from hf_videolang.inference.preset_extractor import load_preset
 from hf_videolang.inference.presets import presets, read_weights
-
-LONGEST_WAIT = timedelta(days=30)  # how long the first process may wait for the last one
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -61,13 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("--data-dir", help="folder with the videos and annotations of the benchmark")
     what.add_argument("--split", help="default: all splits")
     what.add_argument("--raw", action="store_true", help="leave rows of --model as it gives them (default: unit rows)")
-    run = parser.add_argument_group("running")
-    run.add_argument("--batch-size", type=int, default=8, help="rows at once per process (default: %(default)s)")
-    run.add_argument("--num-workers", type=int, default=2, help="decoding processes (default: %(default)s)")
-    run.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
-    )
-    run.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_running_arguments(parser, batch_size=8, of="rows")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output", type=Path, required=True, help="feature store, new or to be continued; all nodes must see it"
@@ -82,7 +73,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    state = PartialState(cpu=args.cpu or not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
+    state = start_processes(args.cpu)
     shards = _find(args)
     extractors = _extractors(args, state.device)
     report = extract_features(
@@ -93,10 +84,7 @@ def main(args: Namespace) -> int:
         num_workers=args.num_workers,
         retry_failed=args.retry_failed,
     )
-    if state.is_main_process:
-        print(report, flush=True)
-    state.wait_for_everyone()  # a launcher ends the other processes once one has returned 1
-    state.destroy_process_group()
+    end_processes(state, report)
     return int(bool(report.broken))
 
 
