@@ -71,7 +71,7 @@ def extract(preset, weights, videos, output, *words) -> int:
 
 def frames(videos, name, choose, crop) -> torch.Tensor:
     """Of all rows, `[rows, frames, 3, height, width]` in 0..1."""
-    parts = [part for _, part in filtered_rows(videos / f"{name}.mp4", choose, SIDE, crop, 100)]
+    parts = [part for _, part in filtered_rows(videos / f"{name}.mp4", choose, SIDE, crop and (crop, crop), 100)]
     return torch.from_numpy(np.concatenate(parts)).movedim(-1, 2) / 255
 
 

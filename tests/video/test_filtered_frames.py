@@ -45,7 +45,7 @@ def chain(path, rate: str, crop: bool) -> np.ndarray:
 
 def read(source, choose, crop=None, number=4) -> np.ndarray:
     """All rows, which come `number` at a time."""
-    parts = list(filtered_rows(source, choose, SIDE, crop, number))
+    parts = list(filtered_rows(source, choose, SIDE, crop and (crop, crop), number))
     assert [first for first, _ in parts] == list(range(0, sum(len(part) for _, part in parts), number))
     return np.concatenate([part for _, part in parts])
 

@@ -73,7 +73,8 @@ class PresetReader(ChunkReader):
         self.note = None
         source, _, _ = video_source(video)
         preset = self.preset
-        rows = filtered_rows(source, self._choose, preset.shortest_edge, preset.crop, self.batch_size)
+        crop = (preset.crop, preset.crop) if preset.crop else None
+        rows = filtered_rows(source, self._choose, preset.shortest_edge, crop, self.batch_size)
         for first, frames in rows:
             yield first, {"frames": torch.from_numpy(frames)}
 

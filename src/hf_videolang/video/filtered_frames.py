@@ -13,9 +13,15 @@ import numpy as np
 from .decode import Stream, iterate_stream
 from .decoded_video import VideoDecodingError
 
+BLACK = -1  # a frame that is not in the video
+
 
 def filtered_rows(
-    source: Any, choose: Callable[[Stream], np.ndarray], shortest_edge: int, crop: int | None, number: int
+    source: Any,
+    choose: Callable[[Stream], np.ndarray],
+    shortest_edge: int | None,
+    crop: tuple[int, int] | None,
+    number: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """
     Decode the frames that `choose` names. Beside the rows at hand, only frames that later rows share are in memory.
@@ -23,9 +29,9 @@ def filtered_rows(
     Args:
         source: what `decode_video` takes.
         choose: gets the open video, with `info` and `whole`, and returns the positions of frames, int64 `[rows,
-            frames]`.
-        shortest_edge: pixels of the shorter side; the other one keeps the ratio, rounded down.
-        crop: side of the square in the centre that is kept; `None` keeps all.
+            frames]`, or `BLACK`.
+        shortest_edge: pixels of the shorter side, see `scaled_size`; `None` keeps the size.
+        crop: height and width of the centre that is kept, see `crop_centre`; `None` keeps all.
         number: rows at a time.
 
     Yields:
@@ -38,8 +44,8 @@ def filtered_rows(
     Example:
 
     ```python
-    for first, frames in filtered_rows("talk.mp4", lambda stream: middle_frames(stream.whole, 1.5), 224, 224, 8):
-        print(first, frames.shape)  # 0 (8, 1, 224, 224, 3)
+    for first, frames in filtered_rows("talk.mp4", lambda stream: middle_frames(stream.whole, 1.5), 224, None, 8):
+        print(first, frames.shape)  # 0 (8, 1, 224, 398, 3)
     ```
     """
 
@@ -49,23 +55,26 @@ def filtered_rows(
             reason = f"it declares {info.declared_duration:.1f} s, but ends after {info.duration:.1f} s"
             raise VideoDecodingError(stream.name, reason)
         rows = choose(stream)
-        last_row = {frame: row for row, frames in enumerate(rows.tolist()) for frame in frames}
-        wanted = sorted(last_row)
-        pictures = zip(wanted, stream.pictures(wanted, scaled_size(info.width, info.height, shortest_edge)))
-        kept: dict[int, np.ndarray] = {}
+        size = shortest_edge and scaled_size(info.width, info.height, shortest_edge)
+        wanted, places = np.unique(rows[::-1], return_index=True)
+        last_rows = (len(rows) - 1 - places // rows.shape[1])[wanted != BLACK]
+        wanted = wanted[wanted != BLACK]
+        pictures = zip(wanted.tolist(), last_rows, stream.pictures(wanted, size or None))
+        kept: dict[int, tuple[int, np.ndarray]] = {}  # frame → the last row that needs it, and its picture
         for first in range(0, len(rows), number):
-            part = rows[first : first + number]
-            chunk = None
-            for frame in np.unique(part).tolist():
+            part, chunk = rows[first : first + number], None
+            for frame in np.unique(part[part != BLACK]).tolist():
                 while frame not in kept:
-                    decoded, picture = next(pictures)
-                    kept[decoded] = crop_centre(picture, crop)
+                    decoded, last_row, picture = next(pictures)
+                    kept[decoded] = last_row, crop_centre(picture, crop)
+                last_row, picture = kept[frame]
                 if chunk is None:
-                    chunk = np.empty((*part.shape, *kept[frame].shape), np.uint8)
-                chunk[part == frame] = kept[frame]
-                if last_row[frame] < first + len(part):
+                    chunk = np.zeros((*part.shape, *picture.shape), np.uint8)
+                for place in zip(*np.nonzero(part == frame)):
+                    chunk[place] = picture
+                if last_row < first + len(part):
                     del kept[frame]
-            assert chunk is not None
+            assert chunk is not None, "a part of the rows is all black"
             yield first, chunk
 
     yield from iterate_stream(read, source)
@@ -78,9 +87,9 @@ def scaled_size(width: int, height: int, shortest_edge: int) -> tuple[int, int]:
     return int(width * shortest_edge / height), shortest_edge
 
 
-def crop_centre(picture: np.ndarray, side: int | None) -> np.ndarray:
-    """The square in the centre of `[height, width, 3]`; half a pixel goes to the top and the left."""
-    if side is None:
+def crop_centre(picture: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
+    """The centre of `[height, width, 3]`, of this height and width; half a pixel goes to the top and the left."""
+    if shape is None:
         return picture
-    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-    return picture[top : top + side, left : left + side]
+    top, left = ((side - kept) // 2 for side, kept in zip(picture.shape, shape))
+    return picture[top : top + shape[0], left : left + shape[1]]

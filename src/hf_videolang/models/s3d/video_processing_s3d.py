@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from transformers.video_utils import VideoMetadata
 
 from hf_videolang.models.shared.any_video import AnyVideoProcessor, check_range
 from hf_videolang.models.shared.batch_clips import batch_clips
-from hf_videolang.video.decode import Stream, iterate_stream, stack_pictures, with_stream
+from hf_videolang.video.decode import Stream, stack_pictures, with_stream
 from hf_videolang.video.decoded_video import VideoDecodingError
+from hf_videolang.video.filtered_frames import BLACK, filtered_rows, scaled_size
 from hf_videolang.video.sampling import constant_rate_indices
 from hf_videolang.video.video_inputs import CutMetadata, is_torchcodec, video_source
 
@@ -176,27 +176,15 @@ class S3DVideoProcessor(AnyVideoProcessor):
         """
         source, start, end = video_source(video)
 
-        def read(stream: Stream) -> Iterator[tuple[int, torch.Tensor]]:
-            info = stream.info
-            if info.is_truncated:
-                reason = f"it declares {info.declared_duration:.1f} s, but ends after {info.duration:.1f} s"
-                raise VideoDecodingError(stream.name, reason)
+        def choose(stream: Stream) -> np.ndarray:
             indices = _sampled(stream, self.sample_frames, start, end)
-            numbers, counts = np.unique(indices, return_counts=True)
-            height, width = self._shape(info.height, info.width, {})
-            size, missing = number * self.frames_per_clip, -len(indices) % self.frames_per_clip
-            pictures = zip(stream.pictures(numbers, (width, height)), counts)
-            shown = chain.from_iterable(repeat(picture, count) for picture, count in pictures)
-            for position, picture in enumerate(shown):
-                cropped = self._crop(picture.transpose(2, 0, 1), {}).transpose(1, 2, 0)
-                place = position % size
-                if not place:  # black frames complete the last clip
-                    chunk = np.zeros((min(size, len(indices) + missing - position), *cropped.shape), np.uint8)
-                chunk[place] = cropped  # channels last, as FFmpeg gives them, which is twice as fast
-                if place == size - 1 or position == len(indices) - 1:
-                    yield position // size * number, torch.from_numpy(chunk).permute(0, 3, 1, 2)
+            missing = -len(indices) % self.frames_per_clip
+            return np.pad(indices, (0, missing), constant_values=BLACK).reshape(-1, self.frames_per_clip)
 
-        yield from iterate_stream(read, source)
+        edge = self.size["shortest_edge"] if self.do_resize else None
+        crop = (self.crop_size["height"], self.crop_size["width"]) if self.do_resize else None
+        for first, clips in filtered_rows(source, choose, edge, crop, number):
+            yield first, torch.from_numpy(clips).flatten(0, 1).permute(0, 3, 1, 2)
 
     def input_protocol(self) -> dict[str, str | int]:
         """What the model sees of a video, part of every printed result."""
@@ -222,8 +210,7 @@ class S3DVideoProcessor(AnyVideoProcessor):
         """Height and width of the picture before the crop: its ratio is kept, and the longer side rounded down."""
         if not options.get("do_resize", self.do_resize):
             return height, width
-        short = options.get("size", self.size)["shortest_edge"]
-        return (int(height * short / width), short) if height >= width else (short, int(width * short / height))
+        return scaled_size(width, height, options.get("size", self.size)["shortest_edge"])[::-1]
 
     def _shrink(self, picture: torch.Tensor, options: dict) -> torch.Tensor:
         """`[3, height, width]` of any type -> bytes of the shape before the crop."""
