@@ -20,7 +20,7 @@ from hf_videolang.registration import public_names
 from hf_videolang.video.decode import Stream
 from hf_videolang.video.decoded_video import VideoDecodingError
 from hf_videolang.video.filtered_frames import filtered_rows
-from hf_videolang.video.interval_sampling import clip_positions
+from hf_videolang.video.interval_sampling import FRAMES_PER_SECOND, clip_positions
 from hf_videolang.video.video_inputs import video_source
 
 SLOW = 20  # frames a second
@@ -72,10 +72,8 @@ class PresetReader(ChunkReader):
     def __call__(self, video: Any) -> Iterator[tuple[int, Inputs]]:
         self.note = None
         source, _, _ = video_source(video)
-        preset = self.preset
-        crop = (preset.crop, preset.crop) if preset.crop else None
-        rows = filtered_rows(source, self._choose, preset.shortest_edge, crop, self.batch_size)
-        for first, frames in rows:
+        edge, crop = self.preset.shortest_edge, self.preset.crop and (self.preset.crop, self.preset.crop)
+        for first, frames in filtered_rows(source, self._choose, edge, crop or None, self.batch_size):
             yield first, {"frames": torch.from_numpy(frames)}
 
     def _choose(self, stream: Stream) -> np.ndarray:
@@ -83,10 +81,11 @@ class PresetReader(ChunkReader):
         if cut.ticks is None:
             raise VideoDecodingError(stream.name, "its frame rate is unknown; make a video file of the pictures")
         if self.preset.frames_per_row > 1 and cut.frame_rate is not None and cut.frame_rate < SLOW:
-            seen = clip_positions(cut.frame_rate, round(30 * seconds), self.preset.frames_per_row)[-1] + 1
+            length = round(seconds * FRAMES_PER_SECOND)
+            seen = clip_positions(cut.frame_rate, length, self.preset.frames_per_row)[-1] + 1
             self.note = (
                 f"it has {float(cut.frame_rate):.3g} frames a second, so {self.preset.features} sees the first "
-                f"{seen / 30:.2f} s of each {seconds:g} s"
+                f"{seen / FRAMES_PER_SECOND:.2f} s of each {seconds:g} s"
             )
         return self.preset.rows(cut)
 
