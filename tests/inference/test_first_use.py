@@ -149,6 +149,13 @@ def test_evaluation_continues_a_store(made, tmp_path, capsys):
     assert set(FeatureStore(tmp_path / "store").video_ids) == {"v0", "v3"}
 
 
+def test_a_folder_for_features_must_be_named(made, videos, capsys):
+    row = {"file_name": "v0.mp4", "question": "a", "choices": ["b", "c"], "answer": 0}
+    (videos / "metadata.jsonl").write_text(json.dumps(row))
+    assert main(["evaluate", "--model", str(made / "asking"), "--dataset", str(videos)]) == 2
+    assert "reads features, not frames; name a folder for them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("features", "words", "message"),
     [

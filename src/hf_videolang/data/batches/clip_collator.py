@@ -59,6 +59,10 @@ class ClipCollator:
         self.on_broken_video: Policy = on_broken_video
         self.seed = seed
         self.features = features
+        if features is None and not hasattr(processor, "video_processor"):
+            raise ValueError(
+                "the model reads features, not frames; name a folder for them as features. What it lacks is extracted."
+            )
         if features is not None:
             features.check_complete(dataset["video_id"][:])
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # one number for all workers

@@ -697,6 +697,10 @@ class HeroAnswerModel(HeroPreTrainedModel):
         return self.answer_head(pooled)[..., 0]
 
 
+def _fill_with_lowest(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return scores.masked_fill(mask, torch.finfo(scores.dtype).min)  # under autocast not the dtype of the states
+
+
 class HeroForMultipleChoice(HeroAnswerModel):
     """
     Chooses among the answers to a question, and tells the moment that it looked at (hero §4; TVQA, How2QA, VLEP).
@@ -766,9 +770,9 @@ class HeroForMultipleChoice(HeroAnswerModel):
         videos = video_of_each_question(videos, video_index)
         output = self.hero(*videos, input_ids, attention_mask, return_dict=True, **kwargs)
         states, mask = output.last_hidden_state, output.attention_mask
-        is_absent, lowest = ~attention_mask.bool().any(dim=-1), torch.finfo(states.dtype).min
-        logits = self._answer(states, mask).masked_fill(is_absent, lowest)
-        weights = self.span_pool(states).masked_fill(is_absent[..., None, None], lowest).softmax(dim=1)
+        is_absent = ~attention_mask.bool().any(dim=-1)
+        logits = _fill_with_lowest(self._answer(states, mask), is_absent)
+        weights = _fill_with_lowest(self.span_pool(states), is_absent[..., None, None]).softmax(dim=1)
         spans = self.span_head((weights * states).sum(dim=1)).masked_fill(mask[..., None] == 0, MASKED)
         start_logits, end_logits = spans.unbind(dim=-1)
         loss = None
