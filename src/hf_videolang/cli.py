@@ -14,6 +14,7 @@ from hf_videolang.training.processes import end_with_launcher
 # description of the command.
 COMMANDS = {
     "ask": ("hf_videolang.commands.ask", "ask a question about a video"),
+    "caption": ("hf_videolang.commands.caption", "write captions of the segments of a video"),
     "convert": ("hf_videolang.commands.convert", "make a model folder from an original checkpoint"),
     "data check": ("hf_videolang.commands.data_check", "find missing, broken and duplicated videos and captions"),
     "data prepare": ("hf_videolang.commands.data_prepare", "re-encode videos at a lower rate and size"),

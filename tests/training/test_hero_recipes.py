@@ -3,6 +3,7 @@
 import pytest
 
 from hf_videolang.models.hero.configuration_hero import HeroConfig
+from hf_videolang.training.captioning_arguments import CaptioningArguments, CaptioningTrainingArguments
 from hf_videolang.training.moment_retrieval_arguments import MomentRetrievalArguments, MomentRetrievalTrainingArguments
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
@@ -66,11 +67,26 @@ STATEMENTS = {
     "context_subtitles": 2,
     "lr_multipliers": {"hero.": 1, "": 8},
 }
+CAPTIONS = {
+    "learning_rate": 1e-4,
+    "max_steps": 7000,
+    "warmup_steps": 700,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "sum_accumulated_gradients": False,
+    "max_length": 60,
+    "label_smoothing": 0.1,
+    "item": "video",
+    "long_captions": "cut",
+    "lr_multipliers": {"hero.": 1, "lm_head.": 1, "": 10},
+    "metric_for_best_model": "captions_CIDEr",
+}
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "own"),
     [
+        ("captions", (CaptioningArguments, CaptioningTrainingArguments), CAPTIONS),
         ("statements", (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments), STATEMENTS),
         ("moments", (MomentRetrievalArguments, MomentRetrievalTrainingArguments), MOMENTS),
         (

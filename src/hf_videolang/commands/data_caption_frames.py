@@ -1,5 +1,6 @@
 """
 Write a caption of the middle frame of every video with an image-captioning model, as the texts of pre-training.
+Captions of the segments of one video, by a model that reads videos, are `hf-videolang caption`.
 
   hf-videolang data caption-frames --shards /data/clips --output-dir captions
   hf-videolang data caption-frames --shards my_videos --output-dir captions --model Qwen/Qwen2.5-VL-3B-Instruct

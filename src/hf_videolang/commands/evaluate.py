@@ -1,8 +1,8 @@
 """
 Score a model in a benchmark's protocol, or score a saved similarity matrix again.
 
-The task of the dataset decides what is scored: videos against captions, answers to questions about videos, or moments
-found by queries.
+The task of the dataset decides what is scored: videos against captions, answers to questions about videos, moments
+found by queries, or captions that a model writes.
 
   hf-videolang evaluate --model clip-vip-b16 --dataset msrvtt-1ka --data-dir /data/msrvtt --output-dir results
   hf-videolang evaluate --model clip-vip-b16 --dataset my_folder --querybank train

@@ -7,7 +7,7 @@ from hf_videolang.data.benchmarks.activitynet import ACTIVITYNET
 from hf_videolang.data.benchmarks.didemo import DIDEMO
 from hf_videolang.data.benchmarks.lsmdc import LSMDC
 from hf_videolang.data.benchmarks.msrvtt import MSRVTT
-from hf_videolang.data.benchmarks.vatex import VATEX, VATEX_FULL
+from hf_videolang.data.benchmarks.vatex import VATEX, VATEX_EN_C, VATEX_EN_R, VATEX_FULL
 from hf_videolang.data.benchmarks.youcook2 import YOUCOOK2
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.video_dataset import VideoDataset
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BENCHMARKS = {
-    benchmark.name: benchmark for benchmark in (*MSRVTT, DIDEMO, LSMDC, ACTIVITYNET, VATEX, VATEX_FULL, YOUCOOK2)
+    benchmark.name: benchmark
+    for benchmark in (*MSRVTT, DIDEMO, LSMDC, ACTIVITYNET, VATEX, VATEX_FULL, VATEX_EN_R, VATEX_EN_C, YOUCOOK2)
 }
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hf_videolang.video.subtitles import subtitle_text
+
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 180, 60),
@@ -291,16 +293,5 @@ def write_subtitled_scenes(
 
 def write_subtitles(path: str | Path, entries: Iterable[tuple[str, float, float]]) -> Path:
     """Write texts with their start and end in seconds as .srt, or as .vtt if the file is called so."""
-    is_vtt = Path(path).suffix == ".vtt"
-
-    def clock(seconds: float) -> str:
-        minutes, thousandths = divmod(round(seconds * 1000), 60_000)
-        hours, minutes = divmod(minutes, 60)
-        whole, thousandths = divmod(thousandths, 1000)
-        return f"{hours:02}:{minutes:02}:{whole:02}{'.' if is_vtt else ','}{thousandths:03}"
-
-    blocks = [f"{clock(start)} --> {clock(end)}\n{text}\n" for text, start, end in entries]
-    if not is_vtt:
-        blocks = [f"{number}\n{block}" for number, block in enumerate(blocks, start=1)]
-    Path(path).write_text("\n".join(["WEBVTT\n"] * is_vtt + blocks), encoding="utf-8")
+    Path(path).write_text(subtitle_text(entries, is_vtt=Path(path).suffix == ".vtt"), encoding="utf-8")
     return Path(path)

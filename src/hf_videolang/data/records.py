@@ -29,6 +29,13 @@ TASK_COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
         "moments": {"_type": "List", "feature": {"text": _TEXT, "start": _NUMBER, "end": _NUMBER}},
         "subtitles": _TEXT,
     },
+    "captioning": {
+        "segments": {
+            "_type": "List",
+            "feature": {"start": _NUMBER, "end": _NUMBER, "captions": {"_type": "List", "feature": _TEXT}},
+        },
+        "subtitles": _TEXT,
+    },
     "pretraining": {"subtitle": _TEXT},
     "question_answering": {
         "question_id": _TEXT,
@@ -106,7 +113,8 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
     Args:
         records: of one split.
         task: a key of `TASK_COLUMNS`. Where its columns include captions, every video must have one; blank captions
-            are left out with a warning.
+            are left out with a warning. Plain captions count as such of the whole video where the task's are of
+            segments, and as queries where it needs moments.
         need_videos (defaults to `True`): with `False`, files may be absent, and `video` is `None`.
 
     Returns:
@@ -125,11 +133,16 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
         count = sum(len(record.captions) for record in records)
         records = [replace(r, captions=[text for text in r.captions if not is_blank(text)]) for r in records]
         _raise_for([r for r in records if not r.captions], "have no caption, or only blank ones")
-        if blank := count - sum(len(record.captions) for record in records):
-            logger.warning("Left out %d blank captions. %s", blank, REMEDY)
+        _warn_of_blank(count - sum(len(record.captions) for record in records))
+    if "segments" in columns:
+        segments = [_captioned_segments(record) for record in records]
+        records = [replace(r, columns={**r.columns, "segments": some}) for r, (some, _) in zip(records, segments)]
+        _raise_for([r for r in records if not r.columns["segments"]], "have no caption, or only blank ones")
+        _warn_of_blank(sum(blank for _, blank in segments))
     if "question" in columns:
         _raise_for([r for r in records if "question" not in r.columns], "have no question")
     if "moments" in columns:
+        records = [_with_moments(record) for record in records]
         _raise_for([r for r in records if not r.columns.get("moments")], "have no moment")
     rows = [record.row() | ({} if need_videos else {"video": None}) for record in records]
     features = {"video": {"_type": "Video", "decode": False}, "video_id": _TEXT, **columns}
@@ -139,11 +152,35 @@ def records_to_dataset(records: Sequence[Record], task: str = "retrieval", need_
     return Dataset.from_dict(table, Features.from_dict(features))
 
 
+def _captioned_segments(record: Record) -> tuple[list[dict[str, Any]], int]:
+    """
+    The segments with their captions, and how many captions are blank and left out. Plain captions are about the whole
+    video: no start, no end.
+    """
+    whole = [{"start": None, "end": None, "captions": record.captions}] if record.captions else []
+    segments = [*(record.columns.get("segments") or ()), *whole]
+    kept = [{**one, "captions": [text for text in one["captions"] if not is_blank(text)]} for one in segments]
+    blank = sum(len(one["captions"]) for one in segments) - sum(len(one["captions"]) for one in kept)
+    return [one for one in kept if one["captions"]], blank
+
+
+def _warn_of_blank(count: int) -> None:
+    if count:
+        logger.warning("Left out %d blank captions. %s", count, REMEDY)
+
+
+def _with_moments(record: Record) -> Record:
+    """Plain captions are queries about the whole video: no start, no end."""
+    queries = [{"text": text, "start": None, "end": None} for text in record.captions]
+    return replace(record, columns={**record.columns, "moments": [*(record.columns.get("moments") or ()), *queries]})
+
+
 def count_records(records: Sequence[Record]) -> dict[str, int]:
     """The sizes that a `Protocol` states, each for the tasks that it concerns."""
     return {
         "videos": len({record.video_id for record in records}),
         "captions": sum(len(record.captions) for record in records),
+        "clips": sum(len(record.columns.get("segments") or [None]) for record in records),
         "questions": len(records),
         "queries": sum(len(record.columns.get("moments") or ()) for record in records),
     }

@@ -96,7 +96,7 @@ class VideoDataset:
                 "Left out %d videos that no row of the metadata names: %s.", len(self.unnamed), name_some(self.unnamed)
             )
         dataset = records_to_dataset(records, self.task, need_videos)
-        if "captions" in protocol.counts:  # blank captions are no queries
+        if "captions" in protocol.counts and "captions" in dataset.column_names:  # blank captions are no queries
             protocol = replace(protocol, counts=protocol.counts | {"captions": sum(map(len, dataset["captions"][:]))})
         return dataset, protocol
 

@@ -4,8 +4,8 @@
 (relative to the metadata file; a video, a picture, or a folder with the frames of a video as pictures) and one of
 `caption`, `captions`, `text`, `question`, `statement` and `moments`; optional `video_id`, `split`, `start` and `end`
 (seconds). A question has `answer`, `choices` and `answer`, or `answers` (see `questions`), and perhaps `question_id`;
-a statement has `answer`, true or false. Moments are `[{"text", "start", "end"}]`. Beside all three, `subtitles` names
-a file. Other columns are kept.
+a statement has `answer`, true or false. Moments are `[{"text", "start", "end"}]`; `captions` of this form are those of
+segments. Beside all these, `subtitles` names a file. Other columns are kept.
 With a column `subtitle`, which pre-training reads, captions may be absent.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_videolang.data.annotation_text import in_layout, read_json_lines
+from hf_videolang.data.captions import add_captions, caption_columns, timed_captions
 from hf_videolang.data.moments import moment_columns, subtitle_path
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.questions import name_questions, question_columns
@@ -37,6 +38,7 @@ COUNTED = {
     "retrieval": "captions",
     "question_answering": "questions",
     "moment_retrieval": "queries",
+    "captioning": "clips",
 }  # besides the videos
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -60,7 +62,8 @@ class VideoFolder(VideoDataset):
 
     Attributes:
         task: "retrieval"; "question_answering" where the metadata has questions or statements; "moment_retrieval"
-            where it has moments; "pretraining" where it has subtitles but no captions.
+            where it has moments; "captioning" where its captions are of segments; "pretraining" where it has subtitles
+            but no captions.
         source: the metadata files.
         records: by split.
     """
@@ -108,18 +111,22 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
         raise ValueError(f"{crowded[0]} has more than one metadata file; keep one of them.")
 
     merged: dict[str, dict[tuple, Record]] = defaultdict(dict)
+    is_of_segments = False
     for file in metadata:
         for number, row in enumerate(_read_rows(file), start=1):
             try:
                 record, split = _read_row(row, file, folder)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise ValueError(f"{file}, row {number}, {str(row)[:200]}: {error}") from error
+            is_of_segments |= timed_captions(row) is not None
             only = (file, number) if "question" in record.columns else None  # questions are not merged
             same = merged[split].setdefault((record.path, record.video_id, record.start, record.end, only), record)
             if same is not record:
                 same.captions += record.captions
                 if "moments" in record.columns:
                     same.columns["moments"] += record.columns["moments"]
+                if timed_captions(row) is not None:
+                    add_captions(same.columns["segments"], record.columns["segments"])
     if "" in merged and len(merged) > 1:
         without = name_some([record.video_id for record in merged[""].values()])
         raise ValueError(f"{folder}: some rows have a split and others have none ({without}). Give every row one.")
@@ -145,6 +152,7 @@ def read_video_folder(folder: str | Path) -> VideoFolder:
     task = "pretraining" if is_subtitled and not is_captioned else "retrieval"
     task = "question_answering" if is_asking else task
     task = "moment_retrieval" if any("moments" in record.columns for record in everything) else task
+    task = "captioning" if is_of_segments else task
     unnamed = [video for video in videos if os.path.normpath(video) not in named]
     source = name_some([f"{folder.name}/{file.relative_to(folder)}" for file in metadata])
     name = f"{folder.name} (videofolder)"
@@ -199,8 +207,10 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
         record.columns |= {**question_columns(row), "subtitles": subtitle_path(row, file.parent)}
     if "moments" in row:
         record.columns |= moment_columns(row, file.parent)
-        if record.columns["subtitles"]:
-            check_place(record.columns["subtitles"], str(folder))
+    if timed_captions(row) is not None:
+        record.columns |= caption_columns(row, file.parent)
+    if ("moments" in row or timed_captions(row) is not None) and record.columns["subtitles"]:
+        check_place(record.columns["subtitles"], str(folder))
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 
@@ -214,6 +224,8 @@ def _video_id(path: Path, place: Path) -> str:
 
 
 def _captions(row: dict[str, Any], file: Path) -> list[str]:
+    if timed_captions(row) is not None:
+        return []
     captions: Any = next((row[column] for column in CAPTION_COLUMNS if row.get(column) is not None), [])
     # A cell of a csv holds a list only as JSON, in the column captions. "[music] starts" is a sentence.
     is_cell = file.suffix == ".csv" and "captions" in row and isinstance(captions, str)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.evaluation.captioning import CaptioningEvaluator
 from hf_videolang.evaluation.evaluation import Evaluation, check_earlier_results
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.evaluation.pair_scoring import PairScoringEvaluator, is_pair_scorer
@@ -17,11 +18,15 @@ from hf_videolang.evaluation.reranking import RerankingEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.folder_lock import locked_folder
+from hf_videolang.hub.caption_head import CAPTION_HEAD
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
+from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.first_use import complete_features
 from hf_videolang.metrics.retrieval import Ties
 
+HEADS = {"retrieval": RETRIEVAL_HEAD, "moment_retrieval": RETRIEVAL_HEAD, "captioning": CAPTION_HEAD}
+FROM_FEATURES = {"moment_retrieval": "moments are found in", "captioning": "captions are written from"}
 BATCH_SIZES = {"moment_retrieval": 50}  # the authors', which changes the scores; 16 of other tasks
 
 
@@ -76,9 +81,11 @@ def evaluate_dataset(
     with locked_folder(folder):
         found = find_dataset(dataset, data_dir)
         is_retrieval = found.task == "retrieval"
-        if features is None and found.task == "moment_retrieval":
-            raise ValueError("moments are found in stored features; give their folder as --features.")
-        loaded, processor = load_model_and_processor(model, num_frames, max_length, num_clips=num_clips)
+        if features is None and found.task in FROM_FEATURES:
+            raise ValueError(f"{FROM_FEATURES[found.task]} stored features; give their folder as --features.")
+        loaded, processor = load_model_and_processor(
+            model, num_frames, max_length, HEADS.get(found.task), num_clips=num_clips
+        )
         use_cpu = cpu or not torch.accelerator.is_available()
         store = None
         if features:
@@ -96,11 +103,14 @@ def evaluate_dataset(
             "folder": folder,
             "provenance": {**version, "dataset": protocol.name, "split": protocol.split},
         }
-        if on_broken_video is not None and found.task != "moment_retrieval":
+        if on_broken_video is not None and found.task not in FROM_FEATURES:
             options["on_broken_video"] = on_broken_video
         evaluator: Any
         if found.task == "question_answering":
             evaluator = QuestionAnsweringEvaluator(processor, features=store, **options)
+        elif found.task == "captioning":
+            assert store is not None
+            evaluator = CaptioningEvaluator(processor, store, **options)
         elif found.task == "moment_retrieval":
             assert store is not None
             evaluator = MomentRetrievalEvaluator(

@@ -1,8 +1,9 @@
 """The head with which a model writes captions."""
 
+import torch
 from transformers import PreTrainedModel
 
-from hf_videolang.hub.loading import class_with_head, load_class
+from hf_videolang.hub.loading import align_weights, class_with_head
 
 CAPTION_HEAD = "ForVideoCaptioning"
 
@@ -26,5 +27,5 @@ def with_caption_head(model: PreTrainedModel) -> tuple[PreTrainedModel, str]:
         raise ValueError(f"{model.name_or_path} is a {type(model).__name__}, whose system writes no captions.")
     if isinstance(model, head_class):
         return model, ""
-    new = load_class(head_class, str(model.name_or_path), new_head=True, config=model.config)
-    return new.eval(), "note: the head for captions is new."
+    new = head_class.from_pretrained(model.name_or_path, new_head=True, config=model.config, dtype=torch.float32)
+    return align_weights(new).eval(), "note: the head for captions is new."

@@ -7,6 +7,7 @@ FFmpeg, which comes with PyAV, reads the formats and their mark-up.
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -35,7 +36,8 @@ def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> l
     Read the subtitles of one video.
 
     Args:
-        source: path of a `.srt`, `.vtt`, `.ass` or `.ssa` file in UTF-8 or UTF-16, an empty file included; or entries
+        source: path of a `.srt`, `.vtt`, `.ass` or `.ssa` file in UTF-8 or UTF-16, an empty file included;
+            `"FILE.jsonl#VIDEO"` for one video of [`read_subtitle_lines`], which perhaps has none there; or entries
             with `"start"`, `"end"` and `"text"`. `None` is a video without subtitles.
 
     Returns:
@@ -50,6 +52,9 @@ def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> l
     """
     if source is None:
         return []
+    file, separator, video = str(source).partition(".jsonl#") if isinstance(source, (str, Path)) else ("", "", "")
+    if separator:
+        return list(_cached_lines(f"{file}.jsonl").get(video, ()))
     name = str(source) if isinstance(source, (str, Path)) else "the list of subtitles"
     if isinstance(source, (str, Path)):
         found = _read_file(Path(source))
@@ -92,12 +97,38 @@ def read_subtitle_lines(path: str | Path) -> dict[str, list[Subtitle]]:
     return found
 
 
+_cached_lines = lru_cache(maxsize=4)(read_subtitle_lines)  # a benchmark has one file for all videos
+
+
 def find_subtitles(video: str | Path) -> Path | None:
     """The subtitle file beside a video, such as `talk.srt` or `talk.en.vtt` beside `talk.mp4`; `None` without one."""
     video = Path(video)
     beside = [video.with_suffix(suffix) for suffix in SUFFIXES]
     beside += [video.with_suffix(f".en{suffix}") for suffix in SUFFIXES]
     return next((path for path in beside if path.is_file()), None)
+
+
+def subtitle_text(entries: Iterable[tuple[str, float, float]], is_vtt: bool = False) -> str:
+    """
+    The content of a subtitle file: .srt, or .vtt.
+
+    Example:
+        >>> print(subtitle_text([("a dog runs", 0.0, 4.5)]))
+        1
+        00:00:00,000 --> 00:00:04,500
+        a dog runs
+    """
+
+    def clock(seconds: float) -> str:
+        minutes, thousandths = divmod(round(seconds * 1000), 60_000)
+        hours, minutes = divmod(minutes, 60)
+        whole, thousandths = divmod(thousandths, 1000)
+        return f"{hours:02}:{minutes:02}:{whole:02}{'.' if is_vtt else ','}{thousandths:03}"
+
+    blocks = [f"{clock(start)} --> {clock(end)}\n{text}\n" for text, start, end in entries]
+    if not is_vtt:
+        blocks = [f"{number}\n{block}" for number, block in enumerate(blocks, start=1)]
+    return "\n".join(["WEBVTT\n"] * is_vtt + blocks)
 
 
 def _read_file(path: Path) -> list[Subtitle]:
@@ -128,4 +159,4 @@ def _read_file(path: Path) -> list[Subtitle]:
     return [Subtitle(start=start, end=end, text=text) for _, start, end, text in sorted(entries) if text]
 
 
-__all__ = ["Subtitle", "SubtitleError", "find_subtitles", "read_subtitle_lines", "read_subtitles"]
+__all__ = ["Subtitle", "SubtitleError", "find_subtitles", "read_subtitle_lines", "read_subtitles", "subtitle_text"]

@@ -1,6 +1,9 @@
 import pytest
 
 from hf_videolang.data import load_dataset
+from hf_videolang.data.batches.moment_retrieval import query_rows
+from hf_videolang.data.load_dataset import BENCHMARKS
+from hf_videolang.video.subtitles import read_subtitles
 from tests.data.benchmarks.annotations import read, read_records, touch, write
 
 
@@ -76,3 +79,32 @@ def test_lists_are_needed_unless_a_file_is_one_split(folder):
     write(folder / "vatex_training_v1.0.json", [{"videoID": "x", "chCap": ["一"]}])
     with pytest.raises(ValueError, match=r"training_v1.0.json is not in the layout of VATEX \(KeyError: 'enCap'\)"):
         read_records("vatex", folder, "train")
+
+
+def test_the_tasks_of_value(tmp_path):
+    """Sentences of retrieval are read from a line each; those of a test of captions together (hero §7.1, A8)."""
+    name = "bbbbbbbbbbb_000000_000010"
+    for split in ("train", "val", "test_public"):
+        lines = [
+            {"vid_name": f"{split}_000000_000010", "duration": 10.0, "desc": f"{split} {n}", "desc_id": n}
+            for n in (1, 2)
+        ]
+        write(tmp_path / f"vatex_en_r_{split}_release.jsonl", lines)
+    descriptions = [{"desc": "a cat", "desc_id": 901}, {"desc": " a cat sleeps", "desc_id": 902}]
+    line = {"vid_name": name, "clip_id": 31, "duration": 10.0, "descs": descriptions}
+    write(tmp_path / "vatex_en_c_test_public_release.jsonl", [line])
+    records, protocol = BENCHMARKS["vatex-en-r"].at(tmp_path).load("train", need_videos=False)
+    queries = [{"text": f"train {n}", "start": None, "end": None} for n in (1, 2)]
+    assert records["moments"] == [queries] and records["subtitles"] == [None]
+    assert "without subtitles (vatex_subtitles.jsonl is absent)" in str(protocol)
+    assert [row["text"] for row in query_rows(records)] == ["train 1", "train 2"]
+    shown = [{"text": " Ana : hi", "start": 0.9, "end": 1.9}]
+    write(tmp_path / "vatex_subtitles.jsonl", [{"vid_name": name, "sub": shown}])
+    captioning = BENCHMARKS["vatex-en-c"].at(tmp_path)
+    records, protocol = captioning.load("test", need_videos=False)
+    assert records["segments"] == [[{"start": None, "end": None, "captions": ["a cat", "a cat sleeps"]}]]
+    assert read_subtitles(records[0]["subtitles"]) == shown
+    assert protocol.published == {"videos": 6000, "captions": 60000} and "vatex_subtitles.jsonl" in protocol.source
+    records, protocol = captioning.load("train+validation", need_videos=False)
+    texts = [one["captions"] for (one,) in records["segments"]]
+    assert texts == [["train 1", "train 2"], ["val 1", "val 2"]] and protocol.published["captions"] == 289910

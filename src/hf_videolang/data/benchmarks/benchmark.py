@@ -9,7 +9,7 @@ from typing import Protocol as Interface
 from hf_videolang.data.benchmarks.annotation_files import ANNOTATION_EXTENSIONS, AnnotationFiles
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
 from hf_videolang.data.protocol import Protocol
-from hf_videolang.data.records import Record, name_some, segment_id
+from hf_videolang.data.records import Record, name_some, segment_id, whole_video_id
 from hf_videolang.data.validation_split import split_off_validation
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.data.video_files import find_videos, list_files, video_name
@@ -87,6 +87,7 @@ class Benchmark(VideoDataset):
         note: what a number must say about the protocol besides its sizes.
         paragraph: all sentences of a video become one text, joined by single spaces, and the whole video is read.
         name_of: gives the name of a video from what annotations, lists and files call it.
+        subtitles: names of a file with the subtitles of all videos (see `read_subtitle_lines`).
         uncut: gives the longer video, and the start and end in seconds, of a clip that has no file of its own.
         folder: where its files are; see `at`.
     """
@@ -94,6 +95,7 @@ class Benchmark(VideoDataset):
     files: Mapping[str, Split]
     note: str = ""
     paragraph: bool = False
+    subtitles: Sequence[str] = ()
     name_of: Callable[[str], str] = video_name
     uncut: Callable[[str], tuple[str, float | None, float | None]] | None = None
     folder: Path | None = None
@@ -121,8 +123,14 @@ class Benchmark(VideoDataset):
                 published = {what: count - held_out[what] for what, count in published.items()}
             else:
                 records, published = validation, held_out
+        note = self.note
+        if self.subtitles and (file := files.find(self.subtitles)):
+            for record in records:
+                record.columns["subtitles"] = f"{file}#{whole_video_id(record.video_id)}"
+        elif self.subtitles:
+            note = "; ".join(filter(None, [note, f"without subtitles ({' or '.join(self.subtitles)} is absent)"]))
         source = ", ".join(sorted({path.name for path in files.used}))
-        return records, Protocol(self.name, self.task, split, _sizes(records), published, source, self.note)
+        return records, Protocol(self.name, self.task, split, _sizes(records), published, source, note)
 
     def _merge(self, rows: Sequence[Record]) -> list[Record]:
         """One record a video, or a segment of one, with all its captions and its path."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hf_videolang.data.captions import caption_segments
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.data.questions import ANSWER_SPAN
@@ -142,7 +143,7 @@ def check_data(
             for what, count in protocol.counts.items()
             if count != protocol.published.get(what, count)
         ]
-        if "captions" in TASK_COLUMNS[dataset.task]:
+        if {"captions", "segments"} & TASK_COLUMNS[dataset.task].keys():
             problems += _caption_problems(found)
         if "question" in TASK_COLUMNS[dataset.task]:
             problems += _question_problems(found, answers)
@@ -179,9 +180,10 @@ def _video_problems(found: Found) -> Iterator[Problem]:
 
 def _caption_problems(found: Found) -> Iterator[Problem]:
     for split, record in found:
-        texts = [caption.strip() for caption in record.captions]
+        of_segments = [text for segment in caption_segments(record) for text in segment["captions"]]
+        texts = [caption.strip() for caption in [*record.captions, *of_segments]]
         if not any(texts):
-            yield Problem("no_caption", f"captions: {record.captions}", split, record.video_id)
+            yield Problem("no_caption", f"captions: {texts}", split, record.video_id)
         elif blank := texts.count(""):
             yield Problem("empty_caption", f"{blank} of {len(texts)} captions", split, record.video_id)
         for text, count in Counter(texts).items():
@@ -289,9 +291,10 @@ def _decoding_problems(found: Found, paths: Sequence[Path], decode_all: bool, nu
 
 
 def _spans(record: Record) -> list[tuple[float, float]]:
-    """The seconds that the annotation names: of moments, or those that show an answer."""
+    """The seconds that the annotation names: of moments, of captions, or those that show an answer."""
     row = record.columns
-    spans = [(moment["start"], moment["end"]) for moment in row.get("moments") or ()]
+    parts = [*(row.get("moments") or ()), *caption_segments(record)]
+    spans = [(part["start"], part["end"]) for part in parts if part["start"] is not None]
     start, end = (row.get(name) for name in ANSWER_SPAN)
     return spans if start is None or end is None else [*spans, (start, end)]
 

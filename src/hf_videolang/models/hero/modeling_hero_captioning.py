@@ -232,6 +232,9 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
             given = {name: kwargs.pop(name) for name in VIDEO_INPUTS if name in kwargs}
             given |= {} if inputs is None else {"video_features": inputs}
             kwargs["encoder_outputs"] = self.get_memory(**given)
+        # A Trainer gives generation_config the tokens of the inputs' tokenizer, which need not be that of captions.
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            kwargs.setdefault(name, getattr(self.config.decoder_config, name))
         return super().generate(**kwargs)
 
     @can_return_tuple

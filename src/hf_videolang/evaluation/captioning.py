@@ -1,0 +1,194 @@
+"""Captions that a model writes, against those that people wrote (hero §9.3)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, extract_model_from_parallel, gather_object
+from torch import nn
+
+from hf_videolang.atomic_files import atomic_file
+from hf_videolang.data.batches.captioning import SegmentCollator
+from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation.batch_parts import BatchParts
+from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
+from hf_videolang.evaluation.scores import Scores
+from hf_videolang.hub.caption_head import CAPTION_HEAD
+from hf_videolang.hub.loading import has_other_head
+from hf_videolang.metrics.captions import caption_metrics, default_tokenizer
+
+PREDICTIONS = "captions.jsonl"
+NUMBERS = ("segment_number", "video_number")  # not for the model
+TOKENIZERS = {
+    "stanford": "Stanford's, as published",
+    "treebank": "NLTK's Treebank rule, which differs from the published one on rare forms",
+}
+
+
+class CaptioningEvaluator:
+    """
+    Score the captions that a model writes of the segments of subtitled videos.
+
+    The model's `generation_config` decides how it writes. A segment behind the rows of features that are read gets an
+    empty caption, and is counted. CIDEr, the main score, depends on the references of all segments together.
+
+    Args:
+        processor: of the model.
+        features: of the videos.
+        batch_size (defaults to 16): videos of a process at once.
+        num_workers (defaults to 0): processes that read.
+        folder (*optional*): finished batches are kept there, in `captions`, so that the same evaluation continues
+            after a kill. Every process must see it.
+        provenance (*optional*): for `folder`, what decides the captions: version of the model, dataset, split.
+
+    Attributes, after a call:
+        predictions (`list[dict]`): a line a segment, in the layout of the benchmark's submissions (hero §9.3).
+        counts (`dict[str, int]`): `clips`.
+        settings: what the model saw and how words were counted, for the line above the table.
+
+    Example:
+        >>> model, processor = load_model_and_processor("org/hero-tvc")
+        >>> records, protocol = load_dataset("my_folder", split="test")
+        >>> scores = CaptioningEvaluator(processor, FeatureStore("features"))(model, records, Accelerator())
+        >>> scores["raw"]["captions"]["CIDEr"]
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        features: FeatureStore,
+        *,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        folder: str | Path | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ):
+        self.processor, self.features, self.batch_size = processor, features, batch_size
+        self.num_workers, self.folder, self.provenance = num_workers, folder, provenance or {}
+        self.parts: BatchParts | None = None
+
+    def metric_names(self) -> list[str]:
+        """Names of the scores in a log, without prefix. METEOR needs Java."""
+        return [f"captions_{metric}" for metric in ("CIDEr", "METEOR", "ROUGEL", "BLEU1", "BLEU2", "BLEU3", "BLEU4")]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        records: Any,
+        accelerator: Accelerator,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """
+        Args:
+            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
+            records (`datasets.Dataset`): with segments, see `load_dataset`.
+            accelerator: knows device, precision and the other processes.
+            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
+
+        Returns:
+            The scores, the same on every process.
+
+        Raises:
+            ValueError: the model writes no captions, a video has no features, or `folder` holds batches of another
+                provenance.
+            JavaError, ImportError: captions cannot be scored here.
+        """
+        plain: Any = extract_model_from_parallel(model)
+        if not hasattr(plain, "get_memory"):
+            raise has_other_head(plain, CAPTION_HEAD, "writes no captions")
+        self.features.check_complete(records["video_id"])
+        segments = [
+            (video_id, segment) for video_id, some in zip(records["video_id"], records["segments"]) for segment in some
+        ]
+        written = self._write(plain, records, accelerator, progress)
+        texts = [written.get(number, "") for number in range(len(segments))]
+        self.predictions = [
+            {
+                "vid_name": video_id,
+                "clip_id": number,
+                **({} if segment["start"] is None else {"ts": [segment["start"], segment["end"]]}),
+                "descs": [{"desc": text}],
+            }
+            for number, ((video_id, segment), text) in enumerate(zip(segments, texts))
+        ]
+        self.counts = {"clips": len(segments)}
+        references = [segment["captions"] for _, segment in segments]
+        # One process counts words, since Java is slow; the others wait.
+        found = caption_metrics(texts, references) if accelerator.is_main_process else {}
+        scores: dict[str, float] = broadcast_object_list([found])[0]
+        self.settings = self._settings(plain, len(segments), len(segments) - len(written))
+        if "METEOR" not in scores:
+            self.settings["METEOR"] = "not measured (needs Java)"
+        return {"raw": {"captions": {**scores, "clips": len(segments)}}}
+
+    def remove_parts(self) -> None:
+        """Delete the kept batches, once the results are saved. One process does this."""
+        if self.parts:
+            self.parts.remove()
+
+    def save(self, folder: Path) -> None:
+        """Write the captions, a segment a line, complete or not at all."""
+        with atomic_file(folder / PREDICTIONS) as temporary:
+            lines = (json.dumps(prediction, ensure_ascii=False) for prediction in self.predictions)
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _settings(self, model: Any, num_segments: int, num_behind: int) -> dict[str, str | int]:
+        settings: dict[str, str | int] = {
+            **self.processor.input_protocol(features=self.features.description),
+            "decoding": decoding(model),
+            "words": TOKENIZERS[default_tokenizer()],
+            "CIDEr": f"word frequencies of the references of these {num_segments} clips",
+        }
+        if num_behind:
+            settings["not seen"] = f"{num_behind} clips behind the rows that are read, scored as empty captions"
+        return settings
+
+    @torch.inference_mode()
+    def _write(self, model: Any, records: Any, accelerator: Accelerator, progress: Any) -> dict[int, str]:
+        """Number of a segment → caption, on every process."""
+        if self.folder is not None:
+            facts = {
+                **self.provenance,
+                **self.processor.input_protocol(features=self.features.description),
+                "decoding": decoding(model),
+                "mixed precision": accelerator.mixed_precision,
+                "device": accelerator.device.type,
+            }
+            self.parts = BatchParts(Path(self.folder) / "captions", records, self.batch_size, accelerator, facts)
+        firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
+        found = list(self.parts.stored) if self.parts else []
+        mine = []
+        if firsts:
+            collator = SegmentCollator(self.processor, self.features, records)
+            loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
+            kept = sum(len(part["video_number"]) for part in found)
+            title = ("captions", "video_number", kept, accelerator, "video")
+            for batch in progress(loader) if progress else progress_bar(loader, *title):
+                numbers = {name: batch[name].cpu() for name in NUMBERS}
+                ids = torch.zeros(0, 1, dtype=torch.long)
+                if len(numbers["segment_number"]):
+                    inputs = {name: value for name, value in batch.items() if name not in NUMBERS}
+                    with accelerator.autocast():
+                        ids = model.generate(**inputs).cpu()
+                mine.append({**numbers, "ids": ids})
+                if self.parts:
+                    first = int(numbers["video_number"].min())
+                    self.parts.write(first, {**mine[-1], "num_broken_videos": torch.zeros(1)})
+        found += gather_object(mine)
+        decode = self.processor.batch_decode
+        return {
+            number: text.strip()
+            for part in found
+            for number, text in zip(part["segment_number"].tolist(), decode(part["ids"], skip_special_tokens=True))
+        }
+
+
+def decoding(model: Any) -> str:
+    """How a model writes, in words."""
+    config = model.generation_config
+    beams = config.num_beams or 1
+    way = f"beam search with {beams} beams" if beams > 1 else "the likeliest word each time"
+    return f"{'sampled words' if config.do_sample else way}, at most {config.max_new_tokens}"

@@ -1,0 +1,162 @@
+"""Captions are learnt from a folder; a resumed run ends with the same bits; evaluation continues after a kill."""
+
+import json
+import random
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from hf_videolang.cli import main as command
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.evaluation import captioning
+from hf_videolang.evaluation.captioning import CaptioningEvaluator
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.metrics import captions as caption_metrics
+from hf_videolang.training.run_captioning import main
+from tests.common.captions import write_captions
+from tests.common.moments import write_moments
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_captions(tmp_path_factory.mktemp("captions"))
+
+
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """METEOR takes seconds to start; its own test has it."""
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
+
+
+def run(folder, output, *more: str) -> int:
+    options = {
+        "model": folder / "model",
+        "data_dir": folder / "data",
+        "features": folder / "features",
+        "output_dir": output,
+        "select_on": "none",
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "report_to": "none",
+        "logging_steps": 1,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return main([*words, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """Over-fitted on the captions of the training videos."""
+    more = ["--max_steps", "60", "--learning_rate", "3e-3", "--per_device_train_batch_size", "9", "--test", "false"]
+    assert run(folder, folder / "run", *more, "--label_smoothing", "0.05") == 0
+    return folder / "run"
+
+
+def score(model_folder, data, split="train", **options):
+    model, processor = load_model_and_processor(str(model_folder))
+    records, _ = find_dataset(str(data / "data")).load(split, need_videos=False)
+    evaluator = CaptioningEvaluator(processor, FeatureStore(data / "features"), batch_size=4, **options)
+    return evaluator, records, evaluator(model, records, Accelerator(cpu=True))["raw"]["captions"]
+
+
+def test_captions_are_learnt_from_a_folder(folder, trained):
+    evaluator, records, scores = score(trained, folder)
+    references = [segment["captions"] for some in records["segments"] for segment in some]
+    texts = [one["descs"][0]["desc"] for one in evaluator.predictions]
+    shuffled = random.Random(0).sample(texts, len(texts))
+    by_chance = caption_metrics.caption_metrics(shuffled, references)["CIDEr"]
+    assert scores["CIDEr"] >= 5 * by_chance and scores["CIDEr"] > 100, (scores, by_chance, texts)
+    assert json.loads((trained / "config.json").read_text())["label_smoothing"] == 0.05
+    assert evaluator.predictions[1]["ts"] == [6.0, 12.0]
+    assert evaluator.settings["METEOR"] == "not measured (needs Java)"
+    assert evaluator.settings["decoding"] == "the likeliest word each time, at most 30"
+    assert evaluator.settings["CIDEr"] == f"word frequencies of the references of these {len(references)} clips"
+    assert evaluator.settings["words"].startswith("NLTK's Treebank rule")
+
+
+def test_evaluate_from_the_command_line(folder, trained, tmp_path, capsys):
+    words = ["--model", str(trained), "--dataset", str(folder / "data"), "--features", str(folder / "features")]
+    command_line = ["evaluate", *words, "--output-dir", str(tmp_path / "results"), "--num-workers", "0"]
+    assert command(command_line) == 0
+    printed = capsys.readouterr().out
+    assert "3 videos, 9 clips" in printed and "CIDEr" in printed and "not measured (needs Java)" in printed
+    lines = [json.loads(line) for line in (tmp_path / "results" / "captions.jsonl").read_text().splitlines()]
+    assert [line["clip_id"] for line in lines] == list(range(9))
+    assert {"vid_name", "clip_id", "ts", "descs"} == lines[0].keys()
+    assert command(command_line[:-4]) == 0  # and without a folder
+    assert command(["evaluate", *words[:4]]) == 2
+    assert "captions are written from stored features; give their folder" in capsys.readouterr().err
+
+
+def test_a_killed_evaluation_continues(folder, trained, tmp_path, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    real, calls = captioning.BatchParts.write, []
+
+    def write(parts, first, tensors):
+        if calls:
+            raise KilledError
+        calls.append(first)
+        real(parts, first, tensors)
+
+    monkeypatch.setattr(captioning.BatchParts, "write", write)
+    with pytest.raises(KilledError):
+        score(trained, folder, folder=tmp_path)
+    monkeypatch.setattr(captioning.BatchParts, "write", real)
+    evaluator, _, scores = score(trained, folder, folder=tmp_path)
+    assert evaluator.parts.missing == [4] and calls == [0]
+    assert scores == score(trained, folder)[2]
+
+
+def test_a_resumed_run_ends_with_the_same_bits(folder, tmp_path):
+    steps = ["--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2", "--test", "false"]
+    assert run(folder, tmp_path / "whole", *steps, "--item", "caption") == 0
+    first = tmp_path / "resumed" / "checkpoint-2"
+    first.parent.mkdir()
+    (tmp_path / "whole" / "checkpoint-2").rename(first)
+    assert run(folder, tmp_path / "resumed", *steps, "--item", "caption", "--resume_from_checkpoint", "true") == 0
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_new_head_and_selection_by_cider(folder, tmp_path, capsys):
+    write_moments(tmp_path / "moments")  # of its model, which finds moments
+    more = ["--model", str(tmp_path / "moments" / "model"), "--max_steps", "2", "--max_length", "3"]
+    more += ["--eval_strategy", "steps", "--eval_steps", "2", "--select_on", "validation"]
+    assert run(folder, tmp_path / "run", *more) == 0
+    printed = capsys.readouterr().out
+    assert "note: the head for captions is new." in printed
+    assert "48 of 48 training captions are too long and are cut." in printed  # a tenth of the videos validates
+    results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
+    assert results["evaluations"][0]["scores"]["raw"]["captions"].keys() >= {"CIDEr", "BLEU4", "clips"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--metric_for_best_model", "captions_CIDER"], None),
+        (["--data_dir", "moments"], "a dataset for moment_retrieval, not of captions of segments; write them as"),
+        (["--long_captions", "drop", "--max_length", "2"], "there is no caption to learn: 48 of 48 training captions"),
+    ],
+)
+def test_what_does_not_fit_is_told(folder, tmp_path, capsys, more, message):
+    if more[1] == "moments":
+        more = ["--data_dir", str(write_moments(tmp_path / "moments") / "data")]
+    if message is None:
+        more += ["--load_best_model_at_end", "true", "--select_on", "validation"]
+        message = "metric_for_best_model is 'captions_CIDER'; expected one of captions_CIDEr"
+        more += ["--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "2", "--save_steps", "2"]
+    assert run(folder, tmp_path / "run", *more) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_of_captions_finds_no_moments(folder, tmp_path, capsys):
+    (video := tmp_path / "video00.mp4").touch()
+    words = [str(video), "a", "--model", str(folder / "model")]
+    assert command(["moments", *words, "--features", str(folder / "features")]) == 2
+    expected = "is a HeroForVideoCaptioning, which finds no moments in videos; a HeroForVideoTextRetrieval does."
+    assert expected in capsys.readouterr().err
