@@ -132,7 +132,8 @@ def test_every_benchmark_is_here():
         assert (
             benchmark.licence and benchmark.source.startswith("http") and re.search(r" 20\d\d, ", benchmark.citation)
         )
-        assert (benchmark.main_score, found.unnamed) == ("text_to_video_R1", ())
+        scores = {"retrieval": "text_to_video_R1", "moment_retrieval": "VR_AveR", "captioning": "captions_CIDEr"}
+        assert (benchmark.main_score, found.unnamed) == (scores[task], ())
 
 
 FORMATS = {  # the files of all splits, under the names that the CLIP-ViP layout has for each dataset
