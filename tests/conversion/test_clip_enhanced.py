@@ -1,6 +1,7 @@
 """The folder from which CLIP-Enhanced is trained: from folders as on the Hub, and from OpenAI's file."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from tests.common.clip_enhanced import WIDTH, write_hub_folders
+from tests.common.hub_stand_in import HubStandIn
 from tests.common.tiny.hero import CLIP_WORDS, WORDS
 from tests.parity.cases import REPOSITORY
 
@@ -33,12 +35,19 @@ def folders(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def start(folders) -> Path:
-    """Made by the command, in a process of its own."""
-    options = ["--features", "clip-vit_slowfast", "--output-dir", folders / "start"]
+def hub():
+    with HubStandIn() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def start(folders, hub) -> Path:
+    """Made and pushed by the command, in a process of its own."""
+    options = ["--features", "clip-vit_slowfast", "--output-dir", folders / "start", "--push-to-hub", "tester/start"]
     given = ["--clip", folders / "clip", "--roberta", folders / "roberta", *options]
     command = [sys.executable, "-m", "hf_videolang.cli", "init-clip-enhanced", *map(str, given)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, **hub.environment(folders / "home")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "are random, the others CLIP's and RoBERTa's" in done.stdout
     return folders / "start"
@@ -110,11 +119,15 @@ torch.save(states, sys.argv[2])
 
 
 @torch.no_grad()
-def test_the_folder_works_without_the_package(start, tmp_path):
+def test_the_pushed_folder_works_without_the_package(start, hub, tmp_path):
+    files = hub.files("tester/start")
+    assert {"model.safetensors", "tokenizer.json", "caption_tokenizer/tokenizer.json"} <= set(files)
+    assert "released neither weights nor code" in files["README.md"].decode()
     (script := tmp_path / "remote.py").write_text(REMOTE)
     hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang,av,torchcodec,datasets,evaluate"]
-    command = [sys.executable, "-I", *hide, script, start, tmp_path / "found.pt"]
-    subprocess.run([*map(str, command)], check=True, cwd=tmp_path)
+    command = [sys.executable, "-I", *hide, script, "tester/start", tmp_path / "found.pt"]
+    environment = {**os.environ, **hub.environment(tmp_path / "home")}
+    subprocess.run([*map(str, command)], check=True, cwd=tmp_path, env=environment)
     processor, shown = AutoProcessor.from_pretrained(start), [{"start": 0.0, "end": 4.0, "text": "a b"}]
     inputs = processor(video_features=torch.ones(6, 2816), subtitles=shown)
     own = AutoModel.from_pretrained(start)(**inputs).last_hidden_state
