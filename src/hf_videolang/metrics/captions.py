@@ -125,17 +125,18 @@ def _meteor(known: dict[int, list[str]], found: dict[int, list[str]]) -> float:
     with subprocess.Popen([*command, *options], text=True, encoding="utf-8", **pipes) as process:
         watch = Timer(JAVA_SECONDS, process.kill)
         watch.start()
-        assert process.stdin and process.stdout
+        to_java: Any = process.stdin
+        from_java: Any = process.stdout
         answers = [""]
 
         def ask(*words: str) -> str:
-            print(" ||| ".join(words), file=process.stdin, flush=True)
-            answers.append(process.stdout.readline().strip())
+            print(" ||| ".join(words), file=to_java, flush=True)
+            answers.append(from_java.readline().strip())
             return answers[-1]
 
         try:
             counts = [ask("SCORE", *known[clip], found[clip][0].replace("|||", "")) for clip in found]
-            scores = [ask("EVAL", *counts), *(process.stdout.readline() for _ in found)]  # the last one is of all
+            scores = [ask("EVAL", *counts), *(from_java.readline() for _ in found)]  # the last one is of all
             return float(scores[-1])
         except (ValueError, OSError) as error:
             said = " ".join(answers).strip() or f"nothing for {JAVA_SECONDS} seconds"
