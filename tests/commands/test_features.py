@@ -103,3 +103,5 @@ def test_a_store_of_a_run_that_was_killed_and_moved_names_what_it_lacks(folder, 
     assert "has no features of any video. Run `hf-videolang extract` again" in capsys.readouterr().err
     assert evaluate(folder, "--features", tmp_path) == 2
     assert "is not a store" in capsys.readouterr().err
+    assert evaluate(folder, "--features", tmp_path / "moved", "--extractor", f"s3d={folder / 's3d'}") == 0
+    assert set(FeatureStore(tmp_path / "moved").video_ids) < set(FeatureStore(folder / "features").video_ids)

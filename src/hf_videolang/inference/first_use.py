@@ -98,7 +98,8 @@ def _extractors(name: str, weights: Mapping[str, str], device: torch.device) -> 
                 f"model that makes them: --extractor {name}=DIR."
             ) from error
         extractor = FeatureExtractor(load_model(weights[name]), load_video_processor(weights[name]), device)
-        extractor.facts["features"] = name
+        if name != extractor.facts["model"]:  # which names the features otherwise
+            extractor.facts["features"] = name
         return [extractor]
     return load_preset(name, weights, device=device)
 
