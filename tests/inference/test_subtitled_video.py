@@ -5,12 +5,14 @@ Models start from random weights and learn the videos by heart, or learn to find
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from accelerate import Accelerator
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase, set_seed
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase, RobertaTokenizer, set_seed
 
 from hf_videolang.cli import main as command
 from hf_videolang.data.load_dataset import find_dataset
@@ -19,15 +21,23 @@ from hf_videolang.data.moving_shapes import (
     DIRECTIONS,
     SHAPES,
     write_subtitled_scenes,
+    write_subtitles,
+    write_video,
 )
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.hub.loading import load_model_and_processor
-from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.metrics.moments import temporal_iou
+from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice, HeroForVideoTextRetrieval
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from hf_videolang.training.run_moment_retrieval import main as train_moments
+from hf_videolang.video.decode import stack_pictures, with_stream
+from hf_videolang.video.sampling import constant_rate_indices
 from tests.common.tiny.hero import PART, SPECIAL, tiny_config, word_tokenizer
+from tests.parity.cases import REPOSITORY, SHARED
+from tests.training.tiny_run import run, start
 
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RATE, SIDE = 8, 32  # frames a second and pixels of the videos
 RECIPE = {
     "select_on": "none",
@@ -63,7 +73,7 @@ def write_extractor(folder: Path) -> Path:
 
 
 def extract(folder: Path, videos: Path) -> list[str]:
-    """The words of the command that writes the folder."""
+    """The words of the command that writes the store."""
     extractor = write_extractor(folder.parent / "extractor")
     where = ["--videos", videos, "--output", folder, "--num-workers", "0", "--batch-size", "64", "--cpu"]
     return [str(word) for word in ("extract", "--preset", "clip-vit", "--extractor", f"clip-vit={extractor}", *where)]
@@ -102,7 +112,7 @@ def recall(run: Path, data: Path, features: Path, split: str, shift: int = 0) ->
     return {kind: scores["raw"][f"{kind}_IoU0.7"]["R1"] for kind in ("VCMR", "SVMR")}
 
 
-def test_unseen_combinations_are_found(tmp_path):
+def test_unseen_combinations_are_found(tmp_path, monkeypatch, capsys):
     """Shapes of the test move as they never do in training. Chance knows all borders, and picks one of 48 scenes."""
     data, features = write_subtitled_scenes(tmp_path / "data", num_scenes=8), tmp_path / "features"
     assert command(extract(features, data)) == 0
@@ -116,3 +126,125 @@ def test_unseen_combinations_are_found(tmp_path):
     assert found > 5 / 48
     shuffled = recall(tmp_path / "run", data, features, "test", shift=1)
     assert shuffled["VCMR"] < found / 2 and shuffled["SVMR"] < 0.75 * evaluation["scores"]["raw"]["SVMR_IoU0.7"]["R1"]
+
+    # README's lines, from path, subtitles and sentence to seconds
+    monkeypatch.chdir(tmp_path)
+    row = json.loads((data / "train" / "metadata.jsonl").read_text().splitlines()[0])
+    shutil.copy(data / "train" / row["file_name"], "talk.mp4")
+    shutil.copy(data / "train" / row["subtitles"], "talk.srt")
+    (program,) = (block for block in README.split("```python\n") if "search_moments" in block)
+    ours = {'"hero"': '"run"', '{"slowfast": "slowfast-r50"}': '{"clip-vit": "extractor"}'}
+    ours["she explains the second slide"] = row["moments"][0]["text"]
+    for theirs, own in ours.items():
+        assert theirs in program
+        program = program.replace(theirs, own)
+    capsys.readouterr()
+    exec(program.partition("```")[0], {})
+    start_and_end = [float(word) for word in capsys.readouterr().out.split()]
+    assert start_and_end in [[moment["start"], moment["end"]] for moment in row["moments"]]
+
+
+# ---- real clips ----
+
+VIDEOS = SHARED / "data" / "video"
+NUM_VIDEOS = 5
+
+
+def read_clip(path: Path, seconds: float) -> list[np.ndarray]:
+    """Small frames of a clip, cut or repeated to so many seconds."""
+    count = int(seconds * RATE)
+
+    def read(stream):
+        whole = stream.whole
+        shown = constant_rate_indices(whole.ticks, whole.end, whole.time_base, RATE)[:count]
+        return stack_pictures(stream, shown.tolist(), (SIDE, SIDE))
+
+    frames = with_stream(read, path).permute(0, 2, 3, 1).numpy()
+    return [frames[number % len(frames)] for number in range(count)]
+
+
+def read_lines(name: str) -> dict[str, dict]:
+    lines = (VIDEOS / "annotations" / name).read_text().splitlines()
+    return {row["video_id"]: row for row in map(json.loads, lines)}
+
+
+def write_joined_clips(root: Path) -> None:
+    """
+    The 37 clips, each of 6, 9 or 12 s, as videos of 60 to 69 s. A subtitle says the first caption of each.
+
+    Writes `moments`, with the other captions as queries, and `questions`, about the same videos.
+    """
+    captions, questions = read_lines("captions.jsonl"), read_lines("qa_multiple_choice.jsonl")
+    (root / "moments").mkdir(parents=True)
+    moments, asked = [], []
+    for number in range(NUM_VIDEOS):
+        name = f"joined{number}"
+        about = {"file_name": f"{name}.mp4", "subtitles": f"{name}.{'vtt' if number % 2 else 'srt'}", "split": "test"}
+        frames, spoken, found, end = [], [], [], 0.0
+        for place, clip in enumerate(list(captions)[number::NUM_VIDEOS]):
+            seconds = (6.0, 9.0, 12.0)[place % 3]
+            frames += read_clip(VIDEOS / captions[clip]["file"], seconds)
+            start, end = end, end + seconds
+            said, *queries = captions[clip]["captions"]
+            spoken.append((" ".join(said.split()[:5]), start, end))
+            found += [{"text": query, "start": start, "end": end} for query in queries]
+            question = questions[clip]
+            choices = {"question": question["question"], "choices": question["options"], "answer": question["answer"]}
+            asked.append({**about, **choices, "answer_start": start, "answer_end": end})
+        write_video(root / "moments" / f"{name}.mp4", frames, RATE)
+        write_subtitles(root / "moments" / about["subtitles"], spoken)
+        moments.append({**about, "moments": found})
+    shutil.copytree(root / "moments", root / "questions")
+    for folder, rows in (("moments", moments), ("questions", asked)):
+        (root / folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
+def test_clips_are_found_and_questions_answered(tmp_path):
+    """Learnt by heart: the sentences and questions of the test are those of the training."""
+    write_joined_clips(tmp_path)
+    features = tmp_path / "features"
+    run("hf_videolang.cli", *extract(features, tmp_path / "moments"))
+
+    tokenizer = RobertaTokenizer.from_pretrained(SHARED / "data" / "tokenizers" / "roberta")
+    choosing = {"max_steps": 110, "per_device_train_batch_size": 8}
+    recipes = {
+        "moments": ("run_moment_retrieval", HeroForVideoTextRetrieval, {"losses": LOSSES, "max_steps": 100}),
+        "questions": ("run_question_answering", HeroForMultipleChoice, choosing),
+    }
+    running = []
+    for name, (script, model_class, own) in recipes.items():
+        base, output = write_base(tmp_path / f"{name}_base", model_class, tokenizer), tmp_path / f"{name}_run"
+        where = {"model": base, "data_dir": tmp_path / name, "features": features, "output_dir": output}
+        recipe = {**RECIPE, "train_split": "test", **own, **where}
+        running.append(start(f"hf_videolang.training.{script}", *options(**recipe)))
+    for process in running:
+        output = process.communicate(timeout=240)[0]
+        assert process.returncode == 0, output
+    scores = {}
+    for name in recipes:
+        (evaluation,) = json.loads((tmp_path / f"{name}_run" / "eval_results.json").read_text())["evaluations"]
+        scores[name] = evaluation["scores"]["raw"]
+    assert scores["moments"]["VCMR_IoU0.7"]["R1"] >= 0.9, scores["moments"]
+    assert scores["questions"]["overall"]["accuracy"] >= 0.95 and scores["questions"]["overall"]["questions"] == 37
+
+    row = json.loads((tmp_path / "moments" / "metadata.jsonl").read_text().splitlines()[2])
+    moment, about = row["moments"][6], tmp_path / "moments" / row["file_name"]
+    asked = json.loads((tmp_path / "questions" / "metadata.jsonl").read_text().splitlines()[20])
+    video = tmp_path / "questions" / asked["file_name"]
+    common = ["--features", features, "--json", "--model"]
+    running = [
+        start("hf_videolang.cli", "moments", about, moment["text"], *common, tmp_path / "moments_run"),
+        start(
+            *("hf_videolang.cli", "ask", video, asked["question"], "--choices", *asked["choices"]),
+            *(*common, tmp_path / "questions_run"),
+        ),
+    ]
+    printed = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in running]
+    best = printed[0]["moments"][0]
+    assert temporal_iou([(best["start"], best["end"])], (moment["start"], moment["end"])) >= 0.7
+    assert printed[1]["answers"][0]["answer"] == asked["choices"][asked["answer"]]
+
+    trained = tmp_path / "moments_run", tmp_path / "moments", features, "test"
+    assert recall(*trained, shift=1)["VCMR"] < recall(*trained)["VCMR"]
