@@ -1,6 +1,7 @@
 """Features that nobody extracted yet: commands and training make them, by the extractors that a model names."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from transformers import CLIPConfig, CLIPModel
 from hf_videolang.cli import main
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.feature_store import FeatureStore
+from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.inference.moment_search import moments_of_video
 from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from hf_videolang.training.run_moment_retrieval import main as train
@@ -88,6 +91,11 @@ def test_moments_extracts_once_and_again_what_has_changed(made, videos, tmp_path
     changed = found(capsys)
     assert moments(made, videos / "v0.mp4", *extractor) == 0  # without a store: the same, and nothing is kept
     assert found(capsys) == changed
+    model, processor = load_model_and_processor(made / "model")
+    weights = {"clip-vit": str(made / "clip")}
+    assert [
+        asdict(one) for one in moments_of_video(videos / "v0.mp4", "a", model, processor, extractors=weights)
+    ] == changed
 
 
 def test_ask_extracts_and_gives_what_stored_features_give(made, videos, tmp_path, capsys):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hf_videolang.data.stores.part_store import PartStore
+from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.moment_ranking import MomentRanking, find_moments
 
 BATCH_SIZE = 16  # windows that are encoded together
@@ -131,6 +132,44 @@ def search_moments(
         FoundMoment(names[window], starts[window] + start, starts[window] + end, score)
         for window, start, end, score in found.moments
     ]
+
+
+def moments_of_video(
+    video: str | Path,
+    query: str,
+    model: Any,
+    processor: Any,
+    *,
+    subtitles: Any = None,
+    features: str | Path | None = None,
+    extractors: Mapping[str, str] | None = None,
+    top: int = 5,
+) -> list[FoundMoment]:
+    """
+    Find the moments of a video file that a sentence means, as `hf-videolang moments` does.
+
+    Args:
+        video, query: the file, and a sentence.
+        model, processor: find moments.
+        subtitles (*optional*): what the processor takes, such as the path of a subtitle file.
+        features (*optional*): an .npy or .npz of the video, or a feature store, which gets what it lacks; by default
+            the features that the model names are extracted and not kept.
+        extractors (*optional*): name of an extractor → folder of its weights, where they are not those of the preset.
+        top (defaults to 5): how many moments to return, the best one first.
+
+    Raises:
+        VideoDecodingError: the video does not decode.
+        SubtitleError: the subtitles cannot be read.
+        ValueError: nobody says which features the model reads, or these are others.
+
+    Example:
+        >>> moments_of_video("talk.mp4", "she explains the second slide", model, processor)[0].start
+        61.5
+    """
+    video, stored = Path(video), None if features is None else Path(features)
+    with features_of_files([video], model, processor, stored, extractors) as (read_rows, _):
+        encoded = encode_video(model, processor, read_rows(video), subtitles)
+    return search_moments(model, processor, {str(video): encoded}, query, top)
 
 
 def file_facts(paths: Sequence[Path | None]) -> list[list[int] | None]:
