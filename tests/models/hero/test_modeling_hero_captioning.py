@@ -156,6 +156,8 @@ def test_the_cache_changes_no_word(options):
     assert calls[:2] == [(3, 8, 48), (beams, 8, 48)] and calls.count((3, 8, 48)) == 2
     if not options:
         memory = model.get_memory(**inputs)
+        for _ in range(2):  # beams leave the memory as it is
+            assert len(model.generate(encoder_outputs=memory, max_new_tokens=2, num_beams=3)) == 4
         assert torch.equal(model.generate(encoder_outputs=memory, max_new_tokens=9), written[0])
         again = written[0][:, :1]
         for _ in range(written[0].shape[1] - 1):  # one word after the other

@@ -228,10 +228,12 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        if kwargs.get("encoder_outputs") is None:  # made here, since there may be more captions than videos
+        memory = kwargs.pop("encoder_outputs", None)
+        if memory is None:  # made here, since there may be more captions than videos
             given = {name: kwargs.pop(name) for name in VIDEO_INPUTS if name in kwargs}
             given |= {} if inputs is None else {"video_features": inputs}
-            kwargs["encoder_outputs"] = self.get_memory(**given)
+            memory = self.get_memory(**given)
+        kwargs["encoder_outputs"] = HeroCaptionMemory(**memory)  # a copy, since beams repeat it in place
         # A Trainer gives generation_config the tokens of the inputs' tokenizer, which need not be that of captions.
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.config.decoder_config, name))
