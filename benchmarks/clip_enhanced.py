@@ -232,7 +232,9 @@ def print_tables(runs: dict[str, list[dict[str, float]]]) -> None:
         hero, enhanced = ([run[score] for run in runs[name]] for name in SYSTEMS)
         difference = statistics.mean(enhanced) - statistics.mean(hero)
         verdict = "There is no difference beyond the spread of the seeds"
-        if min(enhanced) > max(hero):
+        if len(hero) == 1:
+            verdict = "One seed tells nothing"
+        elif min(enhanced) > max(hero):
             verdict = "CLIP-Enhanced is better: each of its seeds is above each of HERO's"
         elif min(hero) > max(enhanced):
             verdict = "HERO is better: each of its seeds is above each of CLIP-Enhanced's"

@@ -1,6 +1,7 @@
 """CLIP-Enhanced is trained from its start folder, killed, resumed and evaluated by the documented commands."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -8,7 +9,11 @@ from safetensors.torch import load_file
 
 from hf_videolang.cli import main
 from hf_videolang.conversion.clip_enhanced import init_clip_enhanced
+from hf_videolang.data.load_dataset import find_dataset
+from hf_videolang.metrics import captions as caption_metrics
+from hf_videolang.training.run_captioning import main as run_captioning
 from hf_videolang.training.run_moment_retrieval import main as run
+from tests.common.captions import write_captions
 from tests.common.clip_enhanced import write_hub_folders
 from tests.common.moments import write_moments
 from tests.common.tiny.hero import FEATURES
@@ -30,7 +35,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def words(folder, output, *more: str) -> list[str]:
+def words(folder, output, *more: str, **changed) -> list[str]:
     losses = {"span_loss_weight": 1.0, "span_drop_probability": 0.2, "margin": 0.2}
     options = {
         "model": folder / "start",
@@ -46,8 +51,10 @@ def words(folder, output, *more: str) -> list[str]:
         "save_steps": 3,
         "report_to": "none",
         "test": "false",
+        **changed,
     }
-    return [*(word for name, value in options.items() for word in (f"--{name}", str(value))), *more]
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    return [*(word for name, value in given.items() for word in (f"--{name}", value)), *more]
 
 
 def test_moments_killed_resumed_and_evaluated(folder, tmp_path, capsys):
@@ -67,6 +74,32 @@ def test_moments_killed_resumed_and_evaluated(folder, tmp_path, capsys):
     given = ["--model", tmp_path / "whole", "--dataset", folder / "data", "--features", folder / "features"]
     assert main(["evaluate", *map(str, given), "--output-dir", str(tmp_path / "results")]) == 0
     assert "VCMR IoU0.7" in capsys.readouterr().out
+
+
+def test_captions_resumed_and_evaluated(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)  # METEOR's Java takes seconds to start
+    data = write_captions(tmp_path / "captions")
+    options = {"data_dir": data / "data", "features": data / "features", "learning_rate": 3e-3, "max_steps": 60}
+    options |= {"per_device_train_batch_size": 9, "label_smoothing": 0.05, "save_steps": 30, "losses": None}
+    assert run_captioning(words(folder, tmp_path / "whole", **options)) == 0
+    (tmp_path / "resumed").mkdir()
+    (tmp_path / "whole" / "checkpoint-30").rename(tmp_path / "resumed" / "checkpoint-30")
+    again = words(folder, tmp_path / "resumed", **options, resume_from_checkpoint="true")
+    assert run_captioning(again) == 0
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    capsys.readouterr()
+    given = ["--model", tmp_path / "whole", "--dataset", data / "data", "--features", data / "features"]
+    results = tmp_path / "results"
+    more = ["--split", "train", "--output-dir", results]
+    assert main(["evaluate", *map(str, [*given, *more])]) == 0
+    assert "CIDEr" in capsys.readouterr().out
+    records, _ = find_dataset(str(data / "data")).load("train", need_videos=False)
+    references = [segment["captions"] for some in records["segments"] for segment in some]
+    texts = [json.loads(line)["descs"][0]["desc"] for line in (results / "captions.jsonl").read_text().splitlines()]
+    shuffled = random.Random(0).sample(texts, len(texts))
+    own, by_chance = (caption_metrics.caption_metrics(some, references)["CIDEr"] for some in (texts, shuffled))
+    assert own >= 5 * by_chance, (own, by_chance, texts)
 
 
 @pytest.mark.parametrize(

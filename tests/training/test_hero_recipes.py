@@ -81,11 +81,27 @@ CAPTIONS = {
     "lr_multipliers": {"hero.": 1, "lm_head.": 1, "": 10},
     "metric_for_best_model": "captions_CIDEr",
 }
+VATEX_EN_C_CLIP_ENHANCED = {
+    **CAPTIONS,
+    "model": "clip-enhanced-start",
+    "dataset": "vatex-en-c",
+    "train_split": "train+validation",
+    "select_on": "test",
+    "per_device_train_batch_size": 128,
+    "item": "caption",
+    "long_captions": "drop",
+    "lr_multipliers": {"hero.": 1, "lm_head.": 1, "caption_words.": 1, "": 10},
+}
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "own"),
     [
+        (
+            "vatex_en_c_clip_enhanced",
+            (CaptioningArguments, CaptioningTrainingArguments),
+            VATEX_EN_C_CLIP_ENHANCED,
+        ),
         ("captions", (CaptioningArguments, CaptioningTrainingArguments), CAPTIONS),
         ("statements", (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments), STATEMENTS),
         ("moments", (MomentRetrievalArguments, MomentRetrievalTrainingArguments), MOMENTS),
