@@ -10,6 +10,8 @@ from hf_videolang.data.moving_shapes import (
     COLOURS,
     DIRECTIONS,
     GROUNDS,
+    HELD_OUT,
+    SCENE_COLOURS,
     SHAPES,
     write_moving_shapes,
     write_scenes,
@@ -121,11 +123,11 @@ def nearest(pixel, names):
 
 def test_scenes_show_what_their_questions_ask(tmp_path):
     """The asked colour is that of the pixels on the asked ground. No training scene has a combination of the test."""
-    folder = write_scenes(tmp_path / "scenes", num_train=24, num_test=6, seed=1)
+    folder = write_scenes(tmp_path / "scenes", num_train=24, num_test=9, seed=2)
     seen = {"train": set(), "test": set()}
     for split, found in seen.items():
         rows = [json.loads(line) for line in (folder / split / "metadata.jsonl").read_text().splitlines()]
-        assert len(rows) == 2 * (24 if split == "train" else 6)
+        assert len(rows) == 2 * (24 if split == "train" else 9)
         for colour, shape in zip(rows[::2], rows[1::2]):
             assert colour["file_name"] == shape["file_name"]
             found.add((colour["answer"], shape["answer"]))
@@ -134,14 +136,16 @@ def test_scenes_show_what_their_questions_ask(tmp_path):
             shown = {}
             for frame in frames[6::12]:
                 ground = np.median(frame.reshape(-1, 3), axis=0)
-                inside = np.abs(frame - ground).sum(-1) > 120
-                shown[nearest(ground, GROUNDS)] = nearest(np.median(frame[inside], axis=0), COLOURS)
+                vivid = np.ptp(frame, axis=-1)  # not the ground, nor the white rim
+                shape_pixels = frame[vivid > 0.9 * vivid.max()]
+                shown[nearest(ground, GROUNDS)] = nearest(np.median(shape_pixels, axis=0), SCENE_COLOURS)
             assert shown.keys() == GROUNDS.keys()
             (ground,) = [name for name in GROUNDS if f"the {name} ground" in colour["question"]]
             assert f"the {ground} ground" in shape["question"] and shown[ground] == colour["answer"]
-    assert not seen["train"] & seen["test"] and len(seen["test"]) > 3
+    assert not seen["train"] & seen["test"] and len(seen["test"]) > 3 and seen["test"] <= set(HELD_OUT)
+    assert {colour for colour, _ in HELD_OUT} == set(SCENE_COLOURS)
     captions = write_scenes(tmp_path / "captions", 3, 2, seed=1, task="retrieval") / "test" / "metadata.jsonl"
-    assert all(json.loads(row)["caption"].split()[1] in COLOURS for row in captions.read_text().splitlines())
+    assert all(json.loads(row)["caption"].split()[1] in SCENE_COLOURS for row in captions.read_text().splitlines())
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])

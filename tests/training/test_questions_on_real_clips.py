@@ -103,6 +103,7 @@ def test_answers_of_a_list(base, clips, tmp_path):
         assert len(json.loads(output.splitlines()[-1])["answers"]) == 5
 
 
+@pytest.mark.timeout(900)
 def test_options(base, clips, tmp_path):
     """
     Questions with five options, and five captions of which one belongs to the video, are learnt by heart. Chance is

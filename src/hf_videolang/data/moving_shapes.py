@@ -27,8 +27,15 @@ COLOURS = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-GROUNDS = {"black": (20, 20, 20), "grey": (120, 120, 120), "brown": (105, 70, 40)}  # of scenes
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x grows to the right, y downwards
+
+# Of scenes, whose shapes have a white rim
+SCENE_COLOURS = {name: rgb for name, rgb in COLOURS.items() if name != "white"}
+SCENE_COLOURS |= {"orange": (240, 130, 20), "cyan": (40, 200, 210), "pink": (245, 140, 190)}
+SCENE_SHAPES = (*SHAPES, "ring", "bar")
+GROUNDS = {"black": (20, 20, 20), "grey": (120, 120, 120), "brown": (105, 70, 40)}
+# Of each colour, the one of the six shapes with which only the test shows it.
+HELD_OUT = [(colour, SCENE_SHAPES[number % len(SCENE_SHAPES)]) for number, colour in enumerate(SCENE_COLOURS)]
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int = 12) -> Path:
@@ -53,8 +60,12 @@ def draw_shape(
     radius: float,
     size: int,
     ground: tuple[int, int, int] = (30, 30, 30),
+    rim: float = 0.0,
 ) -> np.ndarray:
-    """An RGB picture, uint8 `[size, size, 3]`, of a shape on a plain ground. Edges are blurred by one pixel."""
+    """
+    An RGB picture, uint8 `[size, size, 3]`, of a shape on a plain ground. Edges are blurred by one pixel. The share
+    `rim` of the way from edge to middle is white.
+    """
     y, x = np.mgrid[:size, :size].astype(np.float32)
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
     distance = {  # <= 1 inside
@@ -62,9 +73,14 @@ def draw_shape(
         "square": np.maximum(abs(x), abs(y)) / 0.85,
         "triangle": np.maximum(y / 0.8, abs(x) * 1.8 - y),
         "cross": np.maximum(np.minimum(abs(x), abs(y)) / 0.3, np.maximum(abs(x), abs(y))),
+        "ring": abs(np.hypot(x, y) - 0.75) / 0.25,
+        "bar": np.maximum(abs(x), abs(y) / 0.35),
     }[shape]
-    inside = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
-    return (np.array(ground, np.float32) * (1 - inside) + np.array(colour, np.float32) * inside).astype(np.uint8)
+    picture = np.array(ground, np.float32)
+    for share, paint in ((1.0, (240, 240, 240)), (1 - rim, colour)) if rim else ((1.0, colour),):
+        inside = np.clip((share - distance) * radius + 0.5, 0, 1)[..., None]
+        picture = picture * (1 - inside) + np.array(paint, np.float32) * inside
+    return picture.astype(np.uint8)
 
 
 def moving_shape_frames(
@@ -77,11 +93,12 @@ def moving_shape_frames(
     ground: tuple[int, int, int] = (30, 30, 30),
     radii: tuple[float, float] = (0.13, 0.18),
     ways: tuple[float, float] = (0.5, 0.6),
+    rim: float = 0.0,
 ) -> list[np.ndarray]:
     """
     The frames of one video: the shape moves in the first direction for half the time, then in the second.
 
-    The radius and the length of each way are drawn between two shares of `size`.
+    The radius and the length of each way are drawn between two shares of `size`. `rim` is as of [`draw_shape`].
     """
     radius = size * generator.uniform(*radii)
     half = num_frames // 2
@@ -90,7 +107,8 @@ def moving_shape_frames(
     # The starting point is drawn so that the shape stays in the picture.
     low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
     way = way + generator.uniform(low, high)
-    return [draw_shape(shape, COLOURS[colour], tuple(centre), radius, size, ground) for centre in way]
+    rgb = (COLOURS | SCENE_COLOURS)[colour]
+    return [draw_shape(shape, rgb, tuple(centre), radius, size, ground, rim) for centre in way]
 
 
 def _split_combinations(num_train: int, num_test: int, generator: np.random.Generator):
@@ -174,10 +192,11 @@ def write_scenes(
     """
     Write videos of several scenes, a second each, as a `videofolder` like that of [`write_moving_shapes`].
 
-    A scene shows a shape that moves, on a ground of its own colour. The texts are about one scene: the questions "what
-    colour is the shape on the grey ground?" and "which shape is on the grey ground?", or the caption "a red square on
-    a grey ground". In the test videos, all shapes have colours that they never have in training. The questions do not
-    name the shape whose colour they ask for: a model would learn which colours it never has.
+    A scene shows a shape that moves, on a ground of its own colour. The shape has a white rim, which looks the same
+    whatever its colour. The texts are about one scene: the questions "what colour is the shape on the grey ground?"
+    and "which shape is on the grey ground?", or the caption "a red square on a grey ground". In the test videos, all
+    shapes have colours that they never have in training (`HELD_OUT`). The questions do not name the shape whose colour
+    they ask for: a model would learn which colours it never has.
 
     Args:
         folder: created if absent. It must not contain `train` or `test` yet.
@@ -195,9 +214,8 @@ def write_scenes(
     """
     folder = Path(folder)
     generator = np.random.default_rng(seed)
-    # Each shape has a colour or two that only the test shows.
-    held_out = [(colour, SHAPES[number % len(SHAPES)]) for number, colour in enumerate(COLOURS)]
-    kinds = {"train": [kind for kind in product(COLOURS, SHAPES) if kind not in held_out], "test": held_out}
+    combined = [kind for kind in product(SCENE_COLOURS, SCENE_SHAPES) if kind not in HELD_OUT]
+    kinds = {"train": combined, "test": HELD_OUT}
     for split, count in (("train", num_train), ("test", num_test)):
         (folder / split).mkdir(parents=True)
         with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
@@ -208,7 +226,7 @@ def write_scenes(
                 for ground, (colour, shape) in zip(grounds, scenes, strict=True):
                     directions = generator.permutation(list(DIRECTIONS))[:2].tolist()
                     scene = (colour, shape, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
-                    frames += moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.2, 0.3))
+                    frames += moving_shape_frames(*scene, radii=(0.32, 0.4), ways=(0.05, 0.12), rim=0.4)
                 name = f"{split}{number:04d}.mp4"
                 write_video(folder / split / name, frames, frames_per_second)
                 (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]
