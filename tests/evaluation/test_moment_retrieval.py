@@ -83,6 +83,9 @@ def test_evaluate_prints_a_table_and_saves_predictions(folder, tmp_path, capsys)
     saved = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert set(saved) == {"video2idx", "VCMR", "SVMR", "VR"} and len(saved["VCMR"]) == 9
     assert not (tmp_path / "out" / "encodings").exists()
+    assert main([*command[:-2], "--legacy-index", "--nms", "0.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "index: with the fault of the original" in printed and "suppressed above: IoU 0.5" in printed
 
 
 @pytest.mark.parametrize(
