@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any, Literal
@@ -144,6 +145,8 @@ def _meteor(known: dict[int, list[str]], found: dict[int, list[str]]) -> float:
         finally:
             watch.cancel()
             process.kill()
+            with suppress(OSError):  # what a dead process has not read
+                to_java.close()
 
 
 def _package(name: str) -> Path:
