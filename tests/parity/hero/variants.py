@@ -6,7 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTextConfig, CLIPTextModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from hf_videolang.conversion.clip_enhanced import ClipText, init_clip_enhanced
 from hf_videolang.conversion.families import convert
@@ -196,10 +204,16 @@ def clip_enhanced(case: Case, tmp_path: Path) -> Path:
     shared = case.path.parent / "checkpoints" / "multitask_tiny.pt"
     sizes = shared.with_name("multitask_tiny.model_config.json")
     clip = clip_folder(case.path / "clip_text.pt", case.path / "clip_config.json", tmp_path / "clip")
-    word_tokenizer(WORDS).save_pretrained(tmp_path / "words")
-    options = {"features": "none", "video_feature_size": "40", "roberta_tokenizer": tmp_path / "words"}
-    roberta = case.path.parent / "partial_init" / "checkpoint.bin"
-    init_clip_enhanced(clip, roberta, tmp_path / "start", config=sizes, **options)
+    part = json.loads(sizes.read_text())["f_config"]
+    words = {
+        name: part[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings")
+    }
+    layers = {"num_hidden_layers": part["num_hidden_layers"], "num_attention_heads": part["num_attention_heads"]}
+    roberta = RobertaForMaskedLM(RobertaConfig(**words, **layers, type_vocab_size=1, pad_token_id=1))
+    roberta.save_pretrained(tmp_path / "roberta")
+    word_tokenizer(WORDS).save_pretrained(tmp_path / "roberta")
+    options = {"features": "none", "video_feature_size": "40", "config": sizes}
+    init_clip_enhanced(clip, tmp_path / "roberta", tmp_path / "start", **options)
     hero = converted(shared, sizes)
     config = AutoConfig.from_pretrained(tmp_path / "start")
     config.max_frames = AutoConfig.from_pretrained(hero).max_frames
