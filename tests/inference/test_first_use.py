@@ -12,7 +12,7 @@ from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.inference.moment_search import moments_of_video
-from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from hf_videolang.training.run_moment_retrieval import main as train
 from tests.common.tiny.hero import FEATURES, tiny_model, tiny_processor

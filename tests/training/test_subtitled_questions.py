@@ -10,7 +10,8 @@ from hf_videolang.cli import main as command
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice, HeroModel
+from hf_videolang.models.hero.modeling_hero import HeroModel
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from hf_videolang.training.run_question_answering import main
 from tests.common.moments import WORDS, write_moments

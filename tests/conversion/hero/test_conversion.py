@@ -11,11 +11,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMultipleChoice, Auto
 from hf_videolang.cli import main
 from hf_videolang.conversion.families import convert
 from hf_videolang.conversion.untrusted import ConversionError
-from hf_videolang.models.hero.modeling_hero import (
-    HeroForMultipleChoice,
-    HeroForSequenceClassification,
-    HeroForVideoTextRetrieval,
-)
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice, HeroForSequenceClassification
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from tests.common.tiny.hero import SPECIAL, word_tokenizer

@@ -6,12 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoProcessor, CLIPTextConfig
 
-from hf_videolang.models.hero.modeling_hero import (
-    HeroForMultipleChoice,
-    HeroForSequenceClassification,
-    HeroForVideoTextRetrieval,
-    HeroModel,
-)
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroModel
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice, HeroForSequenceClassification
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from tests.common import model_checks

@@ -9,12 +9,8 @@ import torch
 from transformers import AutoModel, AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
 from hf_videolang.models.hero.configuration_hero import HeroConfig
-from hf_videolang.models.hero.modeling_hero import (
-    HeroForMultipleChoice,
-    HeroForSequenceClassification,
-    HeroForVideoTextRetrieval,
-    HeroModel,
-)
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroModel
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice, HeroForSequenceClassification
 from hf_videolang.models.hero.modeling_hero_encoders import pack_rows
 from tests.common import model_checks
 from tests.common.model_checks import CLOSE, MODEL_CHECKS, TinyModel

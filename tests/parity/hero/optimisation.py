@@ -7,7 +7,8 @@ import torch
 from torch.nn import Parameter
 
 from hf_videolang.conversion.hero.layouts import find_layout
-from hf_videolang.models.hero.modeling_hero import HeroForMultipleChoice, HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.training.optimization import DecayLastAdamW, learning_rate_at, parameter_groups
 from tests.common.tiny.hero import tiny_config

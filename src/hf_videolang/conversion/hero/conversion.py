@@ -32,13 +32,8 @@ from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_t
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
-from hf_videolang.models.hero.modeling_hero import (
-    HeroForMultipleChoice,
-    HeroForSequenceClassification,
-    HeroForVideoTextRetrieval,
-    HeroModel,
-    HeroPreTrainedModel,
-)
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroModel, HeroPreTrainedModel
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice, HeroForSequenceClassification
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 

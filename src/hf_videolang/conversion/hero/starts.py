@@ -23,11 +23,8 @@ from hf_videolang.conversion.tensor_map import Origin, TensorMap, map_tensors, u
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
-from hf_videolang.models.hero.modeling_hero import (
-    HeroForMultipleChoice,
-    HeroForVideoTextRetrieval,
-    HeroPreTrainedModel,
-)
+from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval, HeroPreTrainedModel
+from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 

@@ -5,5 +5,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .configuration_hero import *
     from .modeling_hero import *
+    from .modeling_hero_answers import *
     from .modeling_hero_captioning import *
     from .processing_hero import *

@@ -153,8 +153,8 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
         "AutoConfig": "configuration_hero.HeroConfig",
         "AutoModel": "modeling_hero.HeroModel",
         "AutoModelForImageTextToText": "modeling_hero_captioning.HeroForVideoCaptioning",
-        "AutoModelForMultipleChoice": "modeling_hero.HeroForMultipleChoice",
-        "AutoModelForSequenceClassification": "modeling_hero.HeroForSequenceClassification",
+        "AutoModelForMultipleChoice": "modeling_hero_answers.HeroForMultipleChoice",
+        "AutoModelForSequenceClassification": "modeling_hero_answers.HeroForSequenceClassification",
         "AutoProcessor": "processing_hero.HeroProcessor",
     }
     sub_configs = {
