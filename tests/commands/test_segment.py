@@ -101,13 +101,16 @@ def test_a_video_of_a_single_frame_is_one_second(folder, tmp_path, capsys):
 def test_background(folder, capsys):
     words = (folder / "lesson.mp4", "--labels", folder / "labels.txt", "--model", folder / "model")
     assert segment(*words, "--background", "1e9") == 0
-    assert rows_of(capsys.readouterr().out) == []
+    assert capsys.readouterr().out.endswith(
+        "9 seconds, scored by " + str(folder / "model") + "\n\nevery second is background\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--labels", "empty.txt"), "empty.txt has no labels; expected a text file with a label on each line"),
+        (("--labels", "lesson.mp4"), "not in the layout of labels .*expected a text file in UTF-8"),
         (("--labels", "one.txt", "--background", "original"), "'original' with one label"),
         (("--labels", "labels.txt", "--background", "high"), "expected none, original, or a number"),
         (("--query", "a", "--background", "original"), "a --query has no background"),
@@ -138,6 +141,16 @@ def test_wrong_usage_is_one_line(folder, tmp_path, monkeypatch, capsys, words, m
     assert segment(video, *(() if "--model" in words else ("--model", "model")), *words) == 2
     errors = capsys.readouterr().err
     assert re.search(message, errors.splitlines()[-1]) and "Traceback" not in errors
+
+
+def test_a_video_that_did_not_decode_when_its_features_were_made(folder, tmp_path, capsys):
+    write_store(tmp_path / "store", np.eye(2, 16))
+    broken = VideoFeatures("broken", np.empty((0, 16)), "its end is missing")
+    FeatureStore(tmp_path / "store").write_features("other", [broken])
+    words = ("--labels", folder / "labels.txt", "--model", folder / "model", "--features", tmp_path / "store")
+    assert segment("broken.mp4", *words) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "error: cannot decode broken: it has no features: its end is missing."
 
 
 @pytest.mark.parametrize(

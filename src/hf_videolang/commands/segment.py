@@ -19,6 +19,7 @@ import torch
 
 from hf_videolang.atomic_files import atomic_file
 from hf_videolang.console import print_error
+from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.hub.loading import load_model_and_processor
@@ -66,17 +67,17 @@ def main(args: Namespace) -> int:
         raise ValueError(f"--picture is {args.picture}; expected a file ending in {', '.join(PICTURES)}.")
     model: Any
     model, processor = load_model_and_processor(args.model)
-    features = None
+    store = None
     if args.features:
         store = FeatureStore(args.features)
         check_features(store, model, processor)
-        features = store.features(store.id_of(args.video))
     if not args.cpu and torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
     text_embeds = embed_texts(texts, model, processor)
     if args.background == "original":
         threshold = background_threshold(text_embeds)
     try:
+        features = None if store is None else store.features(store.id_of(args.video))
         scores = score_seconds(args.video, text_embeds, model, processor, features)
     except VideoDecodingError as error:
         print_error(f"{error}.")
@@ -85,7 +86,8 @@ def main(args: Namespace) -> int:
         parts = [part for i, query in enumerate(texts) for part in best_stretches(scores[:, i], query, args.top)]
     else:
         parts = label_parts(scores, texts, threshold)
-    print(f"{args.video}: {len(scores)} seconds, scored by {args.model}\n\n{_table(parts)}")
+    table = _table(parts) if parts or args.query else "every second is background"
+    print(f"{args.video}: {len(scores)} seconds, scored by {args.model}\n\n{table}")
     if args.json:
         content = {"parts": [asdict(part) for part in parts], "labels": texts, "scores": scores.tolist()}
         with atomic_file(args.json) as temporary:
@@ -96,7 +98,8 @@ def main(args: Namespace) -> int:
 
 
 def _read_labels(file: Path) -> list[str]:
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    with in_layout(file, "labels", "a text file in UTF-8 with a label on each line"):
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     if not any(lines):
         raise ValueError(f"{file} has no labels; expected a text file with a label on each line.")
     return list(dict.fromkeys(line for line in lines if line))
