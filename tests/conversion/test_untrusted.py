@@ -204,6 +204,11 @@ def test_a_long_pickle_and_names_that_differ_in_case_are_refused(tmp_path, monke
     monkeypatch.setattr(untrusted, "PICKLE_LIMIT", 100)
     with pytest.raises(ConversionError, match=r"good/data.pkl has [\d,]+ bytes; at most 100 are read"):
         read_checkpoint(tmp_path / "good.pt")
+    monkeypatch.undo()
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:  # torch reads `version` first
+        archive.writestr("good/version", bytes(20_000_000))
+    with pytest.raises(ConversionError, match="good/version has 20,000,000 bytes"):
+        read_checkpoint(tmp_path / "bomb.pt")
     twice = repacked(tmp_path / "good.pt", tmp_path / "twice.pt")
     with zipfile.ZipFile(twice, "a") as archive:
         archive.writestr("good/DATA.pkl", b"")

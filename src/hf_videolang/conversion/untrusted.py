@@ -170,8 +170,9 @@ def _read_archive(path: Path) -> Checkpoint:
         names = [name.lower() for name in archive.namelist()]
         if len(set(names)) < len(names):
             raise ValueError("entries of the archive have the same name but for its case, and readers take either")
-        for entry in archive.infolist():
-            if entry.filename.endswith("/data.pkl") and entry.file_size > PICKLE_LIMIT:
+        for entry in archive.infolist():  # torch reads some compressed ones whole, and stores arrays uncompressed
+            is_limited = entry.filename.endswith("/data.pkl") or entry.compress_type != zipfile.ZIP_STORED
+            if is_limited and entry.file_size > PICKLE_LIMIT:
                 raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes; at most {PICKLE_LIMIT:,} are read")
         script = [name for name in archive.namelist() if name.endswith("/constants.pkl")]
         if script:
