@@ -422,6 +422,25 @@ def test_metadata_do_not_choose_files_outside_unless_the_user_trusts_them(tmp_pa
     assert len(read_video_folder(tmp_path / "alias").records["train"]) > 0
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "link.srt", "link.jsonl#b"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "why?", "answer": "so"},
+        {"statement": "so", "answer": True},
+        {"moments": [{"text": "so", "start": 0, "end": 1}]},
+        {"captions": [{"text": "so", "start": 0, "end": 1}]},
+    ],
+)
+def test_metadata_do_not_choose_subtitles_outside(tmp_path, row, name):
+    touch(tmp_path, "b.mp4")
+    for link in ("link.srt", "link.jsonl"):
+        (tmp_path / link).symlink_to("/etc/passwd")
+    write_jsonl(tmp_path, [{"file_name": "b.mp4", "subtitles": name, **row}])
+    with pytest.raises(ValueError, match="row 1, .* leads outside of .*HF_VIDEOLANG_TRUST_DATA=1"):
+        read_video_folder(tmp_path)
+
+
 def test_links_that_loop_are_followed_once(tmp_path):
     touch(tmp_path, "one/a.mp4", "two/b.mp4")
     (tmp_path / "one" / "up").symlink_to(tmp_path)

@@ -95,9 +95,24 @@ def test_lines_of_many_videos(tmp_path):
         "".join(json.dumps({"vid_name": name, "sub": EXPECTED[:count]}) + "\n" for name, count in (("a", 2), ("b", 0)))
     )
     assert read_subtitle_lines(path) == {"a": EXPECTED, "b": []}
-    path.write_text('{"vid_name": "a", "sub": []}\n{"vid_name": "b"}\n')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"vid_name": "b"}',
+        '{"vid_name": "b", "sub": "talk.srt"}',
+        '{"vid_name": "b", "sub": [{"text": 5, "start": 0, "end": 1}]}',
+        '{"vid_name": "b", "sub": [{"text": "a", "start": 0, "end": 1e999}]}',
+        "[" * 100_000,
+    ],
+)
+def test_wrong_lines_are_named(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)  # beside a file that data must not choose
+    (tmp_path / "talk.srt").write_text(SRT)
+    (tmp_path / "subtitles.jsonl").write_text(f'{{"vid_name": "a", "sub": []}}\n{line}\n')
     with pytest.raises(SubtitleError, match="line 2 cannot be read"):
-        read_subtitle_lines(path)
+        read_subtitle_lines(tmp_path / "subtitles.jsonl")
 
 
 def test_the_file_beside_a_video(tmp_path):

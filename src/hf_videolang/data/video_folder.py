@@ -209,8 +209,9 @@ def _read_row(row: dict[Any, Any], file: Path, folder: Path) -> tuple[Record, st
         record.columns |= moment_columns(row, file.parent)
     if timed_captions(row) is not None:
         record.columns |= caption_columns(row, file.parent)
-    if ("moments" in row or timed_captions(row) is not None) and record.columns["subtitles"]:
-        check_place(record.columns["subtitles"], str(folder))
+    has_subtitles = {"question", "moments"} & record.columns.keys() or timed_captions(row) is not None
+    if has_subtitles and (subtitles := record.columns["subtitles"]):
+        check_place(re.sub(r"(?<=\.jsonl)#.*", "", subtitles, flags=re.DOTALL), str(folder))
     return record, SPLIT_NAMES.get(split.lower(), split)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -44,7 +45,8 @@ def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> l
         The subtitles by their start, without mark-up. One that ends before it starts is left out, with a warning.
 
     Raises:
-        SubtitleError: the file is missing, is no subtitle file, or has another encoding.
+        SubtitleError: the file is missing, is no subtitle file, or has another encoding; an entry has no text, or its
+            seconds are not finite.
 
     Example:
         >>> read_subtitles("talk.srt")[0]
@@ -60,6 +62,8 @@ def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> l
         found = _read_file(Path(source))
     else:
         found = [Subtitle(start=float(one["start"]), end=float(one["end"]), text=one["text"]) for one in source]
+        if not all(isinstance(one["text"], str) and isfinite(one["start"] + one["end"]) for one in found):
+            raise SubtitleError(f"{name} has an entry without a text or with endless seconds; correct it.")
     kept = [one for one in found if one["start"] <= one["end"]]
     if len(kept) < len(found):
         logger.warning(f"{name}: {len(found) - len(kept)} subtitles end before they start and are left out.")
@@ -88,8 +92,8 @@ def read_subtitle_lines(path: str | Path) -> dict[str, list[Subtitle]]:
         for number, line in enumerate(lines, start=1):
             try:
                 entry = json.loads(line)
-                found[str(entry["vid_name"])] = read_subtitles(entry["sub"])
-            except (ValueError, KeyError, TypeError) as error:
+                found[str(entry["vid_name"])] = read_subtitles([*entry["sub"]])  # a list; never a path
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise SubtitleError(
                     f'{path}, line {number} cannot be read ({error!r}); expected {{"vid_name": …, "sub": '
                     '[{"text": …, "start": …, "end": …}]}.'
