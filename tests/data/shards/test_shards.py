@@ -300,6 +300,13 @@ def test_wrong_json_is_named(tmp_path, text, message):
         shard[3]
 
 
+def test_a_member_does_not_replace_the_video_or_its_id(tmp_path):
+    for field in ("video", "video_id"):
+        path = write_tar(tmp_path / f"{field}.tar", {"x.mp4": b"x", f"x.{field}": b"{}"})
+        with pytest.raises(VideoDecodingError, match=rf"x: .* a member is called x\.{field}"):
+            find_shards(path)[0][0]
+
+
 def test_half_an_emoji_and_text_that_is_not_utf8(tmp_path):
     text = json.dumps({"subtitle": "a \U0001f642 b \U0001f642"})[:-8] + '", "video_id": "кошка"}'
     (shard,) = find_shards(write_tar(tmp_path / "a.tar", {"x.mp4": b"x", "x.json": text.encode()}))

@@ -85,6 +85,8 @@ class TarShard:
         parts |= self._read(key, near)
         record: dict[str, Any] = {"video": None, "video_id": key}
         try:
+            if reserved := {"video", "video_id"} & parts.keys():
+                raise ValueError(f"a member is called {key}.{reserved.pop()}, which is no extension")
             if "json" in parts:
                 record |= _read_json(parts.pop("json"))
             if "txt" in parts:
