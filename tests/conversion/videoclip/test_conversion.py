@@ -130,7 +130,7 @@ def test_processor_has_the_lengths_of_the_run(tmp_path, tokenizer, options):
     assert len(ids) == 15 and ids[0] == 101 and ids[-1] == 102
 
 
-def test_s3d_inside(tmp_path, options):
+def test_s3d_inside(tmp_path, options, capfd):
     checkpoint, dictionary = write_s3d(tmp_path)
     convert(checkpoint, tmp_path / "s3d", dictionary=dictionary)
     report = convert(
@@ -147,6 +147,10 @@ def test_s3d_inside(tmp_path, options):
         found = model.get_video_features(pixels).pooler_output
         assert torch.equal(found, model.get_video_features(video_features=features).pooler_output)
     assert "--s3d s3d" in (tmp_path / "model" / "README.md").read_text()
+
+    with pytest.raises(ConversionError, match="model is no folder of S3D .*it holds a model of type videoclip"):
+        convert(tmp_path / "a.pt", tmp_path / "again", s3d=tmp_path / "model", **options)
+    assert "LOAD REPORT" not in capfd.readouterr().err
 
 
 def test_folder_loads_without_the_package(tmp_path, tokenizer, options):

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BertTokenizer
+from transformers import BertTokenizer, PreTrainedConfig
 
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.conversion.videoclip.config import Run, derive_config, read_bert, read_run
 from hf_videolang.conversion.videoclip.layouts import drop_reason, find_layout
+from hf_videolang.models.s3d.configuration_s3d import S3DConfig
 from hf_videolang.models.s3d.modeling_s3d import S3DVideoModel
 from hf_videolang.models.videoclip.configuration_videoclip import VideoCLIPConfig
 from hf_videolang.models.videoclip.modeling_videoclip import VideoCLIPForTokenClassification, VideoCLIPModel
@@ -124,6 +125,8 @@ def _load_s3d(folder: Path) -> S3DVideoModel:
     try:
         if not folder.is_dir():
             raise NotADirectoryError(str(folder))
+        if (kind := PreTrainedConfig.get_config_dict(folder)[0].get("model_type")) != S3DConfig.model_type:
+            raise ValueError(f"it holds a model of type {kind}")
         return S3DVideoModel.from_pretrained(folder)
     except Exception as error:  # no folder, no config, another model, missing weights: each has its own kind of error
         raise ConversionError(

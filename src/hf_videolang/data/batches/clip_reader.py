@@ -155,6 +155,13 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
             )
     if hasattr(processor, "features"):  # it knows what the model was trained on, or that this is unknown
         _check_name(features, processor.features)
+    wants_unit = getattr(model.config, "normalize_features", None)
+    if wants_unit is not None and any(extractor["normalized"] != wants_unit for extractor in features.extractors):
+        raise ValueError(
+            f"{features.folder} holds {features.description}, but the model's config has normalize_features="
+            f"{wants_unit}: it reads {'unit' if wants_unit else 'raw'} rows. Extract them "
+            f"{'without' if wants_unit else 'with'} --raw, or import others."
+        )
     rows = features.first_rows()[:1]
     try:
         model.base_model(**processor(video_features=rows))  # a head may also need a text

@@ -108,8 +108,8 @@ class VideoCLIPProcessor(AnyTextProcessor):
             if self.unit_features and ((norms - 1).abs() > 0.01).any():
                 raise ValueError(
                     f"rows of features have norms from {norms.min():.3g} to {norms.max():.3g}; this model was "
-                    "trained on rows of norm 1. Divide each row by its norm, or pass the features that the model "
-                    f"was trained with."
+                    "trained on rows of norm 1. Divide each row by its norm. If the model reads raw rows, load the "
+                    "processor with unit_features=False."
                 )
         rows = [video[: self.video_processor.max_clips] for video in videos]
         mask = pad_sequence([torch.ones(len(video), dtype=torch.long) for video in rows], batch_first=True)
