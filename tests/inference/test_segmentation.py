@@ -121,8 +121,10 @@ def test_a_video_longer_than_the_model_reads_gives_the_same_as_its_features(vide
 
 def test_what_cannot_be_segmented_is_told(videoclip):
     model, processor = videoclip
-    with pytest.raises(ValueError, match="no label or query is given"):
+    with pytest.raises(ValueError, match=r"are \[\]; expected a list of one text or more"):
         segment_video("a.mp4", [], model, processor)
+    with pytest.raises(ValueError, match="are 'crack eggs'; expected a list"):  # not a label for each letter
+        search_video("a.mp4", "crack eggs", model, processor)
     with pytest.raises(ValueError, match="a CLIPViPModel has no states for single seconds"):
         segment_video("a.mp4", LABELS, clip_vip.tiny_model(), clip_vip.tiny_processor())
     with pytest.raises(ValueError, match="rows of norm 1"):

@@ -105,8 +105,8 @@ def search_video(
 @torch.no_grad()
 def embed_texts(texts: Sequence[str], model: Any, processor: Any) -> Tensor:
     """`[texts, dim]`. Args and errors are those of [`segment_video`]."""
-    if not texts:
-        raise ValueError("no label or query is given; expected at least one.")
+    if not texts or isinstance(texts, str):
+        raise ValueError(f"labels or queries are {texts!r}; expected a list of one text or more.")
     if not hasattr(model, "make_features"):
         raise ValueError(
             f"a {type(model).__name__} has no states for single seconds; docs/tasks/segmentation.md names the systems "

@@ -56,6 +56,7 @@ def test_features_are_cut_padded_and_masked():
     ("arguments", "message"),
     [
         ({"video_features": 3 * unit_rows(4)}, r"norms from 3 to 3; .*rows of norm 1. Divide each row"),
+        ({"video_features": np.nan * unit_rows(4)}, "norms from nan to nan"),
         ({"video_features": unit_rows(4)[0]}, r"shape \(16,\); expected \[seconds, width\]"),
         ({"video_features": unit_rows(4)[:0]}, r"shape \(0, 16\)"),
         ({"video_features": unit_rows(4), "videos": "a.mp4"}, "pass one of them"),

@@ -336,8 +336,8 @@ class VideoCLIPModel(VideoCLIPPreTrainedModel):
         """
         if self.s3d is None:
             raise ValueError(
-                "pixel_values_videos is given, but this model holds no S3D. Pass video_features (a command: --features), "
-                "or convert the checkpoint again with --s3d and the folder of S3D."
+                "pixel_values_videos is given, but this model holds no S3D. Pass video_features (a command takes "
+                "--features), or convert the checkpoint again with --s3d and the folder of S3D."
             )
         rows = self.s3d(pixel_values_videos, video_attention_mask).video_features
         return F.normalize(rows, dim=-1) if self.config.normalize_features else rows

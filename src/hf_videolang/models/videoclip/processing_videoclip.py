@@ -105,7 +105,7 @@ class VideoCLIPProcessor(AnyTextProcessor):
             if video.ndim != 2 or not len(video):
                 raise ValueError(f"features of a video have shape {tuple(video.shape)}; expected [seconds, width].")
             norms = video.norm(dim=1)
-            if self.unit_features and ((norms - 1).abs() > 0.01).any():
+            if self.unit_features and not ((norms - 1).abs() <= 0.01).all():  # NaN, too
                 raise ValueError(
                     f"rows of features have norms from {norms.min():.3g} to {norms.max():.3g}; this model was "
                     "trained on rows of norm 1. Divide each row by its norm. If the model reads raw rows, load the "
