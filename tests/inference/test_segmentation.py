@@ -17,6 +17,7 @@ from hf_videolang.inference.segmentation import (
     segment_video,
     window_starts,
 )
+from hf_videolang.inference.timeline import draw_timeline
 from tests.common.tiny import clip_vip
 from tests.common.tiny.videoclip import SECONDS, tiny_model, tiny_processor
 
@@ -129,3 +130,11 @@ def test_what_cannot_be_segmented_is_told(videoclip):
         segment_video("a.mp4", LABELS, clip_vip.tiny_model(), clip_vip.tiny_processor())
     with pytest.raises(ValueError, match="rows of norm 1"):
         segment_video(None, LABELS, model, processor, video_features=torch.full((4, 16), 2.0))
+
+
+def test_a_timeline_shows_labels_as_they_are(tmp_path):
+    labels = ["a $5 and a $\\6 pan", "a label of many words, " * 8]
+    scores = torch.tensor([[1.0, 0.0]] * 4)
+    draw_timeline(tmp_path / "a.svg", label_parts(scores, labels), labels, scores)
+    drawn = (tmp_path / "a.svg").read_text()
+    assert "<!-- a $5 and a $\\6 pan -->" in drawn and "<!-- a label of many words, a label of many -->" in drawn

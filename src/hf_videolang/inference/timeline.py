@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from torch import Tensor
 
@@ -34,7 +35,8 @@ def draw_timeline(path: str | Path, parts: Sequence[VideoPart], labels: Sequence
         of_label = [(part.start, part.end - part.start) for part in parts if part.label == label]
         bars.broken_barh(of_label, (number - 0.4, 0.8), color=colours[number])
         curves.stairs(scores[:, number].tolist(), color=colours[number], baseline=None)
-    bars.set_yticks(range(len(labels)), labels)
+    names = [fill(label, 40).replace("$", r"\$") for label in labels]  # between two $, matplotlib reads a formula
+    bars.set_yticks(range(len(labels)), names)
     bars.set_ylim(len(labels) - 0.5, -0.5)
     curves.set_xlim(0, len(scores))
     curves.set_xlabel("seconds")
