@@ -77,6 +77,8 @@ def test_segments_share_their_video(folder, tmp_path, monkeypatch):
     sizes = [os.path.getsize(record["video"]["path"]) for record in records]
     report = write_shards(records, tmp_path / "out")
     (shard,) = report.shards
+    assert "28 records are links to the video of another record" in str(report)
+    assert "28 records are links" in str(write_shards(records, tmp_path / "out"))  # nothing is written now
     # A record adds three blocks of 512 bytes: headers of link and JSON, and the JSON. A tar fills records of 10,240.
     assert os.path.getsize(shard.path) < sum(sizes[:2]) + 30 * 3 * 512 + 2 * 10_240 < sum(sizes) / 2
     assert [shard[row]["video_id"] for row in range(30)] == [f"{v}#{row}" for v in (0, 1) for row in range(v, 30, 2)]
@@ -145,6 +147,7 @@ def test_every_reader_gives_the_records(folder, records, tmp_path, capsys):
     command = ["data", "shard", "--data-dir", str(folder), "--output-dir", str(tmp_path / "out")]
     assert cli.main([*command, "--records-per-shard", "5"]) == 0
     printed = capsys.readouterr().out
+    assert "links" not in printed
     assert "12 records in 3 shards" in printed and "(3 written now, 0 before)" in printed
     out = tmp_path / "out"
     assert sorted(files(out)) == [

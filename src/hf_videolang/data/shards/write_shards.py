@@ -28,11 +28,15 @@ Records = Any  # a `datasets.Dataset`, a shard or a list of records
 
 @dataclass
 class ShardReport:
-    """All shards of the records, how many this call wrote, the records in them, and the ids of broken videos."""
+    """
+    All shards of the records, how many this call wrote, the records in them, how many of these are links to the video
+    of another record, and the ids of broken videos.
+    """
 
     shards: list[TarShard]
     num_written: int
     num_records: int
+    num_links: int
     left_out: list[str]
 
     def __str__(self) -> str:
@@ -41,6 +45,11 @@ class ShardReport:
             f"{self.num_records} records in {len(self.shards)} shards, {size / 1e6:.1f} MB "
             f"({self.num_written} written now, {len(self.shards) - self.num_written} before)"
         ]
+        if self.num_links:
+            lines.append(
+                f"{self.num_links} records are links to the video of another record. This package and `tar -x` "
+                "resolve them; `datasets` and WebDataset cannot read such shards."
+            )
         if self.left_out:
             lines.append(f"{len(self.left_out)} broken videos left out: {name_some(self.left_out, 20)}")
         return "\n".join(lines)
@@ -64,7 +73,7 @@ def write_shards(
 
     Records of one video, such as its segments, follow each other in one shard, if they fit. The shard has the video
     once: the other records hold a hard link to it. `tar` and `find_shards` resolve such links. Readers that stream a
-    tar, such as `datasets`, leave them out.
+    tar, such as `datasets`, fail or leave them out.
 
     Args:
         records: a `datasets.Dataset`, a shard or a list of records: `video` `{"path", "bytes"}`, `video_id`, and
@@ -95,16 +104,18 @@ def write_shards(
     for leftover in folder.glob(f".{name}-*.part.tar"):  # from a killed run
         leftover.unlink()
 
-    num_written, kept = 0, set()
+    num_written, num_links, kept = 0, 0, set()
     with tqdm(total=len(records), unit="video", desc=name, disable=None) as progress:
         for rows, shard in zip(parts, shards):
             if not Path(shard.path).is_file():
                 _write_shard(shard.path, rows, records, videos, on_broken_video)
                 num_written += 1
-            kept |= set(map(int, shard.keys()))  # writes the index if a killed run did not
+            packed = set(map(int, shard.keys()))  # writes the index if a killed run did not
+            num_links += len(packed) - len({videos[row] for row in packed})
+            kept |= packed
             progress.update(len(rows))
     left_out = [records[row]["video_id"] for row in range(len(records)) if row not in kept]
-    return ShardReport(shards, num_written, len(kept), left_out)
+    return ShardReport(shards, num_written, len(kept), num_links, left_out)
 
 
 def _agree_with_earlier_run(folder: Path, name: str, hashes: dict[str, str]) -> None:
