@@ -243,6 +243,14 @@ def test_remote_shards(tmp_path, cache):
     files.rm("/bucket", recursive=True)
 
 
+def pax_header(*facts):
+    """An extended header for the member that follows."""
+    text = b"".join(b"%d %s\n" % (len(fact) + 4, fact) for fact in facts)
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, len(text)
+    return member.tobuf(tarfile.USTAR_FORMAT) + text.ljust(512, b"\0")
+
+
 WRONG = {
     "twice": ({**members(), "000.mov": b"x"}, "these keys occur twice: 000.*data shard"),
     "two": (
@@ -272,6 +280,7 @@ def test_wrong_samples_are_named(tmp_path, name):
         (lambda data: data[:1024], "truncated or damaged: byte 1024"),  # between two members
         (lambda data: data[:1024] + b"\xff" * 512 + data[1536:], "truncated or damaged: byte 1024"),
         (lambda data: b"", "empty file"),
+        (lambda data: pax_header(b"path=\xff.mp4", b"hdrcharset=BINARY") + data, "can't encode"),
         (lambda data: b"\x1f\x8b" + data[2:], "Unpack it if it is compressed"),
     ],
 )

@@ -240,6 +240,7 @@ def _members(file: Any, path: str) -> Any:
             while (member := tar.next()) is not None:
                 if not 0 <= member.size <= size - member.offset_data:  # a PAX header may state another size
                     raise tarfile.ReadError(f"{member.name} states {member.size} bytes, more than the file has")
+                member.name.encode()  # raises for what is not UTF-8, which an index cannot hold
                 yield member
                 tar.members.clear()  # type: ignore[attr-defined]  # or memory would grow with the tar
             end = tar.offset
