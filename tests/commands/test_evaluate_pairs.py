@@ -13,6 +13,7 @@ from tests.commands.test_evaluate import evaluate
 from tests.training.tiny_run import OFFLINE, free_port, kill, run_ranks, start
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_the_table_has_a_column_for_reranked_scores(tiny_run, tiny_pairs, tmp_path, capsys):
     what = ("--dataset", tiny_run / "videos", "--num-workers", 0)
     both = ("--model", tiny_run / "model", "--rerank", tiny_pairs)

@@ -123,6 +123,7 @@ def test_a_resumed_run_ends_with_the_same_bits(folder, tmp_path):
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_a_new_head_and_selection_by_cider(folder, tmp_path, capsys):
     write_moments(tmp_path / "moments")  # of its model, which finds moments
     more = ["--model", str(tmp_path / "moments" / "model"), "--max_steps", "2", "--max_length", "3"]

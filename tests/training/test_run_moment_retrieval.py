@@ -52,6 +52,7 @@ def run(folder, output, *more: str) -> int:
     return main(words(folder, output, *more))
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_moments_are_learnt_from_a_folder(folder, tmp_path, capsys):
     torch.manual_seed(0)
     fresh = HeroForVideoTextRetrieval(tiny_config())
@@ -122,6 +123,14 @@ def test_long_queries_are_left_out_and_counted(folder, tmp_path, capsys):
 def test_what_does_not_fit_is_told(folder, tmp_path, capsys, more, message):
     assert run(folder, tmp_path, *more) == 2
     assert message in capsys.readouterr().err
+
+
+def test_incomplete_batches_of_several_processes_are_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(MomentRetrievalTrainingArguments, "world_size", 2)
+    args = MomentRetrievalTrainingArguments(str(tmp_path), dataloader_drop_last=False, report_to="none")
+    model = HeroForVideoTextRetrieval.from_pretrained(folder / "model")
+    with pytest.raises(ValueError, match=r"dataloader_drop_last is false with 2 processes: .* a wrong negative"):
+        MomentRetrievalTrainer(model, args, HeroProcessor.from_pretrained(folder / "model"))
 
 
 def loss_and_gradients(folder, rows) -> tuple[float, dict[str, torch.Tensor]]:

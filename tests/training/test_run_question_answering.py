@@ -66,6 +66,7 @@ def ask_all(model, folder, capsys, *more):
     return found
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_an_answer_head_learns_from_a_folder(questions, tmp_path, capsys):
     assert main(words(questions, tmp_path / "run", "--num_clips", "2", "--sampling", "uniform")) == 0
     printed = capsys.readouterr().out

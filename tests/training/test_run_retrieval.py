@@ -313,6 +313,7 @@ def test_the_last_checkpoint_does_not_pass_for_the_best(tiny_run, ten_to_choose,
     assert results["step"] == 2 and results["evaluations"][0]["protocol"]["selected on"] == "none"
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_few_videos_choose_no_checkpoint_and_enter_no_card(tiny_run, tmp_path, capsys):
     assert main(words(tiny_run, tmp_path, *CHOOSING, "validation", *EACH, "--max_steps", "2", "--test")) == 0
     printed = capsys.readouterr().out

@@ -69,6 +69,7 @@ def test_a_killed_run_ends_with_the_same_bits(words, unbroken, tmp_path):
     assert_same_bits(tmp_path, unbroken)
 
 
+@pytest.mark.usefixtures("columns_are_taken_whole")
 def test_any_model_of_the_family_gets_the_head(words, tiny_pairs, tmp_path, capsys):
     start_model = tiny_model(ClipBertForPreTraining, max_position_embeddings=40)
     start_model.save_pretrained(tmp_path / "start")

@@ -99,9 +99,11 @@ class CaptioningEvaluator:
         plain: Any = extract_model_from_parallel(model)
         if not hasattr(plain, "get_memory"):
             raise has_other_head(plain, CAPTION_HEAD, "writes no captions")
-        self.features.check_complete(records["video_id"])
+        self.features.check_complete(records["video_id"][:])
         segments = [
-            (video_id, segment) for video_id, some in zip(records["video_id"], records["segments"]) for segment in some
+            (video_id, segment)
+            for video_id, some in zip(records["video_id"][:], records["segments"][:])
+            for segment in some
         ]
         written = self._write(plain, records, accelerator, progress)
         texts = [written.get(number, "") for number in range(len(segments))]

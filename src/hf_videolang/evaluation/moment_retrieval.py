@@ -116,13 +116,14 @@ class MomentRetrievalEvaluator:
         plain: Any = extract_model_from_parallel(model)
         if not hasattr(plain, "frame_similarity"):
             raise has_other_head(plain, RETRIEVAL_HEAD, "finds no moments in videos")
-        names = records["video_id"]
+        names = records["video_id"][:]
         records = records.select(sorted(range(len(records)), key=names.__getitem__))
         frames, mask = self._encode_videos(plain, records, accelerator, progress)
-        rows, number = query_rows(records), {name: place for place, name in enumerate(records["video_id"])}
-        own = torch.tensor([number[name] for name in rows["video_id"]])
-        found = self._find(plain, rows["text"], own, frames, mask, accelerator)
-        self._keep_predictions(found, rows["text"], number)
+        rows, number = query_rows(records), {name: place for place, name in enumerate(records["video_id"][:])}
+        own = torch.tensor([number[name] for name in rows["video_id"][:]])
+        texts = rows["text"][:]
+        found = self._find(plain, texts, own, frames, mask, accelerator)
+        self._keep_predictions(found, texts, number)
         self.counts = {"queries": len(rows)}
         self.settings: dict[str, str | int] = {
             **self.processor.input_protocol(features=self.features.description),
@@ -133,7 +134,7 @@ class MomentRetrievalEvaluator:
             self.settings["suppressed above"] = f"IoU {self.ranking.nms_threshold:g}"
         if self.ranking.legacy_length is not None:
             self.settings["index"] = "with the fault of the original"
-        spans = [[[start, end]] for start, end in zip(rows["start"], rows["end"])]
+        spans = [[[start, end]] for start, end in zip(rows["start"][:], rows["end"][:])]
         scores = score_moments(found, own.tolist(), spans)
         has_moments = not math.isnan(spans[0][0][0])
         return {"raw": scores if has_moments else {"VR": scores["VR"]}}
@@ -151,13 +152,13 @@ class MomentRetrievalEvaluator:
     @torch.inference_mode()
     def _encode_videos(self, model, records, accelerator, progress) -> tuple[Tensor, Tensor]:
         """Frames [videos, frames, width] and mask [videos, frames] of all videos, on the CPU of every process."""
-        self.features.check_complete(records["video_id"])
+        self.features.check_complete(records["video_id"][:])
         if self.folder is not None:
             facts = {**self.provenance, **self.processor.input_protocol(features=self.features.description)}
             self.parts = BatchParts(Path(self.folder) / "encodings", records, self.batch_size, accelerator, facts)
         firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
         found = list(self.parts.stored) if self.parts else []
-        collator = _NumberedVideos(self.processor, self.features, records["video_id"])
+        collator = _NumberedVideos(self.processor, self.features, records["video_id"][:])
         if firsts:
             loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
             kept = sum(len(part["video_index"]) for part in found)

@@ -173,7 +173,7 @@ class QuestionAnsweringEvaluator:
 
     def _score(self, records, known, head: Head, vocabulary, answers: Answers, is_cut, accelerator) -> Scores:
         words = {answer for answer in vocabulary if not answer.startswith(UNUSED)}
-        ids, video_ids, types, choices = (records[name] for name in COLUMNS)
+        ids, video_ids, types, choices = (records[name][:] for name in COLUMNS)
         texts = choices if head == "multiple_choice" else [vocabulary or None] * len(ids)
         named = [name_answers(*row) for row in zip(answers.numbers, answers.probabilities, texts, strict=True)]
         self.predictions = [

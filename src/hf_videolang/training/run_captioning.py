@@ -72,7 +72,7 @@ def set_up(argv: list[str] | None) -> Run:
     remember_features(model, processor, features)
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
-    features.check_complete(train_records["video_id"])
+    features.check_complete(train_records["video_id"][:])
     rows, counts = training_rows(
         train_records, processor, features, arguments.long_captions, arguments.item == "caption"
     )

@@ -74,17 +74,18 @@ def set_up(argv: list[str] | None) -> Run:
     remember_features(model, processor, features)
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
-    features.check_complete(train_records["video_id"])
-    if broken := features.broken(train_records["video_id"]):
+    video_ids = train_records["video_id"][:]
+    features.check_complete(video_ids)
+    if broken := features.broken(video_ids):
         names = name_some([f"{video_id} ({problem})" for video_id, problem in broken.items()])
         note = f"{len(broken)} of {len(train_records)} training videos do not decode: {names}."
         if training_args.on_broken_video == "raise":
             raise RecipeError(f"{note} on_broken_video: skip leaves them out.")
         notes.append(f"{note} They are left out.")
-        is_whole = [video_id not in broken for video_id in train_records["video_id"]]
+        is_whole = [video_id not in broken for video_id in video_ids]
         train_records = train_records.select(np.flatnonzero(is_whole))
     queries = query_rows(train_records)
-    short = [row for row, text in enumerate(queries["text"]) if is_short(processor, text)]
+    short = [row for row, text in enumerate(queries["text"][:]) if is_short(processor, text)]
     if len(short) < len(queries):
         notes.append(f"{len(queries) - len(short)} of {len(queries)} training queries are too long and are left out.")
     queries = queries.select(short)

@@ -47,9 +47,9 @@ class SegmentCollator(SubtitledVideoCollator):
 
     def __init__(self, processor: Any, features: FeatureStore, records: "Dataset"):
         super().__init__(processor, features)
-        counts = [len(segments) for segments in records["segments"]]
-        self.firsts = dict(zip(records["video_id"], accumulate([0, *counts])))
-        self.places = {video_id: place for place, video_id in enumerate(records["video_id"])}
+        counts = [len(segments) for segments in records["segments"][:]]
+        self.firsts = dict(zip(records["video_id"][:], accumulate([0, *counts])))
+        self.places = {video_id: place for place, video_id in enumerate(records["video_id"][:])}
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         spans, numbers = [], []
@@ -106,7 +106,7 @@ def training_rows(
 
     rows: list[dict[str, Any]] = []
     counts, total = Counter[str](), 0
-    for video_id, subtitles, segments in zip(*(records[name] for name in ("video_id", "subtitles", "segments"))):
+    for video_id, subtitles, segments in zip(*(records[name][:] for name in ("video_id", "subtitles", "segments"))):
         kept = []
         for segment in segments:
             faults = [_fault(text, processor) for text in segment["captions"]]

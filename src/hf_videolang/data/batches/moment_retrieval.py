@@ -18,7 +18,7 @@ def query_rows(records: "Dataset") -> "Dataset":
     from datasets import Dataset
 
     rows: dict[str, list[Any]] = {name: [] for name in ("video_id", "subtitles", "text", "start", "end")}
-    for video_id, subtitles, moments in zip(*(records[name] for name in ("video_id", "subtitles", "moments"))):
+    for video_id, subtitles, moments in zip(*(records[name][:] for name in ("video_id", "subtitles", "moments"))):
         for moment in moments:
             for name, value in {"video_id": video_id, "subtitles": subtitles, **moment}.items():
                 rows[name].append(math.nan if value is None and name in ("start", "end") else value)
