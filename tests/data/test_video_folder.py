@@ -232,6 +232,12 @@ def test_jsonl_as_other_programs_write_it(folder):
     assert sorted(dataset["video_id"]) == ["b", "sub/a"] and dataset["captions"][0] == ["a\u2028b"]
 
 
+def test_half_an_emoji_becomes_a_question_mark(folder):
+    write_jsonl(folder, [{**row, "captions": ["a \U0001f642 b \ud83d"]} for row in ROWS])
+    dataset, _ = load_dataset(str(folder))
+    assert dataset["captions"][0] == ["a \U0001f642 b ?"]
+
+
 def test_own_ids_and_files_elsewhere(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_VIDEOLANG_TRUST_DATA", "1")
     touch(tmp_path, "elsewhere/c.mp4")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_videolang.atomic_files import atomic_file
+from hf_videolang.data.annotation_text import parse_json
 from hf_videolang.data.records import name_some
 from hf_videolang.data.video_files import VIDEO_EXTENSIONS
 from hf_videolang.video import VideoDecodingError
@@ -131,9 +132,7 @@ class TarShard:
 
 
 def _read_json(content: bytes) -> dict[str, Any]:
-    fields = json.loads(content)
-    if b"\\ud" in content.lower():  # half of an emoji: neither tokenizers nor Arrow take it
-        fields = json.loads(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
+    fields = parse_json(content.decode("utf-8-sig"))
     if not isinstance(fields, dict) or "video" in fields or not isinstance(fields.get("video_id", ""), str):
         raise ValueError(
             f'it is {str(fields)[:80]}; expected an object of fields such as {{"subtitle": "…"}}, without "video"; '
