@@ -101,6 +101,8 @@ def test_a_checkpoint_of_deepspeed_has_the_states_that_it_names(tmp_path):
     assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
     shutil.rmtree(states)
     assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
+    (states.parent / "latest").write_bytes(b"\xff\0")
+    assert last_complete_checkpoint(tmp_path).name == "checkpoint-3"
 
 
 def test_weights_in_several_files_are_all_needed(tmp_path):

@@ -114,15 +114,15 @@ def _fault(checkpoint: Path, num_processes: int | None = None) -> str | None:
         for file in checkpoint.glob("*.safetensors"):
             with safe_open(file, "pt"):
                 pass
+        if (tag := checkpoint / "latest").exists():  # DeepSpeed's name of the folder with all states
+            states = checkpoint / tag.read_text(encoding="utf-8").strip()
+            if not any(states.glob("*model_states.pt")):
+                return f"lacks the states in {states.name}"
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         return f"is damaged ({error})"
     for what, names in NEEDED.items():
         if not any((checkpoint / name).exists() for name in names):
             return f"lacks {what} ({' or '.join(names)})"
-    if (tag := checkpoint / "latest").exists():  # DeepSpeed's name of the folder with all states
-        states = checkpoint / tag.read_text(encoding="utf-8").strip()
-        if not any(states.glob("*model_states.pt")):
-            return f"lacks the states in {states.name}"
     random_states = list(checkpoint.glob("rng_state*.pth"))
     if num_processes not in (None, len(random_states)):
         return f"has random states of {len(random_states)} process(es)"
