@@ -190,6 +190,12 @@ def test_wrong_use_is_told(name, given, message):
         read_weights(["clip-vit=a", "resnet="])
 
 
+@pytest.mark.parametrize("words", [("--model", "m", "--extractor", "slowfast=x"), ("--preset", "resnet", "--raw")])
+def test_options_of_the_other_kind_are_refused(videos, tmp_path, capsys, words):
+    assert main(["extract", *words, "--videos", str(videos), "--output", str(tmp_path / "store")]) == 2
+    assert "--raw belongs to --model, and --extractor to --preset" in capsys.readouterr().err
+
+
 def test_weights_of_another_model_are_refused(weights, tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match="resnet18.pth holds no weights of torchvision's resnet152"):

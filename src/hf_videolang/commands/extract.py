@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="weights of a preset, by its name; default: those that the preset names on the Hub or at torchvision",
+        help="weights of a --preset, by its name; default: those that it names on the Hub or at torchvision",
     )
     what.add_argument(
         "--videos",
@@ -90,7 +90,9 @@ def main(args: Namespace) -> int:
 
 def _extractors(args: Namespace, device: torch.device) -> Sequence[FeatureExtractor]:
     dtype = getattr(torch, args.dtype)
-    if args.preset is not None:
+    if args.preset and args.raw or args.model and args.extractor:
+        raise ValueError("--raw belongs to --model, and --extractor to --preset; leave it out.")
+    if args.preset:
         weights = read_weights(args.extractor)
         return load_preset(args.preset, weights, device=device, dtype=dtype, batch_size=args.batch_size)
     model, video_processor = load_model(args.model), load_video_processor(args.model)
