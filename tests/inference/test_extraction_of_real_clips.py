@@ -17,7 +17,7 @@ VIDEOS = SHARED / "data" / "video"
 BROKEN = {
     *("audio_only", "empty", "no_streams", "text", "truncated_index_missing", "undecodable"),
     *("corrupted_middle", "truncated.mkv", "truncated_index_present"),
-}  # of truncated.gif, nothing tells that it was longer
+}  # a GIF declares no length, so truncated.gif decodes as a shorter one
 TICKS = {"video2": 1196, "video5": 90, "video13": 184, "video24": 300, "video30": 3, "video36": 30}  # videoclip A1
 
 

@@ -99,7 +99,7 @@ def test_a_video_that_did_not_decode_keeps_its_policy(models, dataset, tmp_path)
     [
         ({"width": 8}, np.eye(2, 8), r"does not fit the model: video_features is \(1, 1, 8\); expected .* 16\]"),
         ({}, 3 * np.eye(2, 16), r"does not fit the model: rows of features have norms from 3 to 3"),
-        ({"normalized": False}, np.eye(2, 16), r"raw rows, 1 row a second, but the model's config .*=True: .* unit"),
+        ({"normalized": False}, np.eye(2, 16), r"holds raw rows \(.*\), but the model's config .*=True: .* unit"),
         ({"rows_per_second": 0.5}, np.eye(2, 16), r"has 0\.5 rows a second, but the model reads 1 a second"),
         ({"rows_per_second": None}, np.eye(1, 16), r"has one vector a clip, but the model reads 1 a second"),
     ],
@@ -113,7 +113,7 @@ def test_a_store_that_does_not_fit_is_refused(models, tmp_path, changed, rows, m
 
 def test_a_model_of_raw_rows_refuses_unit_rows(models, store, monkeypatch):
     monkeypatch.setattr(models[0].config, "normalize_features", False)
-    with pytest.raises(ValueError, match=r"unit rows, 1 row a second, but .* normalize_features=False: .* with --raw"):
+    with pytest.raises(ValueError, match=r"holds unit rows \(.*\), but .* normalize_features=False: .* with --raw"):
         check_features(store, *models[:2])
 
 

@@ -157,10 +157,10 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
         _check_name(features, processor.features)
     wants_unit = getattr(model.config, "normalize_features", None)
     if wants_unit is not None and any(extractor["normalized"] != wants_unit for extractor in features.extractors):
+        holds, reads, option = ("raw", "unit", "without") if wants_unit else ("unit", "raw", "with")
         raise ValueError(
-            f"{features.folder} holds {features.description}, but the model's config has normalize_features="
-            f"{wants_unit}: it reads {'unit' if wants_unit else 'raw'} rows. Extract them "
-            f"{'without' if wants_unit else 'with'} --raw, or import others."
+            f"{features.folder} holds {holds} rows ({features.description}), but the model's config has "
+            f"normalize_features={wants_unit}: it reads {reads} rows. Extract them {option} --raw, or import others."
         )
     rows = features.first_rows()[:1]
     try:
