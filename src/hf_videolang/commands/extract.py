@@ -90,7 +90,7 @@ def main(args: Namespace) -> int:
 
 def _extractors(args: Namespace, device: torch.device) -> Sequence[FeatureExtractor]:
     dtype = getattr(torch, args.dtype)
-    if args.preset and args.raw or args.model and args.extractor:
+    if (args.preset and args.raw) or (args.model and args.extractor):
         raise ValueError("--raw belongs to --model, and --extractor to --preset; leave it out.")
     if args.preset:
         weights = read_weights(args.extractor)
