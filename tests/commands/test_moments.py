@@ -109,6 +109,8 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(made, folder, capsys)
     captured = capsys.readouterr()
     assert "unknown.mp4" in captured.err and "video03.mp4" in captured.err and "UTF-8" in captured.err
     assert len(json.loads(captured.out.splitlines()[-1])["moments"]) == 5
+    assert run(made, folder / "video00.mp4", "--subtitles", "nowhere.srt") == 1
+    assert "video00.mp4: nowhere.srt does not exist; give a file of .srt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

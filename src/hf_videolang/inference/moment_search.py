@@ -173,6 +173,6 @@ def moments_of_video(
 
 
 def file_facts(paths: Sequence[Path | None]) -> list[list[int] | None]:
-    """Size and date of files."""
-    found = [None if path is None else path.stat() for path in paths]
+    """Size and date of files; `None` where there is none."""
+    found = [path.stat() if path is not None and path.exists() else None for path in paths]
     return [None if one is None else [one.st_size, one.st_mtime_ns] for one in found]
