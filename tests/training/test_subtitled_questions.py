@@ -98,7 +98,9 @@ def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
     assert {one["answer"] for one in found["answers"]} == {"a", "b", "c"}
     assert found["moment"]["start"] < found["moment"]["end"]
     assert command([*map(str, [*words[:-2], "--choices", "a", "b"])]) == 2
-    assert "trained on features called made by a test: there is no preset" in capsys.readouterr().err
+    assert "there is no file to extract features from" in capsys.readouterr().err
+    assert command([*map(str, [*words, "--choices", "a"])]) == 2
+    assert "--choices has a single option, 'a'; give two or more" in capsys.readouterr().err
 
 
 @torch.no_grad()

@@ -63,6 +63,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
+    if args.choices and len(args.choices) == 1:
+        raise ValueError(f"--choices has a single option, {args.choices[0]!r}; give two or more.")
     model, processor = load_model_and_processor(args.model, args.num_frames, num_clips=args.num_clips)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator().type)  # type: ignore[union-attr, arg-type]
