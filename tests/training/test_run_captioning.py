@@ -1,7 +1,11 @@
-"""Captions are learnt from a folder; a resumed run ends with the same bits; evaluation continues after a kill."""
+"""
+Captions are learnt from a folder; a resumed run ends with the same bits; two processes are one with the double batch;
+evaluation continues after a kill.
+"""
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from hf_videolang.metrics import captions as caption_metrics
 from hf_videolang.training.run_captioning import main
 from tests.common.captions import write_captions
 from tests.common.moments import write_moments
+from tests.training.tiny_run import run_ranks
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def without_java(monkeypatch):
     monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
 
 
-def run(folder, output, *more: str) -> int:
+def words(folder, output) -> list[str]:
     options = {
         "model": folder / "model",
         "data_dir": folder / "data",
@@ -43,8 +48,11 @@ def run(folder, output, *more: str) -> int:
         "report_to": "none",
         "logging_steps": 1,
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return main([*words, *more])
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def run(folder, output, *more: str) -> int:
+    return main([*words(folder, output), *more])
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +129,29 @@ def test_a_resumed_run_ends_with_the_same_bits(folder, tmp_path):
     assert run(folder, tmp_path / "resumed", *steps, "--item", "caption", "--resume_from_checkpoint", "true") == 0
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_two_processes_and_two_batches_are_one(folder, tmp_path):
+    """No two captions have equally many words, so that a mean of the processes' means would be another."""
+    shutil.copytree(folder / "data", tmp_path / "data")
+    rows = [json.loads(line) for line in (folder / "data" / "metadata.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["captions"] = [{**row["captions"][0], "text": "w1 w2 " * number + "w3"}]
+    (tmp_path / "data" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = ["--data_dir", str(tmp_path / "data"), "--max_steps", "1", "--optim", "sgd", "--learning_rate", "0.1"]
+    one += ["--lr_scheduler_type", "constant", "--test", "false", "--per_device_train_batch_size"]
+    half = [*one, "1"]
+    run_ranks(
+        "hf_videolang.training.run_captioning", *words(folder, tmp_path / "processes"), *half, "--use_cpu", "true"
+    )
+    assert run(folder, tmp_path / "batches", *half, "--gradient_accumulation_steps", "2") == 0
+    assert run(folder, tmp_path / "whole", *one, "2") == 0
+    paths = folder / "model", *(tmp_path / name for name in ("whole", "processes", "batches"))
+    first, expected, *others = (load_file(path / "model.safetensors") for path in paths)
+    assert not torch.allclose(first["lm_head.dense.weight"], expected["lm_head.dense.weight"], atol=1e-3)
+    for found in others:
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.usefixtures("columns_are_taken_whole")

@@ -210,6 +210,7 @@ class VideoTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None):
         if self.args.sum_accumulated_gradients:
             self.current_gradient_accumulation_steps = 1  # what the Trainer divides each loss by
+            num_items_in_batch = self._get_num_items_in_batch([inputs], self.args.device)  # or of all batches
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, inputs):

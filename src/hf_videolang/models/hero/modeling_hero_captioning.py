@@ -56,7 +56,7 @@ class HeroCaptionOutput(ModelOutput):
     Output of [`HeroForVideoCaptioning`].
 
     Args:
-        loss (`torch.Tensor`, scalar): with `labels`, the mean over their words.
+        loss (`torch.Tensor`, scalar): with `labels`, the mean over their words, or over `num_items_in_batch`.
         logits (`torch.Tensor` [C, N, W]): of the next word at each place.
         past_key_values (`EncoderDecoderCache`): with `use_cache`, keys and values of the words so far, and of the
             frames.
@@ -138,6 +138,7 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
 
     model_tags = ["hf_videolang", "hero", "video-captioning"]
     main_input_name = "video_features"
+    accepts_loss_kwargs = True  # the number of words of an update
     _tied_weights_keys = {"lm_head.decoder.weight": "hero.cross_modal_model.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: HeroConfig):
@@ -254,6 +255,7 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
         encoder_outputs: HeroCaptionMemory | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> HeroCaptionOutput:
         """
@@ -267,6 +269,8 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
             decoder_input_ids: [C, N], the start token and the words so far; by default those of `labels`.
             encoder_outputs: of `get_memory`, in place of all inputs about videos.
             past_key_values, use_cache: keys and values of earlier words, as `generate` keeps them.
+            num_items_in_batch: what the sum over labels is divided by, such as the words of all processes, which a
+                Trainer counts. `None`: the labels that count.
 
         Raises:
             ValueError: inputs are wrong as of [`HeroModel`]; a segment is empty or leaves its video; there are neither
@@ -299,7 +303,9 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         logits = self.lm_head(states)
-        loss = None if labels is None else smoothed_cross_entropy(logits, labels, self.config.label_smoothing)
+        loss = None
+        if labels is not None:
+            loss = smoothed_cross_entropy(logits, labels, self.config.label_smoothing, num_items_in_batch)
         return HeroCaptionOutput(
             loss=loss, logits=logits, past_key_values=past_key_values, encoder_last_hidden_state=memory
         )
@@ -311,10 +317,12 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
         return torch.cat([start, labels[:, :-1]], dim=1).masked_fill(labels < 0, decoder.pad_token_id)
 
 
-def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+def smoothed_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, num_items: torch.Tensor | int | None = None
+) -> torch.Tensor:
     """
     Kullback-Leibler divergence of the prediction from a target that gives `smoothing` to all other words together; the
-    mean over labels that are not negative, and 0 if all are (hero §5).
+    sum over labels that are not negative by `num_items`, else their mean, and 0 if all are negative (hero §5).
     """
     counts = labels >= 0
     logs = logits[counts].float().log_softmax(dim=-1)
@@ -322,7 +330,7 @@ def smoothed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing
     own = logs.gather(1, target[:, None])[:, 0]
     cross_entropy = -(1 - smoothing) * own - smoothing / others * (logs.sum(dim=-1) - own)
     entropy = (1 - smoothing) * math.log(1 - smoothing) + (smoothing and smoothing * math.log(smoothing / others))
-    return (cross_entropy + entropy).sum() / counts.sum().clamp(min=1)
+    return (cross_entropy + entropy).sum() / (counts.sum().clamp(min=1) if num_items is None else num_items)
 
 
 __all__ = ["HeroForVideoCaptioning"]
