@@ -1,5 +1,6 @@
 """
-Moments and answers in subtitled videos with known borders, from the files to the seconds, by the documented commands.
+Moments, answers and captions in subtitled videos with known borders, from the files to the seconds, by the documented
+commands.
 
 Models start from random weights and learn the videos by heart, or learn to find what they have never seen.
 """
@@ -12,7 +13,17 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase, RobertaTokenizer, set_seed
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaTokenizer,
+    set_seed,
+)
 
 from hf_videolang.cli import main as command
 from hf_videolang.data.load_dataset import find_dataset
@@ -27,14 +38,19 @@ from hf_videolang.data.moving_shapes import (
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.metrics import captions as caption_metrics
+from hf_videolang.metrics.captions import caption_metrics as score_captions
 from hf_videolang.metrics.moments import temporal_iou
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
+from hf_videolang.training.run_captioning import main as train_captions
 from hf_videolang.training.run_moment_retrieval import main as train_moments
 from hf_videolang.video.decode import stack_pictures, with_stream
 from hf_videolang.video.sampling import constant_rate_indices
-from tests.common.tiny.hero import PART, SPECIAL, tiny_config, word_tokenizer
+from hf_videolang.video.subtitles import read_subtitles
+from tests.common.tiny.hero import PART, SPECIAL, clip_tokenizer, tiny_config, word_tokenizer
 from tests.parity.cases import REPOSITORY, SHARED
 from tests.training.tiny_run import run, start
 
@@ -173,7 +189,7 @@ def write_joined_clips(root: Path) -> None:
     """
     The 37 clips, each of 6, 9 or 12 s, as videos of 60 to 69 s. A subtitle says the first caption of each.
 
-    Writes `moments`, with the other captions as queries, and `questions`, about the same videos.
+    Writes `moments`, with the other captions as queries, and `questions` and `captions`, about the same videos.
     """
     captions, questions = read_lines("captions.jsonl"), read_lines("qa_multiple_choice.jsonl")
     (root / "moments").mkdir(parents=True)
@@ -195,16 +211,41 @@ def write_joined_clips(root: Path) -> None:
         write_video(root / "moments" / f"{name}.mp4", frames, RATE)
         write_subtitles(root / "moments" / about["subtitles"], spoken)
         moments.append({**about, "moments": found})
-    shutil.copytree(root / "moments", root / "questions")
-    for folder, rows in (("moments", moments), ("questions", asked)):
+    captioned = [
+        {"captions": list({one["start"]: one for one in row["moments"]}.values()), **row, "moments": None}
+        for row in moments
+    ]
+    for row in captioned:
+        del row["moments"]
+    for folder in ("questions", "captions"):
+        shutil.copytree(root / "moments", root / folder)
+    for folder, rows in (("moments", moments), ("questions", asked), ("captions", captioned)):
         (root / folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+with_videos = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """The folders of `write_joined_clips`."""
+    root = tmp_path_factory.mktemp("joined")
+    write_joined_clips(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def features(joined):
+    """Of the joined clips. Those that a training has made stay."""
+    assert command(extract(joined / "features", joined / "moments")) == 0
+    return joined / "features"
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
-def test_clips_are_found_and_questions_answered(tmp_path):
+@with_videos
+def test_clips_are_found_and_questions_answered(joined):
     """Learnt by heart: the sentences and questions of the test are those of the training."""
-    write_joined_clips(tmp_path)
+    tmp_path = joined
     features, extractor = tmp_path / "features", write_extractor(tmp_path / "extractor")
     tokenizer = RobertaTokenizer.from_pretrained(SHARED / "data" / "tokenizers" / "roberta")
     extracting = {"losses": LOSSES, "extractors": {"clip-vit": str(extractor)}}
@@ -243,3 +284,69 @@ def test_clips_are_found_and_questions_answered(tmp_path):
 
     trained = tmp_path / "moments_run", tmp_path / "moments", features, "test"
     assert recall(*trained, shift=1)["VCMR"] < recall(*trained)["VCMR"]
+
+
+def words_of_clips() -> list[str]:
+    captions = [text for row in read_lines("captions.jsonl").values() for text in row["captions"]]
+    return sorted({word for text in captions for word in text.split()})
+
+
+def clip_enhanced_start(folder: Path) -> Path:
+    """The folder that the command makes of a small CLIP and a small RoBERTa with random weights."""
+    set_seed(0)
+    words = words_of_clips()
+    of_clip = ["!", *words, "<start>", "<end>"]
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    CLIPTextModel(CLIPTextConfig(**sizes, vocab_size=len(of_clip))).save_pretrained(folder / "clip")
+    clip_tokenizer(of_clip, longest=77).save_pretrained(folder / "clip")
+    part = {**PART, "num_hidden_layers": 1, "max_position_embeddings": 110}
+    roberta = RobertaConfig(**part, vocab_size=len(SPECIAL) + len(words), pad_token_id=1)
+    RobertaForMaskedLM(roberta).save_pretrained(folder / "roberta")
+    word_tokenizer([*SPECIAL, *words]).save_pretrained(folder / "roberta")
+    names = ("f_config", "c_config", "q_config", "d_config")  # of the authors' configuration
+    (folder / "layers.json").write_text(json.dumps(dict.fromkeys(names, part)))
+    given = ["--clip", folder / "clip", "--roberta", folder / "roberta", "--config", folder / "layers.json"]
+    given += ["--features", "none", "--video-feature-size", 32, "--output-dir", folder / "start"]
+    assert command(["init-clip-enhanced", *map(str, given)]) == 0
+    return folder / "start"
+
+
+@with_videos
+@pytest.mark.parametrize("start_folder", ["hero", "clip_enhanced"])
+def test_clips_are_captioned(joined, features, tmp_path, capsys, monkeypatch, start_folder):
+    """Learnt by heart, and written by the command in its three formats."""
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)  # METEOR takes seconds to start
+    if start_folder == "hero":
+        base = write_base(tmp_path / "base", HeroForVideoCaptioning, word_tokenizer([*SPECIAL, *words_of_clips()]))
+    else:
+        base = clip_enhanced_start(tmp_path)
+    where = {"model": base, "data_dir": joined / "captions", "features": features}
+    recipe = {**RECIPE, "train_split": "test", "test": False, "max_steps": 120, "per_device_train_batch_size": 5}
+    assert train_captions(options(**recipe, **where, label_smoothing=0.0, output_dir=tmp_path / "run")) == 0
+
+    row = json.loads((joined / "captions" / "metadata.jsonl").read_text().splitlines()[1])
+    spans = [f"{one['start']:g}-{one['end']:g}" for one in row["captions"]]
+    words = ["caption", str(joined / "captions" / row["file_name"]), "--model", str(tmp_path / "run")]
+    words += ["--features", str(features), "--cpu", "--segments", *spans, "--format"]
+    printed = {}
+    for kind in ("table", "json", "srt"):
+        capsys.readouterr()
+        assert command([*words, kind]) == 0
+        printed[kind] = capsys.readouterr().out
+    texts = [one["text"] for one in json.loads(printed["json"])["captions"]]
+    (tmp_path / "seen.srt").write_text(printed["srt"])
+    assert [one["text"] for one in read_subtitles(tmp_path / "seen.srt")] == texts
+    assert [line[19:] for line in printed["table"].splitlines()] == texts
+    references = [[one["text"]] for one in row["captions"]]
+    own, of_others = (score_captions(some, references)["CIDEr"] for some in (texts, texts[1:] + texts[:1]))
+    assert own > 100 and own >= 5 * of_others, (texts, references)
+
+
+@with_videos
+def test_clip_enhanced_finds_clips(joined, features, tmp_path):
+    """From its start folder; learnt by heart."""
+    where = {"model": clip_enhanced_start(tmp_path), "data_dir": joined / "moments", "features": features}
+    recipe = {**RECIPE, "train_split": "test", "max_steps": 100, "losses": LOSSES}
+    assert train_moments(options(**recipe, **where, output_dir=tmp_path / "run")) == 0
+    (evaluation,) = json.loads((tmp_path / "run" / "eval_results.json").read_text())["evaluations"]
+    assert evaluation["scores"]["raw"]["VCMR_IoU0.7"]["R1"] >= 0.9, evaluation["scores"]["raw"]
