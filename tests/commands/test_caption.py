@@ -15,6 +15,9 @@ from hf_videolang.video.subtitles import read_subtitles
 from tests.common.captions import write_captions
 from tests.common.moments import write_moments
 from tests.common.tiny.hero import FEATURES
+from tests.parity.cases import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,14 @@ def test_a_subtitle_file_of_what_is_seen(folder, tmp_path):
     captions = expected(folder, [(0.0, 7.0), (7.0, 14.0), (14.0, 18.0)])
     assert [(one["start"], one["end"]) for one in read_subtitles(written)] == [(0, 7), (7, 14), (14, 18)]
     assert [one["text"] for one in read_subtitles(written)] == [one.text for one in captions]
+
+
+def test_the_lines_of_the_readme(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    (program,) = (block for block in README.split("```python\n") if "HeroForVideoCaptioning" in block)
+    exec(program.partition("```")[0].replace('"hero-tvc"', '"model"'), {})  # noqa: S102  the README's own program
+    (caption,) = expected(folder, [(12.0, 19.5)], num_beams=4)
+    assert capsys.readouterr().out.strip() == str([caption.text])
 
 
 def test_json_and_table(folder, capsys):

@@ -176,6 +176,7 @@ def test_alternatives_of_the_reading(folders, tmp_path):
     ends = [len(CLIP_WORDS) - 2, len(CLIP_WORDS) - 1]
     assert [model.generation_config.decoder_start_token_id, model.generation_config.eos_token_id] == ends
     assert processor.caption_tokenizer is processor.tokenizer and model.caption_words.weight.shape == (59, 48)
+    assert "captions have RoBERTa's" not in (tmp_path / "start" / "README.md").read_text()
     tied = {"caption_vocabulary": "clip_tied", "features": "none", "video_feature_size": "16"}
     report = init_clip_enhanced(folders / "clip", folders / "roberta", tmp_path / "tied", **tied)
     assert "caption_projection.weight" in report["created"]
