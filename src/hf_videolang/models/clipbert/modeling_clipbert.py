@@ -5,7 +5,7 @@ Letters for shapes: N clips of a video, T frames of a clip, L tokens of a text, 
 D width. Frames are averaged and logits of clips are pooled, so the order of frames and of clips changes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -178,17 +178,14 @@ class ClipBertBackbone(GradientCheckpointingLayer):
             self.add_module(f"res{stage + 2}", nn.Sequential(*blocks))
         self.out_channels = in_channels
 
-    def freeze(self):
-        for stage in list(self.children())[: self.config.num_frozen_stages]:
-            stage.requires_grad_(False)
+    def frozen_stages(self):
+        return nn.Sequential(*list(self.children())[: self.config.num_frozen_stages])
 
-    def forward(self, pictures):
-        """[pictures, 3, H, W] -> [pictures, channels, H / 32, W / 32], rounded up."""
-        for number, stage in enumerate(self.children()):
-            if self.gradient_checkpointing and self.training and number == self.config.num_frozen_stages:
-                pictures = pictures.detach().requires_grad_()  # a reentrant checkpoint needs an input with gradient
-            pictures = stage(pictures)
-        return pictures
+    def forward(self, features):
+        """What the frozen stages make of [pictures, 3, H, W] -> [pictures, channels, H / 32, W / 32], rounded up."""
+        for stage in list(self.children())[self.config.num_frozen_stages :]:
+            features = stage(features)
+        return features
 
 
 class ClipBertCNN(nn.Module):
@@ -215,11 +212,15 @@ class ClipBertCNN(nn.Module):
         pictures = clips.flatten(0, 1).to(self.grid_encoder.weight.dtype)
         if self.config.channel_order == "BGR":
             pictures = pictures.flip(1)
-        parts: Sequence[torch.Tensor] = (pictures,)
+        frozen_stages = self.backbone.frozen_stages()
         if self.backbone.gradient_checkpointing and self.training:
             # Clip by clip, so that the backward pass holds the activations of one.
-            parts = pictures.detach().requires_grad_().split(clips.shape[1])
-        grid = self.grid_encoder(torch.cat([self.backbone(part) for part in parts]))
+            parts = [frozen_stages(part) for part in pictures.split(clips.shape[1])]
+            # A reentrant checkpoint needs an input with gradient.
+            hidden = torch.cat([self.backbone(part.detach().requires_grad_()) for part in parts])
+        else:
+            hidden = self.backbone(frozen_stages(pictures))
+        grid = self.grid_encoder(hidden)
         grid = nn.functional.relu(nn.functional.max_pool2d(grid, 2)).unflatten(0, clips.shape[:2])
         fused = self.temporal_fusion(grid.transpose(1, 2)).mean(dim=2)
         return grid.movedim(2, -1), fused.movedim(1, -1)
@@ -296,7 +297,7 @@ class ClipBertPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedMod
         super().tie_weights(*args, **kwargs)
         for module in self.modules():
             if isinstance(module, ClipBertBackbone):
-                module.freeze()
+                module.frozen_stages().requires_grad_(False)
 
 
 class ClipBertModel(ClipBertPreTrainedModel):
