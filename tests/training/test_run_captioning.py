@@ -22,6 +22,7 @@ from hf_videolang.metrics import captions as caption_metrics
 from hf_videolang.training.run_captioning import main
 from tests.common.captions import write_captions
 from tests.common.moments import write_moments
+from tests.common.tiny.hero import WORDS, tiny_processor, word_tokenizer
 from tests.training.tiny_run import run_ranks
 
 
@@ -157,12 +158,16 @@ def test_two_processes_and_two_batches_are_one(folder, tmp_path):
 @pytest.mark.usefixtures("columns_are_taken_whole")
 def test_a_new_head_and_selection_by_cider(folder, tmp_path, capsys):
     write_moments(tmp_path / "moments")  # of its model, which finds moments
+    tiny_processor(caption_tokenizer=word_tokenizer(WORDS[:-2])).save_pretrained(tmp_path / "moments" / "model")
     more = ["--model", str(tmp_path / "moments" / "model"), "--max_steps", "2", "--max_length", "3"]
     more += ["--eval_strategy", "steps", "--eval_steps", "2", "--select_on", "validation"]
     assert run(folder, tmp_path / "run", *more) == 0
     printed = capsys.readouterr().out
     assert "note: the head for captions is new." in printed
     assert "48 of 48 training captions are too long and are cut." in printed  # a tenth of the videos validates
+    generation = json.loads((tmp_path / "run" / "generation_config.json").read_text())
+    assert generation["suppress_tokens"] == [len(WORDS) - 2, len(WORDS) - 1]  # the rows without a word
+    assert generation["max_new_tokens"] == 30
     results = json.loads((tmp_path / "run" / "eval_results.json").read_text())
     assert results["evaluations"][0]["scores"]["raw"]["captions"].keys() >= {"CIDEr", "BLEU4", "clips"}
 

@@ -20,7 +20,6 @@ from transformers import AutoTokenizer, CLIPTextConfig
 from hf_videolang.conversion.hero.roberta import Roberta, find_roberta, short
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,
-    generation_config,
     load_roberta_tokenizer,
     name_features,
     vocabulary_size,
@@ -37,6 +36,7 @@ from hf_videolang.conversion.model_folder import Conversion, check_is_free, writ
 from hf_videolang.conversion.openai_clip import as_is, openai_origin
 from hf_videolang.conversion.tensor_map import Origin, state_dict
 from hf_videolang.conversion.untrusted import ConversionError, read_checkpoint
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -191,7 +191,7 @@ def init_clip_enhanced(
         further_classes=HEADS[1:],
         config=model_config,
         tensor_map=_map(text, words, model_config, cross_modal == "random", seed),
-        components=[processor, generation_config(model_config, processor.caption_tokenizer)],
+        components=[processor, HeroForVideoCaptioning.published_decoding(model_config, processor.caption_tokenizer)],
         flavour="CLIP-Enhanced before training",
         facts={**facts, "config": None if config is None else Path(config).name, "seed": seed},
         notes=notes,

@@ -55,7 +55,7 @@ def set_up(argv: list[str] | None) -> Run:
     # ---- Model ----
     model, processor, _ = load_model(arguments, CAPTION_HEAD)
     set_seed(training_args.seed)
-    model, note = with_caption_head(model)
+    model, note = with_caption_head(model, processor)
     if arguments.label_smoothing is not None:
         model.config.label_smoothing = arguments.label_smoothing
     freeze_parts(model, arguments.freeze)

@@ -20,7 +20,6 @@ from hf_videolang.conversion.hero.roberta import find_roberta
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,
     ROBERTA_VOCABULARY,
-    generation_config,
     load_roberta_tokenizer,
     name_features,
     read_config,
@@ -123,7 +122,11 @@ def convert(
         ),
         components=[
             *processor,
-            *(generation_config(model_config, each.caption_tokenizer) for each in processor if layout.words),
+            *(
+                HeroForVideoCaptioning.published_decoding(model_config, each.caption_tokenizer)
+                for each in processor
+                if layout.words
+            ),
         ],
         flavour=f"HERO with {layout.flavour}",
         facts={"config": None if config is None else Path(config).name, "seed": seed if created else None},

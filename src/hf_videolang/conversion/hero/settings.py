@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer
 
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
-from hf_videolang.models.hero.modeling_hero_captioning import MAX_NEW_TOKENS
 
 # `model` and `video_sub_fusion_method` of the authors' configurations → fusion.
 FUSIONS = {
@@ -98,19 +97,3 @@ def load_roberta_tokenizer(name: str | Path, vocabulary: int) -> Any:
             f"the model {vocabulary} and (0, 2, 1). Pass --tokenizer with the model's own."
         )
     return fitting
-
-
-def generation_config(config: HeroConfig, tokenizer: Any) -> GenerationConfig:
-    """
-    The published decoding of captions: 30 words, each the likeliest (hero §5). Rows of the vocabulary beyond the
-    tokenizer, which fill it up, are never written.
-    """
-    decoder: Any = config.decoder_config
-    return GenerationConfig(
-        max_new_tokens=MAX_NEW_TOKENS,
-        decoder_start_token_id=decoder.decoder_start_token_id,
-        bos_token_id=decoder.bos_token_id,
-        eos_token_id=decoder.eos_token_id,
-        pad_token_id=decoder.pad_token_id,
-        suppress_tokens=list(range(len(tokenizer), config.num_caption_words)) or None,
-    )

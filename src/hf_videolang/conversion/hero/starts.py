@@ -11,7 +11,6 @@ from torch import Tensor
 from hf_videolang.conversion.hero.roberta import Roberta
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,
-    generation_config,
     load_roberta_tokenizer,
     name_features,
     read_config,
@@ -69,7 +68,7 @@ def start_from_roberta(
         further_classes=HEADS[1:],
         config=model_config,
         tensor_map=tensor_map,
-        components=[processor, generation_config(model_config, processor.caption_tokenizer)],
+        components=[processor, HeroForVideoCaptioning.published_decoding(model_config, processor.caption_tokenizer)],
         flavour="HERO before training, from RoBERTa",
         facts={"config": None if config is None else Path(config).name, "seed": seed},
         notes=notes,

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.models.bert.modeling_bert import BertEncoder
@@ -167,6 +167,22 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
         super()._init_weights(module)
         if module is self.caption_words:  # as the words of the encoder, since it is a matrix of the head, too
             init.normal_(module.weight, std=self.config.initializer_range)
+
+    @staticmethod
+    def published_decoding(config: HeroConfig, tokenizer: Any) -> GenerationConfig:
+        """
+        The `generation_config` of a new folder: 30 words, each the likeliest (hero §5). Rows of the vocabulary beyond
+        the tokenizer of captions, which fill it up, are never written.
+        """
+        decoder: Any = config.decoder_config
+        return GenerationConfig(
+            max_new_tokens=MAX_NEW_TOKENS,
+            decoder_start_token_id=decoder.decoder_start_token_id,
+            bos_token_id=decoder.bos_token_id,
+            eos_token_id=decoder.eos_token_id,
+            pad_token_id=decoder.pad_token_id,
+            suppress_tokens=list(range(len(tokenizer), config.num_caption_words)) or None,
+        )
 
     def get_input_embeddings(self) -> nn.Module:
         return super().get_input_embeddings() if self.caption_words is None else self.caption_words
