@@ -96,5 +96,5 @@ def _windows(
         start, end = left[0]
         raise ValueError(
             f"segment {start:g} to {end:g} s lies in no window of {longest:g} s, one every {longest / 2:g} s, which "
-            "the model reads; give shorter segments."
+            f"the model reads; give segments of at most {longest / 2:g} s, which always lie in one."
         )
