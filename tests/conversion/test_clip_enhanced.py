@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     AutoProcessor,
+    AutoTokenizer,
     CLIPModel,
     RobertaForMaskedLM,
 )
@@ -23,10 +25,13 @@ from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, openai_origin
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
+from hf_videolang.models.hero.processing_hero import HeroProcessor
 from tests.common.clip_enhanced import WIDTH, write_hub_folders
 from tests.common.hub_stand_in import HubStandIn
 from tests.common.tiny.hero import CLIP_WORDS, WORDS
-from tests.parity.cases import REPOSITORY
+from tests.parity.cases import REPOSITORY, SHARED
+
+TOKENIZERS = SHARED / "data" / "tokenizers"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +108,26 @@ def test_every_class_takes_the_folder(start):
     assert len(processor.batch_decode(written)) == 1 and written.max() < len(WORDS)  # not those that fill up
     statement = AutoModelForSequenceClassification.from_pretrained(start)
     assert statement(**processor(**video, statement="a b")).logits.shape == (1, 1)
+
+
+@pytest.mark.parametrize("place", ["", "caption_tokenizer"])
+def test_a_folder_without_a_tokenizer_is_told(start, tmp_path, place):
+    shutil.copytree(start, tmp_path, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
+    for file in (tmp_path / place).glob("tokenizer*.json"):
+        file.unlink()
+    with pytest.raises(ValueError, match=f"{tmp_path / place} lacks its tokenizer; expected tokenizer.json and"):
+        AutoProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="needs ../shared/data/tokenizers")
+@pytest.mark.parametrize("place", ["", "caption_tokenizer"])
+def test_a_tokenizer_without_its_words_is_told(tmp_path, place):
+    """transformers would load one that knows no word."""
+    clip, roberta = (AutoTokenizer.from_pretrained(TOKENIZERS / name) for name in ("clip", "roberta"))
+    HeroProcessor(clip, text_encoder="clip", caption_tokenizer=roberta).save_pretrained(tmp_path)
+    (tmp_path / place / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=f"{tmp_path / place} lacks its tokenizer"):
+        AutoProcessor.from_pretrained(tmp_path)
 
 
 REMOTE = """

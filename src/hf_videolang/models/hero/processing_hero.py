@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
@@ -112,8 +111,25 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
     @classmethod
     def _get_arguments_from_pretrained(cls, name, processor_dict=None, **kwargs):
         if folder := (processor_dict or {}).get("caption_tokenizer"):
-            processor_dict["caption_tokenizer"] = AutoTokenizer.from_pretrained(name, subfolder=folder, **kwargs)
+            captions = cls._load_tokenizer_from_pretrained("tokenizer", name, subfolder=folder, **kwargs)
+            processor_dict["caption_tokenizer"] = captions
         return super()._get_arguments_from_pretrained(name, processor_dict, **kwargs)
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(cls, kind, name, subfolder="", **kwargs):
+        """transformers makes a tokenizer without words where only the file of its words is missing."""
+        reason = None
+        try:
+            tokenizer: Any = super()._load_tokenizer_from_pretrained(kind, name, subfolder=subfolder, **kwargs)
+            if len(tokenizer) > len(tokenizer.all_special_ids):
+                return tokenizer
+        except ValueError as error:  # tokenizer_config.json is missing, too
+            reason = error
+        place = f"{name}/{subfolder}" if subfolder else name
+        raise ValueError(
+            f"{place} lacks its tokenizer; expected tokenizer.json and tokenizer_config.json. Copy both from the "
+            "model that this one was trained from, or convert it again."
+        ) from reason
 
     def __call__(
         self,
