@@ -76,17 +76,17 @@ def test_moments_killed_resumed_and_evaluated(folder, tmp_path, capsys):
     assert "VCMR IoU0.7" in capsys.readouterr().out
 
 
-def test_captions_resumed_and_evaluated(folder, tmp_path, capsys, monkeypatch):
+def test_captions_killed_resumed_and_evaluated(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)  # METEOR's Java takes seconds to start
     data = write_captions(tmp_path / "captions")
     options = {"data_dir": data / "data", "features": data / "features", "learning_rate": 3e-3, "max_steps": 60}
-    options |= {"per_device_train_batch_size": 9, "label_smoothing": 0.05, "save_steps": 30, "losses": None}
+    options |= {"per_device_train_batch_size": 9, "label_smoothing": 0.05, "save_steps": 10, "losses": None}
+    process = start("hf_videolang.training.run_captioning", *words(folder, tmp_path / "killed", **options))
+    wait_for_checkpoint(tmp_path / "killed", process)
+    kill(process)
+    assert run_captioning(words(folder, tmp_path / "killed", **options, resume_from_checkpoint="true")) == 0
     assert run_captioning(words(folder, tmp_path / "whole", **options)) == 0
-    (tmp_path / "resumed").mkdir()
-    (tmp_path / "whole" / "checkpoint-30").rename(tmp_path / "resumed" / "checkpoint-30")
-    again = words(folder, tmp_path / "resumed", **options, resume_from_checkpoint="true")
-    assert run_captioning(again) == 0
-    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     capsys.readouterr()
     given = ["--model", tmp_path / "whole", "--dataset", data / "data", "--features", data / "features"]
