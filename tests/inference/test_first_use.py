@@ -8,11 +8,13 @@ import pytest
 from transformers import CLIPConfig, CLIPModel
 
 from hf_videolang.cli import main
-from hf_videolang.data.moving_shapes import write_video
+from hf_videolang.data.moving_shapes import write_subtitled_scenes, write_video
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.hub.loading import load_model_and_processor
+from hf_videolang.inference.captioning import caption_segments, even_segments
 from hf_videolang.inference.moment_search import moments_of_video
 from hf_videolang.models.hero.modeling_hero_answers import HeroForMultipleChoice
+from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
 from hf_videolang.training.run_moment_retrieval import main as train
 from tests.common.tiny.hero import FEATURES, tiny_model, tiny_processor
@@ -28,7 +30,7 @@ def write_clip(path, seed: int):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """`clip`, an extractor of 16 numbers; `model`, which names it; `asking`, the same for questions; `videos`."""
+    """`clip`, an extractor of 16 numbers; `model`, `asking` and `captioning`, which name it; `videos`."""
     folder = tmp_path_factory.mktemp("first_use")
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {**vision, "vocab_size": 40, "max_position_embeddings": 8}
@@ -36,7 +38,9 @@ def made(tmp_path_factory):
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=FEATURES)).save_pretrained(
         folder / "clip"
     )
-    for name, model in (("model", tiny_model()), ("asking", tiny_model(HeroForMultipleChoice))):
+    classes = {"asking": HeroForMultipleChoice, "captioning": HeroForVideoCaptioning}
+    models = {"model": tiny_model()} | {name: tiny_model(head) for name, head in classes.items()}
+    for name, model in models.items():
         model.config.architectures = [type(model).__name__]
         model.save_pretrained(folder / name)
         tiny_processor(features="clip-vit").save_pretrained(folder / name)
@@ -110,6 +114,23 @@ def test_ask_extracts_and_gives_what_stored_features_give(made, videos, tmp_path
     np.savez_compressed(tmp_path / "v1.npz", features=rows.numpy(), allow_pickle=True)
     assert main([*map(str, command), "--features", str(tmp_path / "v1.npz")]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["answers"] == results[0]
+
+
+def test_caption_extracts_from_moving_shapes(made, tmp_path, capsys):
+    write_subtitled_scenes(tmp_path, num_train=1, num_test=0, num_scenes=4)
+    video, store = tmp_path / "train" / "train0000.mp4", tmp_path / "store"
+    command = ["caption", video, "--model", made / "captioning", "--every", 6, "--format", "json", "--cpu"]
+    command += ["--extractor", f"clip-vit={made / 'clip'}"]
+    assert main([*map(str, command)]) == 0
+    captions = json.loads(capsys.readouterr().out)["captions"]
+    assert main([*map(str, command), "--features", str(store)]) == 0
+    assert json.loads(capsys.readouterr().out)["captions"] == captions
+    model, processor = load_model_and_processor(made / "captioning")
+    rows = FeatureStore(store).features(str(video))
+    assert len(rows) > processor.max_frames  # it is read in windows
+    segments = even_segments(1.5 * len(rows), 6)
+    expected = caption_segments(model, processor, rows, video.with_suffix(".srt"), segments)
+    assert captions == [asdict(one) for one in expected]
 
 
 def test_ask_names_a_file_that_is_not_there_or_broken(made, tmp_path, capsys):
