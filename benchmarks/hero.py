@@ -391,7 +391,14 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", nargs="+", choices=[section.__name__ for section in SECTIONS], help="default: all")
     args = parser.parse_args()
-    results: dict[str, Any] = {}
+    environment = {
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "small": args.small,
+    }
+    results: dict[str, Any] = {"environment": environment}
     for measure in SECTIONS:
         if args.only and measure.__name__ not in args.only:
             continue
@@ -399,15 +406,8 @@ def main() -> None:
         results[measure.__name__] = measure(args.small)
         print(measure.__name__, json.dumps(results[measure.__name__], indent=1))
         print(f"measured in {time.perf_counter() - start:.0f} s", flush=True)
-    results["environment"] = {
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "small": args.small,
-    }
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
