@@ -225,5 +225,5 @@ assert close["text_to_video_MeanR"] == 1.5, close  # no tie, as it would be in f
 
 
 def test_metric_path_names_what_there_is():
-    with pytest.raises(ValueError, match=r"'bleu' for evaluate; expected one of accuracy, retrieval, soft_accuracy"):
+    with pytest.raises(ValueError, match=r"'bleu' for evaluate; expected one of accuracy, .*retrieval"):
         metric_path("bleu")

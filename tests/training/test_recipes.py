@@ -148,4 +148,4 @@ def test_every_value_states_its_source(name):
     values = [line for line in text.splitlines() if re.match(r"(?!extends)\w+:", line)]
     assert len(values) == len(yaml.safe_load(text).keys() - {"extends"}) > 0
     for line in values:
-        assert re.search(r" # \[(config|paper|ours)\]", line), f"no source: {line}"
+        assert re.search(r" # \[(config|paper|report|ours)\]", line), f"no source: {line}"

@@ -222,7 +222,7 @@ ROWS = torch.zeros(2, 3, 16)
     [
         ({}, "pass text, video or both"),
         ({"video_features": ROWS, **PIXELS}, "Both of video_features and pixel_values_videos"),
-        (PIXELS, "holds no S3D. Pass video_features, or convert .* --s3d"),
+        (PIXELS, "holds no S3D. Pass video_features .*, or convert .* --s3d"),
         ({"video_features": torch.zeros(2, 3, 512)}, r"video_features is \(2, 3, 512\); expected .*16\]"),
         ({"video_features": torch.zeros(2, 7, 16)}, r"\(2, 7, 16\); expected \[batch, 1 to 6 seconds"),
         ({"video_features": torch.zeros(2, 16)}, r"\(2, 16\)"),
