@@ -25,6 +25,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_half_an_emoji_is_a_question_mark(folder):
+    (folder / "vatex_training_v1.0.json").write_text(
+        '[{"videoID": "a_-bcdefghi_000010_000020", "enCap": ["a cat \\ud83d"]}]'
+    )
+    assert load_dataset("vatex", folder, "train")[0]["captions"][:] == [["a cat ?"]]
+
+
 def test_halves_of_hgr(folder):
     dataset, protocol = load_dataset("vatex", folder, "validation")
     assert dataset[:] == {

@@ -604,6 +604,16 @@ def test_an_index_that_came_with_the_tar_does_not_choose_what_is_read(tmp_path):
         shard[0]
 
 
+def test_an_index_with_other_columns_is_made_again(tmp_path):
+    (shard,) = find_shards(write_tar(tmp_path / "a.tar", members()))
+    path, stamp = tar_shard.find_index(shard.path)
+    expected = list(tar_shard.TarShard(shard.path))
+    for change in ({"sizes": ["1"]}, {"more": 1}):
+        row = {**tar_shard._read_row(path, 0), **change}
+        tar_shard._write_index(tmp_path / ".a.tar.index.parquet", pa.Table.from_pylist([row]), stamp)
+        assert list(tar_shard.TarShard(shard.path)) == expected
+
+
 def test_each_row_is_found_whatever_the_groups_of_the_index(tmp_path, monkeypatch):
     """Only the rows around it are read, so a process keeps no index in memory."""
     samples = {f"{number:03d}.mp4": bytes([number] * (1 + number % 7)) for number in range(50)}

@@ -1,10 +1,9 @@
 """Annotation files of the CLIP-ViP authors (clip_vip §5.1): clip_id and text, `.jsonl` or `.json`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.data.annotation_text import in_layout, read_json_lines
+from hf_videolang.data.annotation_text import in_layout, parse_json, read_json_lines
 from hf_videolang.data.records import Record
 
 EXPECTED = (
@@ -22,7 +21,7 @@ def read_clip_vip_annotations(path: Path) -> list[Record]:
     with in_layout(path, "the CLIP-ViP authors", EXPECTED):
         if path.suffix.lower() == ".jsonl":
             return [_read_row(row) for row in read_json_lines(path)]
-        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
+        loaded = parse_json(path.read_text(encoding="utf-8-sig"))
         return [_read_row(row) for row in (loaded if isinstance(loaded, list) else [loaded])]
 
 

@@ -1,9 +1,8 @@
 """DiDeMo (Hendricks et al. 2017): paragraph to video, all sentences of a video joined, as CLIP-ViP reports it."""
 
-import json
 from pathlib import Path
 
-from hf_videolang.data.annotation_text import in_layout
+from hf_videolang.data.annotation_text import in_layout, parse_json
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -13,7 +12,7 @@ EXPECTED = '[{"video": "1234_ab.mov", "description": "a dog runs left", "times":
 def read_didemo(path: Path) -> list[Record]:
     """Reads the authors' `train_data.json`, `val_data.json` or `test_data.json`: one record a sentence."""
     with in_layout(path, "DiDeMo", EXPECTED):
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = parse_json(path.read_text(encoding="utf-8-sig"))
         return [Record(row["video"], captions=[row["description"].strip()]) for row in rows]
 
 

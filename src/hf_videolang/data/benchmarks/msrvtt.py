@@ -11,14 +11,13 @@ the test set.)
 """
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from hf_videolang.data.annotation_text import in_layout
+from hf_videolang.data.annotation_text import in_layout, parse_json
 from hf_videolang.data.benchmarks.annotation_files import AnnotationFiles
 from hf_videolang.data.benchmarks.benchmark import Benchmark, Split
 from hf_videolang.data.benchmarks.clip_vip_annotations import read_clip_vip_annotations
@@ -95,7 +94,7 @@ def _read_sentences(files: AnnotationFiles) -> Sentences:
     found = Sentences({}, {})
     for path in paths:
         with in_layout(path, "MSR-VTT", EXPECTED):
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
             # MSR_VTT.json has other names for the two keys
             for sentence in content["sentences"] if "sentences" in content else content["annotations"]:
                 video = sentence["video_id"] if "video_id" in sentence else sentence["image_id"]

@@ -1,11 +1,10 @@
 """VATEX (Wang et al. 2019): clips of ten seconds with ten English sentences each, every sentence a query."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from hf_videolang.data.annotation_text import in_layout, read_json_lines
+from hf_videolang.data.annotation_text import in_layout, parse_json, read_json_lines
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.records import Record
 
@@ -17,7 +16,7 @@ EXPECTED_OF_VALUE = '{"vid_name": "abcdefghijk_000010_000020", "desc": "…"} or
 def read_vatex(path: Path) -> list[Record]:
     """Reads the English sentences of an official file."""
     with in_layout(path, "VATEX", EXPECTED):
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = parse_json(path.read_text(encoding="utf-8-sig"))
         return [Record(row["videoID"], captions=[text.strip() for text in row["enCap"]]) for row in rows]
 
 

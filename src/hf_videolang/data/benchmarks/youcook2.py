@@ -1,11 +1,10 @@
 """YouCook2 (Zhou et al. 2018): steps of recipes, one sentence each, tested on the clips of the official validation."""
 
 import csv
-import json
 from functools import partial
 from pathlib import Path
 
-from hf_videolang.data.annotation_text import in_layout
+from hf_videolang.data.annotation_text import in_layout, parse_json
 from hf_videolang.data.benchmarks.benchmark import Benchmark, SplitFiles
 from hf_videolang.data.benchmarks.dense_captions import read_dense_captions
 from hf_videolang.data.records import Record
@@ -22,7 +21,7 @@ def read_youcook2(path: Path, subset: str) -> list[Record]:
     with in_layout(path, "YouCook2", EXPECTED):
         return [
             Record(video, start=float(start), end=float(end), captions=[step["sentence"].strip()])
-            for video, facts in json.loads(path.read_text(encoding="utf-8-sig"))["database"].items()
+            for video, facts in parse_json(path.read_text(encoding="utf-8-sig"))["database"].items()
             if facts["subset"] == subset
             for step in facts["annotations"]
             for start, end in [step["segment"]]

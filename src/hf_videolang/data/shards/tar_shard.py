@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 FORMAT = 1  # of the index
+KINDS = {"key": "string", "fields": "string", "offsets": "int64", "sizes": "int64"}  # of the values of an index
 ROWS_READ = 500  # of the index at once, in 1 ms. Fewer would not be faster: each group of rows adds to its footer.
 # Kinds of headers whose content tarfile reads as a whole to interpret it, and the bytes that we allow for it.
 INTERPRETED = (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
@@ -280,8 +281,9 @@ def _fits(index: str, stamp: dict[str, Any]) -> bool:
 
     try:
         with open_file(index) as file:
-            facts = json.loads((read_schema(file).metadata or {})[b"tar"])
-        return stamp.items() <= facts.items()
+            schema = read_schema(file)
+        kinds = {name: str(getattr(kind, "value_type", kind)) for name, kind in zip(schema.names, schema.types)}
+        return kinds == KINDS and stamp.items() <= json.loads(schema.metadata[b"tar"]).items()
     except Exception:  # missing, damaged or forged
         return False
 
