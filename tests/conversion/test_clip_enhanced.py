@@ -54,7 +54,7 @@ def start(folders, hub) -> Path:
     environment = {**os.environ, **hub.environment(folders / "home")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "are random, the others CLIP's and RoBERTa's" in done.stdout
+    assert "CLIP-Enhanced before training" in done.stdout
     return folders / "start"
 
 
@@ -214,7 +214,7 @@ def test_alternatives_of_the_reading(folders, tmp_path):
         ({"clip": "roberta"}, "has no embeddings.token_embedding.weight; expected a CLIP"),
         ({"features": "pixels"}, "--features is 'pixels'; expected none or one of resnet"),
         ({"clip_tokenizer": "roberta"}, "The tokenizer .*roberta does not fit: to it an empty text is"),
-        ({"clip_tokenizer": "nowhere"}, "CLIP's tokenizer .*nowhere cannot be loaded.*--clip-tokenizer"),
+        ({"clip_tokenizer": "nowhere"}, "The tokenizer .*nowhere cannot be loaded.*--clip-tokenizer.*CLIP's"),
         ({"roberta_tokenizer": "clip"}, "does not fit: it has"),
     ],
 )

@@ -28,7 +28,7 @@ def parse(*words, recipe=None, tmp_path=None):
     if recipe is not None:
         (tmp_path / "toy.yaml").write_text(recipe)
         words = (str(tmp_path / "toy.yaml"), *words)
-    return parse_recipe((Toy,), words, program="toy")
+    return parse_recipe((Toy,), words, module="toy")
 
 
 def test_command_line_wins_over_recipe_over_default(tmp_path):
@@ -118,9 +118,10 @@ def test_help_shows_our_options_with_the_values_of_the_recipe(tmp_path, capsys):
     (tmp_path / "own.yaml").write_text("model: my_model\non_broken_video: replace\n")
     types = (RetrievalArguments, RetrievalTrainingArguments)
     with pytest.raises(SystemExit):
-        parse_recipe(types, [str(tmp_path / "own.yaml"), "--help"], program="toy")
+        parse_recipe(types, [str(tmp_path / "own.yaml"), "--help"], module="toy")
     page = " ".join(capsys.readouterr().out.split())
-    assert page.startswith("usage: toy RECIPE.yaml") and page.index("--model MODEL") < page.index("--output_dir")
+    assert page.startswith("usage: python -m hf_videolang.training.toy RECIPE.yaml")
+    assert page.index("--model MODEL") < page.index("--output_dir")
     assert "(default: my_model)" in page and "does not decode (default: replace)" in page
     assert "clip_vip/my_videos.yaml" in page and "--logging_steps" not in page
 

@@ -117,7 +117,7 @@ def test_a_killed_evaluation_continues(folder, trained, tmp_path, monkeypatch):
         score(trained, folder, folder=tmp_path)
     monkeypatch.setattr(captioning.BatchParts, "write", real)
     evaluator, _, scores = score(trained, folder, folder=tmp_path)
-    assert evaluator.parts.missing == [4] and calls == [0]
+    assert evaluator.parts["captions"].missing == [4] and calls == [0]
     assert scores == score(trained, folder)[2]
 
 

@@ -19,8 +19,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import torch
-
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described, on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.batches.clip_reader import reads_subtitles
 from hf_videolang.hub.loading import load_model_and_processor
@@ -29,7 +28,6 @@ from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.presets import read_weights
 from hf_videolang.inference.question_answering import ask, ask_features
 from hf_videolang.video import VideoDecodingError
-from hf_videolang.video.subtitles import find_subtitles
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,26 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("question", help="perhaps empty, if the choices say all; or a statement")
     parser.add_argument("--model", required=True, help="model folder or Hub id, with a head for questions")
     parser.add_argument("--choices", nargs="+", metavar="TEXT", help="options, for a model that chooses among them")
-    parser.add_argument(
-        "--features",
-        type=Path,
-        metavar="FILE_OR_STORE",
-        help="for a model that reads them: .npy or .npz of the video; or a store, which gets what it lacks",
-    )
-    parser.add_argument(
-        "--extractor",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="weights of an extractor that such a model names; default: those of the preset (see extract)",
-    )
-    parser.add_argument(
-        "--subtitles",
-        default="auto",
-        metavar="FILE",
-        help="for such a model; auto takes clip.srt, clip.vtt and the like beside clip.mp4, none takes none "
-        "(default: %(default)s)",
-    )
+    add_feature_arguments(parser)
     parser.add_argument("--num-clips", type=int, help="clips of the video (default: the model's own)")
     parser.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -66,13 +45,12 @@ def main(args: Namespace) -> int:
     if args.choices and len(args.choices) == 1:
         raise ValueError(f"--choices has a single option, {args.choices[0]!r}; give two or more.")
     model, processor = load_model_and_processor(args.model, args.num_frames, num_clips=args.num_clips)
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator().type)  # type: ignore[union-attr, arg-type]
+    model = on_device(model)
     moment, protocol = None, processor.input_protocol()
     try:
         if reads_subtitles(processor):
             path, weights = Path(args.video), read_weights(args.extractor)
-            subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, args.subtitles)
+            subtitles = chosen_subtitles(args.subtitles, path)
             with features_of_files([path], model, processor, args.features, weights) as (read_rows, store):
                 rows, protocol = read_rows(path), processor.input_protocol(store.description if store else None)
             answers, moment = ask_features(model, processor, rows, subtitles, args.question, args.choices or ())
@@ -87,7 +65,7 @@ def main(args: Namespace) -> int:
         content = {"question": args.question, "answers": found, "protocol": protocol}
         print(json.dumps(content | ({"moment": moment} if moment else {}), ensure_ascii=False))
         return 0
-    print(f"{args.video}; " + "; ".join(f"{name}: {value}" for name, value in protocol.items()) + "\n")
+    print(f"{args.video}; {described(protocol)}\n")
     for answer, value in answers:
         print(f"{answer} ({value:.2f} before rounding)" if is_count else f"{value:6.1%}  {answer}")
     if moment is not None:

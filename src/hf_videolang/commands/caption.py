@@ -18,8 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.hub.caption_head import CAPTION_HEAD
@@ -28,32 +27,13 @@ from hf_videolang.inference.captioning import caption_segments, even_segments
 from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.presets import read_weights
 from hf_videolang.video import VideoDecodingError
-from hf_videolang.video.subtitles import SubtitleError, find_subtitles, subtitle_text
+from hf_videolang.video.subtitles import SubtitleError, subtitle_text
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("video", type=Path, metavar="FILE", help="a video")
     parser.add_argument("--model", required=True, help="model folder or Hub id, which writes captions")
-    parser.add_argument(
-        "--features",
-        type=Path,
-        metavar="FILE_OR_STORE",
-        help=".npy or .npz of the video, or a feature store, new or to be continued; without it they are extracted",
-    )
-    parser.add_argument(
-        "--extractor",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="weights of an extractor that the model names; default: those of the preset (see extract)",
-    )
-    parser.add_argument(
-        "--subtitles",
-        default="auto",
-        metavar="FILE",
-        help="of the video; auto takes talk.srt, talk.vtt, talk.en.srt and the like beside talk.mp4, none takes none "
-        "(default: %(default)s)",
-    )
+    add_feature_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--segments", nargs="+", type=_segment, metavar="START-END", help="seconds to caption, such as 12-19.5"
@@ -72,9 +52,8 @@ def main(args: Namespace) -> int:
     model, processor = load_model_and_processor(args.model, head=CAPTION_HEAD)
     if not hasattr(model, "get_memory"):
         raise has_other_head(model, CAPTION_HEAD, "writes no captions")
-    if not args.cpu and torch.accelerator.is_available():
-        model = model.to(torch.accelerator.current_accelerator())
-    subtitles = {"auto": find_subtitles(args.video), "none": None}.get(args.subtitles, Path(args.subtitles))
+    model = on_device(model, args.cpu)
+    subtitles = chosen_subtitles(args.subtitles, args.video)
     options = {} if args.num_beams is None else {"num_beams": args.num_beams}
     weights = read_weights(args.extractor)
     with features_of_files([args.video], model, processor, args.features, weights, cpu=args.cpu) as (rows_of, store):

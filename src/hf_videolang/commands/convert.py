@@ -11,8 +11,11 @@ again and compared bit by bit before it gets its name.
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from types import ModuleType
+from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from transformers.utils import logging
@@ -50,9 +53,14 @@ def _add_options(parser: ArgumentParser, candidates: list[ModuleType]) -> None:
 
 def main(args: Namespace, family: ModuleType | None = None) -> int:
     """Returns 0; 1 if the file, its config or its tokenizer cannot be used, or the folder cannot be written."""
+    return make_folder(partial(convert, **vars(args), family=family), args.output_dir)
+
+
+def make_folder(make: Callable[[], dict[str, Any]], output_dir: str) -> int:
+    """Make a model folder and print what is in it. Returns as [`main`]."""
     logging.disable_progress_bar()
     try:
-        report = convert(**vars(args), family=family)
+        report = make()
     except (ConversionError, HFValidationError, OSError) as error:
         print_error(str(error))
         return 1
@@ -60,7 +68,7 @@ def main(args: Namespace, family: ModuleType | None = None) -> int:
         print(f"note: {note}", file=sys.stderr)
     counts = report["counts"]
     print(
-        f"{args.output_dir}: {report['source']['flavour']}, {counts['model_tensors']} tensors, "
+        f"{output_dir}: {report['source']['flavour']}, {counts['model_tensors']} tensors, "
         f"{counts['parameters']:,} parameters; {counts['created']} created, {counts['dropped']} source keys dropped, "
         "reloaded and equal. See conversion_report.json."
     )

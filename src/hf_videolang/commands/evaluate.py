@@ -29,6 +29,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
 
+from hf_videolang.commands.subtitled_video import add_extractor_argument
 from hf_videolang.console import print_error
 from hf_videolang.evaluation.evaluate_dataset import evaluate_dataset
 from hf_videolang.evaluation.evaluation import Evaluation
@@ -52,13 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="folder of stored features, read in place of the videos; a model that names its features extracts there "
         "what is missing",
     )
-    what.add_argument(
-        "--extractor",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="weights of an extractor that such a model names; default: those of the preset (see extract)",
-    )
+    add_extractor_argument(what)
     what.add_argument("--similarity", metavar="FILE", help="a saved similarity.safetensors instead of all these")
     how = parser.add_argument_group("protocol")
     how.add_argument("--num-frames", type=int, help="frames of a clip (default: the model's own)")

@@ -9,15 +9,11 @@ our reading. The folder is made as by `hf-videolang convert`: conversion_report.
 comes from CLIP or from RoBERTa, or that it is random.
 """
 
-import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
+from functools import partial
 
-from huggingface_hub.errors import HFValidationError
-from transformers.utils import logging
-
-from hf_videolang.console import print_error
+from hf_videolang.commands.convert import make_folder
 from hf_videolang.conversion.clip_enhanced import init_clip_enhanced
-from hf_videolang.conversion.untrusted import ConversionError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,17 +43,4 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> int:
     """Returns 0; 1 if a file or a tokenizer cannot be used, or the folder cannot be written."""
-    logging.disable_progress_bar()
-    try:
-        report = init_clip_enhanced(**vars(args))
-    except (ConversionError, HFValidationError, OSError) as error:
-        print_error(str(error))
-        return 1
-    for note in report["notes"]:
-        print(f"note: {note}", file=sys.stderr)
-    counts = report["counts"]
-    print(
-        f"{args.output_dir}: {counts['model_tensors']} tensors, {counts['parameters']:,} parameters; "
-        f"{counts['created']} are random, the others CLIP's and RoBERTa's. See conversion_report.json."
-    )
-    return 0
+    return make_folder(partial(init_clip_enhanced, **vars(args)), args.output_dir)

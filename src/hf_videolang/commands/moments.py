@@ -19,8 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described, on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.data.video_files import is_video, list_files
@@ -31,33 +32,14 @@ from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.moment_search import EncodingStore, encode_video, file_facts, search_moments
 from hf_videolang.inference.presets import read_weights
 from hf_videolang.video import VideoDecodingError
-from hf_videolang.video.subtitles import SubtitleError, find_subtitles
+from hf_videolang.video.subtitles import SubtitleError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("video", type=Path, metavar="FILE_OR_FOLDER", help="a video, or a folder with videos")
     parser.add_argument("query", help="a sentence")
     parser.add_argument("--model", required=True, help="model folder or Hub id, which finds moments")
-    parser.add_argument(
-        "--features",
-        type=Path,
-        metavar="FILE_OR_STORE",
-        help=".npy or .npz of the video; or a feature store, which gets the features that it lacks",
-    )
-    parser.add_argument(
-        "--extractor",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="weights of an extractor that the model names; default: those of the preset (see extract)",
-    )
-    parser.add_argument(
-        "--subtitles",
-        default="auto",
-        metavar="FILE",
-        help="of the video; auto takes talk.srt, talk.vtt, talk.en.srt and the like beside talk.mp4, none takes none "
-        "(default: %(default)s)",
-    )
+    add_feature_arguments(parser)
     parser.add_argument("--store", type=Path, metavar="DIR", help="keep features and encoded videos in this folder")
     parser.add_argument("--top", type=int, default=5, help="moments to print (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -75,8 +57,7 @@ def main(args: Namespace) -> int:
     model, processor = load_model_and_processor(args.model, head=RETRIEVAL_HEAD)
     if not hasattr(model, "frame_similarity"):
         raise has_other_head(model, RETRIEVAL_HEAD, "finds no moments in videos")
-    if not args.cpu and torch.accelerator.is_available():
-        model = model.to(torch.accelerator.current_accelerator())
+    model = on_device(model, args.cpu)
     features = args.features or (args.store and args.store / "features")
     weights, encoded, num_unusable = read_weights(args.extractor), {}, 0
     with features_of_files(videos, model, processor, features, weights, cpu=args.cpu) as (read_rows, feature_store):
@@ -85,9 +66,9 @@ def main(args: Namespace) -> int:
         if args.store:
             store = EncodingStore(args.store, {**model_version(args.model, model.config), **protocol})
         for path in videos:
-            subtitles = {"auto": find_subtitles(path), "none": None}.get(args.subtitles, Path(args.subtitles))
+            subtitles = chosen_subtitles(args.subtitles, path)
 
-            def encode(path=path, subtitles=subtitles) -> dict[str, torch.Tensor]:
+            def encode(path=path, subtitles=subtitles) -> dict[str, Tensor]:
                 return encode_video(model, processor, read_rows(path), subtitles)
 
             try:
@@ -101,7 +82,7 @@ def main(args: Namespace) -> int:
         content = {"query": args.query, "moments": [asdict(moment) for moment in found], "protocol": protocol}
         print(json.dumps(content, ensure_ascii=False))
     elif encoded:
-        print(f"{len(encoded)} videos; " + "; ".join(f"{name}: {value}" for name, value in protocol.items()) + "\n")
+        print(f"{len(encoded)} videos; {described(protocol)}\n")
         for moment in found:
             print(f"{_clock(moment.start):>9} {_clock(moment.end):>9} {moment.score:>10.3g}  {moment.video}")
     return 1 if num_unusable else 0

@@ -15,9 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_videolang.atomic_files import atomic_file
+from hf_videolang.commands.subtitled_video import on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.batches.clip_reader import check_features
@@ -71,8 +70,7 @@ def main(args: Namespace) -> int:
     if args.features:
         store = FeatureStore(args.features)
         check_features(store, model, processor)
-    if not args.cpu and torch.accelerator.is_available():
-        model = model.to(torch.accelerator.current_accelerator())
+    model = on_device(model, args.cpu)
     text_embeds = embed_texts(texts, model, processor)
     if args.background == "original":
         threshold = background_threshold(text_embeds)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig
 
@@ -33,8 +32,9 @@ from hf_videolang.conversion.hero.starts import (
     start_config,
 )
 from hf_videolang.conversion.model_folder import Conversion, check_is_free, write_model_folder
-from hf_videolang.conversion.openai_clip import as_is, openai_origin
-from hf_videolang.conversion.tensor_map import Origin, state_dict
+from hf_videolang.conversion.openai_clip import openai_origin
+from hf_videolang.conversion.tensor_map import Origin, as_is, state_dict
+from hf_videolang.conversion.tokenizers import CLIP_FILES, load_tokenizer
 from hf_videolang.conversion.untrusted import ConversionError, read_checkpoint
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
 from hf_videolang.models.hero.processing_hero import HeroProcessor
@@ -154,9 +154,7 @@ def init_clip_enhanced(
         >>> init_clip_enhanced("openai/clip-vit-base-patch32", "FacebookAI/roberta-base", "clip-enhanced-start")
     """
     output_dir = Path(output_dir).absolute()
-    check_is_free(output_dir)
-    if push_to_hub is not None:
-        validate_repo_id(push_to_hub)
+    check_is_free(output_dir, push_to_hub)
     sources = {"clip": read_checkpoint(fetched(clip)), "roberta": read_checkpoint(fetched(roberta))}
     values = {name: state_dict(source)[0] for name, source in sources.items()}
     text = ClipText(values["clip"], sources["clip"].path)
@@ -225,15 +223,8 @@ def load_clip_tokenizer(name: str | Path, text_config: CLIPTextConfig) -> Any:
     Raises:
         ConversionError: it cannot be loaded, or is no CLIP's.
     """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        ends = tokenizer("")["input_ids"]
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"CLIP's tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --clip-tokenizer with a folder "
-            "that has its tokenizer.json, or its vocab.json and merges.txt."
-        ) from error
-    words = text_config.vocab_size
+    tokenizer = load_tokenizer(AutoTokenizer, name, CLIP_FILES, "--clip-tokenizer")
+    ends, words = tokenizer("")["input_ids"], text_config.vocab_size
     if ends != [words - 2, words - 1]:
         raise ConversionError(
             f"The tokenizer {name} does not fit: to it an empty text is {ends}, to a CLIP of {words} words "

@@ -20,8 +20,6 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
-from huggingface_hub.utils import validate_repo_id
-
 import hf_videolang.conversion
 import hf_videolang.models
 from hf_videolang.conversion.model_folder import check_is_free, write_model_folder
@@ -69,9 +67,7 @@ def convert(
         149638145
     """
     output_dir = Path(output_dir).absolute()
-    check_is_free(output_dir)
-    if push_to_hub is not None:
-        validate_repo_id(push_to_hub)
+    check_is_free(output_dir, push_to_hub)
     candidates = [family] if family else families()
     source = read_checkpoint(checkpoint, [kind for each in candidates for kind in each.ALSO_HARMLESS])
     found = next((each for each in candidates if each.recognises(source)), None)

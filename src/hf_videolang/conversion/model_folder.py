@@ -14,6 +14,7 @@ from typing import Any
 import safetensors
 import torch
 import transformers
+from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedConfig, PreTrainedModel
 
 import hf_videolang
@@ -57,8 +58,13 @@ class Conversion:
     starts: Sequence[type[PreTrainedModel]] = ()  # of whose heads it holds a part, with which training begins
 
 
-def check_is_free(output_dir: Path) -> None:
-    """Raises `ConversionError` if `output_dir` is a file, or a folder with something in it."""
+def check_is_free(output_dir: Path, push_to_hub: str | None = None) -> None:
+    """
+    Raises `ConversionError` if `output_dir` is a file or a folder with something in it, and `HFValidationError` if
+    `push_to_hub` is not the id of a repository.
+    """
+    if push_to_hub is not None:
+        validate_repo_id(push_to_hub)
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConversionError(f"{output_dir} exists and is not an empty folder; remove it or give another one.")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from hf_videolang.conversion.tensor_map import Origin
+from hf_videolang.conversion.tensor_map import Origin, as_is
 
 OPENAI_NAMES = {
     "vision_model.embeddings.class_embedding": "visual.class_embedding",
@@ -35,10 +35,6 @@ OPENAI_IN_BLOCK = {
     "mlp.fc2": "mlp.c_proj",
 }
 BLOCK_TENSOR = re.compile(r"(?P<blocks>.*\blayers)\.(?P<index>\d+)\.(?P<module>.+)\.(?P<kind>weight|bias)")
-
-
-def as_is(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def transposed(tensor: Tensor) -> Tensor:

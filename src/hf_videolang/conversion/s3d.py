@@ -3,15 +3,13 @@ S3D        s3d_howto100m.pth of MIL-NCE, with its words, s3d_dict.npy, as --dict
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import Origin, map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tensor_map import Origin, as_is, map_tensors, model_tensors, size_of, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.models.s3d.configuration_s3d import BLOCKS, S3DConfig
 from hf_videolang.models.s3d.modeling_s3d import S3DModel
@@ -67,7 +65,7 @@ def convert(checkpoint: Checkpoint, *, dictionary: str | Path | None = None) -> 
 
 def _origin(name: str) -> Origin:
     part, _, rest = name.partition(".")
-    return ("" if part == "video_model" else "text_module.") + rest, lambda tensor: tensor
+    return ("" if part == "video_model" else "text_module.") + rest, as_is
 
 
 def _config(values: Mapping[str, Any]) -> S3DConfig:
@@ -75,10 +73,7 @@ def _config(values: Mapping[str, Any]) -> S3DConfig:
     default = S3DConfig()
 
     def size(key: str, axis: int, otherwise: int) -> int:
-        with suppress(KeyError, IndexError):
-            if isinstance(values[key], Tensor) and values[key].shape[axis]:
-                return values[key].shape[axis]
-        return otherwise
+        return size_of(values, key, axis) or otherwise
 
     return S3DConfig(
         stem_channels=[

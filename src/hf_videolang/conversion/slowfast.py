@@ -4,14 +4,12 @@ SlowFast   SLOWFAST_8x8_R50 of Kinetics-400: .pyth of PyTorchVideo's model zoo, 
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tensor_map import as_is, map_tensors, model_tensors, size_of, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint
 from hf_videolang.models.slowfast.configuration_slowfast import SlowFastConfig
 from hf_videolang.models.slowfast.modeling_slowfast import SlowFastForVideoClassification
@@ -61,7 +59,7 @@ def convert(checkpoint: Checkpoint) -> Conversion:
     return Conversion(
         model_class=SlowFastForVideoClassification,
         config=config,
-        tensor_map=map_tensors(values, targets, lambda name: (origin(name), _unchanged), _drop_reason, created),
+        tensor_map=map_tensors(values, targets, lambda name: (origin(name), as_is), _drop_reason, created),
         components=[SlowFastVideoProcessor()],
         flavour="PySlowFast, Caffe2" if is_caffe2 else "PyTorchVideo",
         facts={"prefix": prefix},
@@ -76,10 +74,6 @@ def _values(checkpoint: Checkpoint) -> tuple[dict[str, Any], str, str | None]:
         if key in values:
             return values, prefix, entry
     return {}, "", None
-
-
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _pytorchvideo_origin(name: str) -> str:
@@ -136,9 +130,7 @@ def _config(values: Mapping[str, Any], origin: Callable[[str], str]) -> SlowFast
     default = SlowFastConfig()
 
     def size(name: str, otherwise: int) -> int:
-        with suppress(KeyError, AttributeError, IndexError):
-            return values[origin(name)].shape[0] or otherwise
-        return otherwise
+        return size_of(values, origin(name), 0) or otherwise
 
     stems = zip(PATHWAYS, default.stem_channels)
     labels = size("classifier.weight", KINETICS)

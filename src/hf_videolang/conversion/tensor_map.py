@@ -1,7 +1,7 @@
 """Strict mapping from the values of a checkpoint to the tensors of a model: none left over, none left out."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -14,6 +14,12 @@ from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 
 # Where a tensor of the model comes from: the source's key, and what to do with its tensor (a view, not a copy).
 Origin = tuple[str, Callable[[Tensor], Tensor]]
+
+
+def as_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 # What torch.compile and data parallelism put before every name.
 WRAPPERS = r"^(?:module\.|_orig_mod\.)*"
 STATE_DICT = "model_state_dict"  # entry of a training state
@@ -75,6 +81,28 @@ def untied_tensors(model_class: type[PreTrainedModel], config: PreTrainedConfig)
     """[`model_tensors`] without those that share the values of others, which a file does not repeat."""
     tied: Any = model_class._tied_weights_keys or {}
     return {name: tensor for name, tensor in model_tensors(model_class, config).items() if name not in tied}
+
+
+def new_layers(
+    targets: Mapping[str, Tensor], names: Iterable[str], std: float, seed: int
+) -> dict[str, tuple[Tensor, str]]:
+    """New linear layers and norms as the originals start them: name → tensor and how it was made."""
+    generator, created = torch.Generator().manual_seed(seed), {}
+    for name in names:
+        shape = targets[name].shape
+        if len(shape) == 2:
+            value = torch.empty(shape).normal_(std=std, generator=generator)
+            created[name] = value, f"normal, standard deviation {std}, seed {seed}"
+        else:
+            ones = name.endswith("weight")
+            created[name] = torch.full(shape, float(ones)), "ones" if ones else "zeros"
+    return created
+
+
+def size_of(values: Mapping[str, Any], key: str, axis: int) -> int | None:
+    """Of a tensor of a checkpoint; `None` if it is missing, which the mapping reports."""
+    value = values.get(key)
+    return value.shape[axis] if isinstance(value, Tensor) and value.ndim > axis else None
 
 
 def map_tensors(

@@ -7,6 +7,7 @@ runs none of their code.
 """
 
 import hashlib
+import json
 import mmap
 import pickle
 import re
@@ -111,6 +112,20 @@ def read_checkpoint(path: str | Path, also_harmless: Iterable[Harmless] = ()) ->
             return checkpoint
         except Exception as error:  # a damaged or forged file can fail in any way
             raise ConversionError(f"{path} {_reason(path, error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ConversionError: there is no such file, or it holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
+    return content
 
 
 def _weight_file(path: Path) -> Path:

@@ -1,7 +1,5 @@
 """Captions that a model writes, against those that people wrote (hero §9.3)."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +8,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel, gather_object
 from torch import nn
 
-from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.batches.captioning import SegmentCollator
-from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
+from hf_videolang.evaluation.evaluator import Evaluator, save_json
+from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores
 from hf_videolang.hub.caption_head import CAPTION_HEAD
 from hf_videolang.hub.loading import has_other_head
 from hf_videolang.metrics.captions import caption_metrics, default_tokenizer
 
 PREDICTIONS = "captions.jsonl"
+CAPTIONS = "captions"  # the folder of the finished batches
 NUMBERS = ("segment_number", "video_number")  # not for the model
 TOKENIZERS = {
     "stanford": "Stanford's, as published",
@@ -28,7 +25,7 @@ TOKENIZERS = {
 }
 
 
-class CaptioningEvaluator:
+class CaptioningEvaluator(Evaluator):
     """
     Score the captions that a model writes of the segments of subtitled videos.
 
@@ -36,18 +33,11 @@ class CaptioningEvaluator:
     empty caption, and is counted. CIDEr, the main score, depends on the references of all segments together.
 
     Args:
-        processor: of the model.
-        features: of the videos.
-        batch_size (defaults to 16): videos of a process at once.
-        num_workers (defaults to 0): processes that read.
-        folder (*optional*): finished batches are kept there, in `captions`, so that the same evaluation continues
-            after a kill. Every process must see it.
-        provenance (*optional*): for `folder`, what decides the captions: version of the model, dataset, split.
+        as of [`Evaluator`], with `features` of the videos. Batches are kept in the folder `captions`.
 
     Attributes, after a call:
         predictions (`list[dict]`): a line a segment, in the layout of the benchmark's submissions (hero §9.3).
         counts (`dict[str, int]`): `clips`.
-        settings: what the model saw and how words were counted, for the line above the table.
 
     Example:
         >>> model, processor = load_model_and_processor("org/hero-tvc")
@@ -56,46 +46,14 @@ class CaptioningEvaluator:
         >>> scores["raw"]["captions"]["CIDEr"]
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        features: FeatureStore,
-        *,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        folder: str | Path | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ):
-        self.processor, self.features, self.batch_size = processor, features, batch_size
-        self.num_workers, self.folder, self.provenance = num_workers, folder, provenance or {}
-        self.parts: BatchParts | None = None
-
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix. METEOR needs Java."""
         return [f"captions_{metric}" for metric in ("CIDEr", "METEOR", "ROUGEL", "BLEU1", "BLEU2", "BLEU3", "BLEU4")]
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
-        """
-        Args:
-            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
-            records (`datasets.Dataset`): with segments, see `load_dataset`.
-            accelerator: knows device, precision and the other processes.
-            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
-
-        Returns:
-            The scores, the same on every process.
-
-        Raises:
-            ValueError: the model writes no captions, a video has no features, or `folder` holds batches of another
-                provenance.
-            JavaError, ImportError: captions cannot be scored here.
-        """
+        """Arguments, result and errors are those of [`Evaluator`]; a `JavaError` if captions cannot be scored here."""
         plain: Any = extract_model_from_parallel(model)
         if not hasattr(plain, "get_memory"):
             raise has_other_head(plain, CAPTION_HEAD, "writes no captions")
@@ -126,20 +84,13 @@ class CaptioningEvaluator:
             self.settings["METEOR"] = "not measured (needs Java)"
         return {"raw": {"captions": {**scores, "clips": len(segments)}}}
 
-    def remove_parts(self) -> None:
-        """Delete the kept batches, once the results are saved. One process does this."""
-        if self.parts:
-            self.parts.remove()
-
     def save(self, folder: Path) -> None:
-        """Write the captions, a segment a line, complete or not at all."""
-        with atomic_file(folder / PREDICTIONS) as temporary:
-            lines = (json.dumps(prediction, ensure_ascii=False) for prediction in self.predictions)
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        """Write the captions, a segment a line."""
+        save_json(folder / PREDICTIONS, self.predictions, lines=True)
 
     def _settings(self, model: Any, num_segments: int, num_behind: int) -> dict[str, str | int]:
         settings: dict[str, str | int] = {
-            **self.processor.input_protocol(features=self.features.description),
+            **self.input_protocol(),
             "decoding": decoding(model),
             "words": TOKENIZERS[default_tokenizer()],
             "CIDEr": f"word frequencies of the references of these {num_segments} clips",
@@ -151,34 +102,18 @@ class CaptioningEvaluator:
     @torch.inference_mode()
     def _write(self, model: Any, records: Any, accelerator: Accelerator, progress: Any) -> dict[int, str]:
         """Number of a segment → caption, on every process."""
-        if self.folder is not None:
-            facts = {
-                **self.provenance,
-                **self.processor.input_protocol(features=self.features.description),
-                "decoding": decoding(model),
-                "mixed precision": accelerator.mixed_precision,
-                "device": accelerator.device.type,
-            }
-            self.parts = BatchParts(Path(self.folder) / "captions", records, self.batch_size, accelerator, facts)
-        firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
-        found = list(self.parts.stored) if self.parts else []
-        mine = []
-        if firsts:
-            collator = SegmentCollator(self.processor, self.features, records)
-            loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
-            kept = sum(len(part["video_number"]) for part in found)
-            title = ("captions", "video_number", kept, accelerator, "video")
-            for batch in progress(loader) if progress else progress_bar(loader, *title):
-                numbers = {name: batch[name].cpu() for name in NUMBERS}
-                ids = torch.zeros(0, 1, dtype=torch.long)
-                if len(numbers["segment_number"]):
-                    inputs = {name: value for name, value in batch.items() if name not in NUMBERS}
-                    with accelerator.autocast():
-                        ids = model.generate(**inputs).cpu()
-                mine.append({**numbers, "ids": ids})
-                if self.parts:
-                    first = int(numbers["video_number"].min())
-                    self.parts.write(first, {**mine[-1], "num_broken_videos": torch.zeros(1)})
+        self.open_parts({CAPTIONS: records}, accelerator, decoding=decoding(model))
+        found, mine = self.stored(CAPTIONS), []
+        collator = SegmentCollator(self.processor, self.features, records)
+        for batch in self.batches(CAPTIONS, records, collator, accelerator, progress, "video_number", "video"):
+            numbers = {name: batch[name].cpu() for name in NUMBERS}
+            ids = torch.zeros(0, 1, dtype=torch.long)
+            if len(numbers["segment_number"]):
+                inputs = {name: value for name, value in batch.items() if name not in NUMBERS}
+                with accelerator.autocast():
+                    ids = model.generate(**inputs).cpu()
+            mine.append({**numbers, "ids": ids})
+            self.keep(CAPTIONS, numbers["video_number"], mine[-1])
         found += gather_object(mine)
         decode = self.processor.batch_decode
         return {

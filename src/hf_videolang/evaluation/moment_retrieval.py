@@ -1,6 +1,5 @@
 """Scores the moments that a model finds by queries in a corpus of videos (hero §9)."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,28 +10,22 @@ from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel, gather_object
 from torch import Tensor, nn
 
-from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.batches.moment_retrieval import SubtitledVideoCollator, query_rows
 from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
+from hf_videolang.evaluation.evaluator import Evaluator, save_json
+from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores
 from hf_videolang.hub.loading import has_other_head
 from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.moment_ranking import FoundMoments, MomentRanking, find_moments
-from hf_videolang.metrics.moments import (
-    IOUS,
-    TOP,
-    average_recall,
-    moment_recalls,
-    video_recalls,
-)
+from hf_videolang.metrics.moments import IOUS, TOP, average_recall, moment_recalls, video_recalls
 
 QUERY_BATCH = 80  # queries that are encoded together
 PREDICTIONS = "predictions.json"
+ENCODINGS = "encodings"  # the folder of the finished batches
 
 
-class MomentRetrievalEvaluator:
+class MomentRetrievalEvaluator(Evaluator):
     """
     Score a model on queries about moments of subtitled videos: corpus moment retrieval (VCMR), retrieval within the
     query's own video (SVMR), and retrieval of videos (VR).
@@ -44,17 +37,13 @@ class MomentRetrievalEvaluator:
         processor: of the model. It decides rows of features, subtitles and the length of moments.
         features: of the videos.
         batch_size (defaults to 50): videos that are encoded together.
-        num_workers (defaults to 0): processes that read.
         nms_threshold (*optional*): the IoU above which a moment is left out in favour of a better one.
         legacy_index (defaults to `False`): reproduce the fault of the original (hero §9.2).
-        folder (*optional*): finished batches are kept there, in `encodings`, so that the same evaluation continues
-            after a kill. Every process must see it.
-        provenance (*optional*): for `folder`, what decides the encodings: version of the model, dataset, split.
+        options: as of [`Evaluator`]. Batches are kept in the folder `encodings`.
 
     Attributes, after a call:
         predictions (`dict`): in the layout of the benchmark's submissions (hero §9.3).
         counts (`dict[str, int]`): `queries`.
-        settings: what the model saw, for the line above the table.
 
     Example:
         >>> model, processor = load_model_and_processor("org/hero-tvr")
@@ -69,14 +58,11 @@ class MomentRetrievalEvaluator:
         features: FeatureStore,
         *,
         batch_size: int = 50,
-        num_workers: int = 0,
         nms_threshold: float | None = None,
         legacy_index: bool = False,
-        folder: str | Path | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        self.processor, self.features, self.batch_size = processor, features, batch_size
-        self.num_workers, self.folder, self.provenance = num_workers, folder, provenance or {}
+        super().__init__(processor, features, batch_size=batch_size, **options)
         self.ranking = MomentRanking(
             seconds_per_frame=processor.seconds_per_feature,
             min_frames=processor.min_moment_frames,
@@ -85,7 +71,6 @@ class MomentRetrievalEvaluator:
             nms_threshold=nms_threshold,
             legacy_length=processor.max_frames if legacy_index else None,
         )
-        self.parts: BatchParts | None = None
 
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix: `VCMR_IoU0.7_AveR`, `VR_R1`, …"""
@@ -93,25 +78,11 @@ class MomentRetrievalEvaluator:
         return [f"{group}_{metric}" for group in (*moments, "VR") for metric in (*(f"R{k}" for k in TOP), "AveR")]
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
         """
-        Args:
-            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
-            records (`datasets.Dataset`): with moments, see `load_dataset`.
-            accelerator: knows device, precision and the other processes.
-            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
-
-        Returns:
-            The scores, the same on every process. Of queries about whole videos, those of video retrieval (VR) alone.
-
-        Raises:
-            ValueError: the model finds no moments, a video has no features, or `folder` holds batches of another
-                provenance.
+        Arguments, result and errors are those of [`Evaluator`]. Of queries about whole videos, there are the scores of
+        video retrieval (VR) alone.
         """
         plain: Any = extract_model_from_parallel(model)
         if not hasattr(plain, "frame_similarity"):
@@ -125,8 +96,8 @@ class MomentRetrievalEvaluator:
         found = self._find(plain, texts, own, frames, mask, accelerator)
         self._keep_predictions(found, texts, number)
         self.counts = {"queries": len(rows)}
-        self.settings: dict[str, str | int] = {
-            **self.processor.input_protocol(features=self.features.description),
+        self.settings = {
+            **self.input_protocol(),
             "encoded together": f"{self.batch_size} videos",
             "moments": f"{self.ranking.min_frames} to {self.ranking.max_frames - 1} rows apart",
         }
@@ -139,43 +110,24 @@ class MomentRetrievalEvaluator:
         has_moments = not math.isnan(spans[0][0][0])
         return {"raw": scores if has_moments else {"VR": scores["VR"]}}
 
-    def remove_parts(self) -> None:
-        """Delete the kept batches, once the results are saved. One process does this."""
-        if self.parts:
-            self.parts.remove()
-
     def save(self, folder: Path) -> None:
-        """Write the predictions, complete or not at all."""
-        with atomic_file(folder / PREDICTIONS) as temporary:
-            temporary.write_text(json.dumps(self.predictions, ensure_ascii=False), encoding="utf-8")
+        """Write the predictions."""
+        save_json(folder / PREDICTIONS, self.predictions)
 
     @torch.inference_mode()
     def _encode_videos(self, model, records, accelerator, progress) -> tuple[Tensor, Tensor]:
         """Frames [videos, frames, width] and mask [videos, frames] of all videos, on the CPU of every process."""
         self.features.check_complete(records["video_id"][:])
-        if self.folder is not None:
-            facts = {**self.provenance, **self.processor.input_protocol(features=self.features.description)}
-            self.parts = BatchParts(Path(self.folder) / "encodings", records, self.batch_size, accelerator, facts)
-        firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
-        found = list(self.parts.stored) if self.parts else []
-        collator = _NumberedVideos(self.processor, self.features, records["video_id"][:])
-        if firsts:
-            loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
-            kept = sum(len(part["video_index"]) for part in found)
-            batches = (
-                progress(loader) if progress else progress_bar(loader, "videos", "video_index", kept, accelerator)
-            )
-            mine = []
-            for batch in batches:
-                index = batch["video_index"].cpu()
-                with accelerator.autocast():
-                    encoded = model.get_video_features(**{k: v for k, v in batch.items() if k != "video_index"})
-                part = {"video_index": index, "frames": encoded.frame_embeds.float().cpu()}
-                part["mask"] = encoded.video_attention_mask.cpu()
-                mine.append(part)
-                if self.parts:
-                    self.parts.write(int(index.min()), {**part, "num_broken_videos": torch.zeros(1)})
-            found += gather_object(mine)
+        self.open_parts({ENCODINGS: records}, accelerator)
+        collator, mine = _NumberedVideos(self.processor, self.features, records["video_id"][:]), []
+        for batch in self.batches(ENCODINGS, records, collator, accelerator, progress):
+            index = batch["video_index"].cpu()
+            with accelerator.autocast():
+                encoded = model.get_video_features(**{k: v for k, v in batch.items() if k != "video_index"})
+            part = {"video_index": index, "frames": encoded.frame_embeds.float().cpu()}
+            mine.append({**part, "mask": encoded.video_attention_mask.cpu()})
+            self.keep(ENCODINGS, index, mine[-1])
+        found = self.stored(ENCODINGS) + gather_object(mine)
         longest = max(part["mask"].shape[1] for part in found)
         frames = torch.zeros(len(records), longest, found[0]["frames"].shape[-1])
         mask = torch.zeros(len(records), longest, dtype=torch.long)
@@ -242,6 +194,3 @@ def score_moments(
             scores[f"{kind}_IoU{iou}"] = {**group, "AveR": average_recall(recalls, iou)}
     recalls = video_recalls([one.videos for one in found], own)
     return {**scores, "VR": {**recalls, "AveR": average_recall(recalls)}}
-
-
-__all__ = ["FoundMoments", "MomentRanking", "MomentRetrievalEvaluator", "find_moments", "score_moments"]

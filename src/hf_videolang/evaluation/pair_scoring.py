@@ -45,8 +45,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
     The scores are raw. They are no cosines, so DSL and QB-Norm do not apply.
 
     Args:
-        processor, batch_size, num_workers, on_broken_video, ties, folder, provenance: as of [`RetrievalEvaluator`].
-            Finished batches of videos are kept in the folder `pair_scores`.
+        processor, options: as of [`RetrievalEvaluator`]. Batches are kept in the folder `pair_scores`.
         cache_gigabytes (defaults to 4): of prepared videos and of prepared texts. With less, texts are prepared more
             often, and fewer videos are scored together. A batch of pixels comes on top: lower `batch_size` for it.
 
@@ -68,11 +67,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         self.cache_bytes = int(cache_gigabytes * 1e9)
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
         """Arguments, result and errors are those of [`RetrievalEvaluator`]."""
         scores = self.score(model, records, accelerator, progress=progress)
@@ -121,8 +116,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
             asked = (torch.zeros(asked.T.shape, dtype=torch.int32).index_add_(0, row, wanted.int()) > 0).T
         pairs = hashlib.sha256(asked.contiguous().numpy().tobytes()).hexdigest()[:16]
         self.open_parts({PAIRS: records}, accelerator, pairs=pairs)
-        parts = self.parts.get(PAIRS)
-        firsts = parts.missing if parts else range(0, len(records), self.batch_size)
+        firsts = self.missing(PAIRS, records)
         collator = RetrievalCollator(self.processor, records, False, self.on_broken_video)
         loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
         left = [i for first in firsts for i in range(first, min(first + self.batch_size, len(records)))]
@@ -145,10 +139,9 @@ class PairScoringEvaluator(RetrievalEvaluator):
                     scores = score_videos(model, pixels, asked[rows], texts, self.cache_bytes // 2, advance)
                 num_broken = batch["num_broken_videos"].cpu()
                 scored.append({"video_index": rows, "scores": scores, "num_broken_videos": num_broken})
-                if parts and len(rows):
-                    parts.write(int(rows.min()), scored[-1])
+                self.keep(PAIRS, rows, scored[-1])
         table = torch.full(asked.shape, torch.nan)
-        for part in [*(parts.stored if parts else []), *gather_object(scored)]:
+        for part in [*self.stored(PAIRS), *gather_object(scored)]:
             rows = part["video_index"]
             table[rows] = table[rows].masked_scatter(asked[rows], part["scores"])
         return table.T[row]

@@ -1,6 +1,5 @@
 """Questions about videos: answer each once, compare with what is known, count what cannot be right."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,13 +9,11 @@ from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
-from hf_videolang.atomic_files import atomic_file
 from hf_videolang.data.answer_vocabulary import can_answer, known_answers
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator
 from hf_videolang.data.records import name_some
-from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
+from hf_videolang.evaluation.evaluator import Evaluator, save_json
+from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores
 from hf_videolang.hub.question_heads import UNUSED, Head, answers_of, question_head
 from hf_videolang.inference.question_answering import TOP, Answers, answer_questions, name_answers
@@ -24,11 +21,12 @@ from hf_videolang.metrics import accuracy, soft_accuracy
 from hf_videolang.metrics.facts import CHANCE
 
 PREDICTIONS, SUBMISSION = "predictions.jsonl", "submission.json"
+ANSWERS = "answers"  # the folder of the finished batches
 COLUMNS = ("question_id", "video_id", "answer_type", "choices")
 INDICES = ("question_index", "question_is_cut", "num_broken_videos")  # not for the model
 
 
-class QuestionAnsweringEvaluator:
+class QuestionAnsweringEvaluator(Evaluator):
     """
     Score a model on questions about videos. Its head decides whether it answers openly, chooses, or counts.
 
@@ -37,15 +35,10 @@ class QuestionAnsweringEvaluator:
     questions that were answered. Questions of which no answer is known are answered, but not scored.
 
     Args:
-        processor: of the model. It decides clips, frames, resize and text length.
-        batch_size (defaults to 16): questions of a process at once. Memory goes by their videos, clips and frames.
-        num_workers (defaults to 0): processes that decode.
+        processor: of the model.
         on_broken_video (defaults to `"skip"`): the questions about a video that does not decode stay unanswered, or
             `"raise"` stops the evaluation.
-        folder (*optional*): finished batches are kept there, in `answers`, so that the same evaluation continues after
-            a kill. Every process must see it.
-        provenance (*optional*): for `folder`, what decides the answers: version of the model, dataset, split.
-        features (*optional*): stored features, read in place of the videos.
+        options: as of [`Evaluator`]; `batch_size` counts questions. Batches are kept in the folder `answers`.
 
     Attributes, after a call:
         predictions (`list[dict]`): of each question `question_id`, `answer`, `probability` (of a count, the number
@@ -53,7 +46,6 @@ class QuestionAnsweringEvaluator:
         submission (`dict[str, int] | None`): of each question the number of the chosen option, of a statement 1 if it
             is true, -1 if there is no answer: the layout of the VALUE benchmark (hero §9.3). `None` of other heads.
         counts (`dict[str, int]`): `questions` that are scored, those `outside_vocabulary`, and `unanswered` ones.
-        settings: what the model saw, for the line above the table.
 
     Example:
         >>> model, processor = load_model_and_processor("org/clipbert-msrvtt-qa")
@@ -62,49 +54,20 @@ class QuestionAnsweringEvaluator:
         >>> scores["raw"]["overall"]["accuracy"], scores["chance"]["overall"]["accuracy"]
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        *,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        on_broken_video: Literal["raise", "skip"] = "skip",
-        folder: str | Path | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        features: FeatureStore | None = None,
-    ):
-        self.processor, self.batch_size, self.num_workers = processor, batch_size, num_workers
-        self.features, self.input_protocol = features, processor.input_protocol()
-        if features is not None:
-            self.input_protocol = processor.input_protocol(features=features.description)
-        self.on_broken_video, self.folder, self.provenance = on_broken_video, folder, provenance or {}
-        self.parts: BatchParts | None = None
+    def __init__(self, processor: Any, *, on_broken_video: Literal["raise", "skip"] = "skip", **options: Any):
+        super().__init__(processor, **options)
+        self.on_broken_video = on_broken_video
 
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix. The data decide which of them there are."""
         return [f"overall_{metric}" for metric in ("accuracy", "soft_accuracy", "MSE")]
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
         """
-        Args:
-            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
-            records (`datasets.Dataset`): with questions, see `load_dataset`.
-            accelerator: knows device, precision and the other processes.
-            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
-
-        Returns:
-            The scores, the same on every process: of all questions (`overall`) and of each `answer_type`.
-
-        Raises:
-            VideoDecodingError: a broken video under `on_broken_video="raise"`.
-            ValueError: the model has no head for these questions, no answer is known, or `folder` holds batches of
-                another provenance.
+        Arguments, result and errors are those of [`Evaluator`]: scores of all questions (`overall`) and of each
+        `answer_type`; a `ValueError` if no answer is known.
         """
         plain: Any = extract_model_from_parallel(model)
         head = question_head(plain)
@@ -119,43 +82,27 @@ class QuestionAnsweringEvaluator:
         collator = QuestionAnsweringCollator(
             self.processor, records, False, head, vocabulary, self.on_broken_video, features=self.features
         )
-        if self.folder is not None:
-            facts = {**self.provenance, **self.input_protocol}
-            folder, skipping = Path(self.folder) / "answers", self.on_broken_video == "skip"
-            self.parts = BatchParts(folder, records, self.batch_size, accelerator, facts, skipping)
-        firsts = self.parts.missing if self.parts else range(0, len(records), self.batch_size)
-        loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
-        kept = sum(len(part["question_index"]) for part in self.parts.stored) if self.parts else 0
-        title = ("questions", "question_index")
-        batches = progress(loader) if progress else progress_bar(loader, *title, kept, accelerator, "question")
+        self.open_parts({ANSWERS: records}, accelerator)
+        batches = self.batches(ANSWERS, records, collator, accelerator, progress, "question_index", "question")
         answers, is_cut = self._answer(model, batches, len(records), accelerator)
         return self._score(records, known, head, vocabulary, answers, is_cut, accelerator)
 
-    def remove_parts(self) -> None:
-        """Delete the kept batches, once the results are saved. One process does this."""
-        if self.parts:
-            self.parts.remove()
-
     def save(self, folder: Path) -> None:
-        """Write the predictions, a question a line, and the numbers of the options; complete or not at all."""
-        with atomic_file(folder / PREDICTIONS) as temporary:
-            lines = (json.dumps(prediction, ensure_ascii=False) for prediction in self.predictions)
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        """Write the predictions, a question a line, and the numbers of the options."""
+        save_json(folder / PREDICTIONS, self.predictions, lines=True)
         if self.submission is not None:
-            with atomic_file(folder / SUBMISSION) as temporary:
-                temporary.write_text(json.dumps(self.submission), encoding="utf-8")
+            save_json(folder / SUBMISSION, self.submission)
 
     def _answer(self, model, batches, size: int, accelerator: Accelerator) -> tuple[Answers, Tensor]:
         """The answers of all questions, with -1 in the rows of unanswered ones; and which questions are cut."""
-        found = list(self.parts.stored) if self.parts else []
+        found = self.stored(ANSWERS)
         for batch in batches:
             indices = {name: batch[name] for name in INDICES}
             answers = answer_questions(model, {name: value for name, value in batch.items() if name not in INDICES})
             count = len(indices["question_index"])  # 0 if all videos are broken
             rows = {"numbers": answers.numbers[:count], "probabilities": answers.probabilities[:count]}
             found.append({**indices, **rows})
-            if self.parts and count:
-                self.parts.write(int(indices["question_index"].min()), found[-1])
+            self.keep(ANSWERS, indices["question_index"], found[-1])
 
         def gather(name: str, padding: int = 0) -> Tensor:
             mine = torch.cat([part[name].to(accelerator.device) for part in found])
@@ -196,7 +143,7 @@ class QuestionAnsweringEvaluator:
         self.submission = None
         if head in ("multiple_choice", "statement"):
             self.submission = {str(one): number for one, number in zip(ids, answers.numbers[:, 0].tolist())}
-        self.settings: dict[str, str | int] = dict(self.input_protocol)
+        self.settings = self.input_protocol()
         if accelerator.mixed_precision != "no":
             self.settings["precision"] = accelerator.mixed_precision
         if head in ("open", "soft"):

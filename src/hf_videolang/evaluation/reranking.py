@@ -44,11 +44,7 @@ class RerankingEvaluator:
         self.first, self.second, self.pair_scorer, self.name, self.top = first, second, pair_scorer, name, top
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
         """Arguments, result and errors are those of [`RetrievalEvaluator`]."""
         self.first(model, records, accelerator, progress)

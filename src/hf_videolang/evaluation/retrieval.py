@@ -1,9 +1,8 @@
 """Text-video retrieval: encode every video and every caption once, score all pairs, count ranks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,9 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hf_videolang.data.batches.retrieval import RetrievalCollator
-from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.batch_parts import BatchParts
-from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress_bar
+from hf_videolang.evaluation.evaluator import Evaluator
+from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores, flat_scores
 from hf_videolang.metrics import Product, chance_metrics, reranked, retrieval_metrics
 from hf_videolang.metrics.dual_softmax import dual_softmax_by_rows
@@ -26,31 +25,25 @@ LARGEST_MATRIX = 2**26  # pairs, 256 MB. The scores of more are computed in bloc
 SCORED, BANK = "embeddings", "embeddings_querybank"  # the two things to encode, and the folders of their parts
 
 
-class RetrievalEvaluator:
+class RetrievalEvaluator(Evaluator):
     """
     Score a two-tower model on videos with captions: every caption against every video, in both directions.
 
     Args:
-        processor: of the model. It decides frames, resize and text length.
-        batch_size (defaults to 16): videos of a process at once, with all their captions.
-        num_workers (defaults to 0): processes that decode.
+        processor: of the model.
         on_broken_video (defaults to `"raise"`): a video that does not decode stops the evaluation, or `"skip"` leaves
             it out together with its captions and counts it.
         ties (defaults to `"original"`): how equal scores count, see `retrieval_metrics`.
         querybank (`datasets.Dataset`, *optional*): records for QB-Norm, see [`sample_querybank`]. Without them the
             scores are raw and DSL. A model that compares by dot product has raw scores only: its processor has
             `similarity` = `"dot"`.
-        folder (*optional*): finished batches are kept there, in `embeddings` and `embeddings_querybank`, so that the
-            same evaluation continues after a kill. Every process must see it. Without it nothing is kept.
-        features (`FeatureStore`, *optional*): stored features, read in place of the videos.
-        provenance (*optional*): for `folder`, what decides the embeddings: version of the model, dataset, split.
+        options: as of [`Evaluator`]. Batches are kept in the folders `embeddings` and `embeddings_querybank`.
 
     Attributes, after a call:
         tensors: `similarity` `[texts, videos]`, `labels` `[texts]` (the video of each text) and, with a querybank,
             `text_bank` `[bank, videos]` and `video_bank` `[bank, texts]`; `is_cosine`, if false. [`score_similarity`]
             scores them again. A matrix of more than `LARGEST_MATRIX` pairs is a [`Product`] of embeddings.
         rows: of `records`, the row of each video; broken videos that were skipped are absent.
-        settings: what the model saw and how ties count, for the line above the table.
 
     Raises:
         ValueError: a querybank for a model that compares by dot product.
@@ -68,25 +61,19 @@ class RetrievalEvaluator:
         self,
         processor: Any,
         *,
-        batch_size: int = 16,
-        num_workers: int = 0,
         on_broken_video: Literal["raise", "skip"] = "raise",
         ties: Ties = "original",
         querybank: Any = None,
-        features: FeatureStore | None = None,
-        folder: str | Path | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        self.processor, self.ties, self.querybank, self.features = processor, ties, querybank, features
-        self.batch_size, self.num_workers, self.on_broken_video = batch_size, num_workers, on_broken_video
-        self.folder, self.provenance = folder, provenance or {}
+        super().__init__(processor, **options)
+        self.on_broken_video, self.ties, self.querybank = on_broken_video, ties, querybank
         self.is_cosine = compares_cosines(processor)
         if querybank is not None and not self.is_cosine:
             raise ValueError(
                 f"QB-Norm is made for cosines, but a model with a {type(processor).__name__} compares by dot product; "
                 "leave the querybank out."
             )
-        self.parts: dict[str, BatchParts] = {}
 
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix: `text_to_video_R1`, `text_to_video_R1_DSL`, …"""
@@ -97,27 +84,9 @@ class RetrievalEvaluator:
         return list(flat_scores(scores))
 
     def __call__(
-        self,
-        model: nn.Module,
-        records: Any,
-        accelerator: Accelerator,
-        progress: Progress | None = None,
+        self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
-        """
-        Args:
-            model: in evaluation mode and prepared for the processes, e.g. by `accelerator.prepare_model`.
-            records (`datasets.Dataset`): see `load_dataset`.
-            accelerator: knows device, precision and the other processes.
-            progress (*optional*): yields the batches of a loader and reports them; a progress bar by default.
-
-        Returns:
-            The scores, the same on every process.
-
-        Raises:
-            VideoDecodingError: a broken video under `on_broken_video="raise"`.
-            ValueError: every video was skipped, a score is NaN, or `folder` holds batches of another provenance.
-            OSError: a batch cannot be kept.
-        """
+        """Arguments, result and errors are those of [`Evaluator`]."""
         data = {SCORED: records} if self.querybank is None else {SCORED: records, BANK: self.querybank}
         self.open_parts(data, accelerator)
         encoded = {name: self._encode(name, chosen, model, accelerator, progress) for name, chosen in data.items()}
@@ -132,24 +101,9 @@ class RetrievalEvaluator:
         self.settings = self.describe(accelerator, len(records) - len(self.rows))
         return score_similarity(**self.tensors, ties=self.ties)
 
-    def open_parts(self, data: Mapping[str, Any], accelerator: Accelerator, **provenance: Any) -> None:
-        """Look which batches of the records in `data` are kept; all are looked up before the work begins."""
-        if self.folder is not None:
-            provenance = {
-                **self.provenance,
-                **self._input_protocol(),
-                "features": self.features and self.features.provenance,
-                **provenance,
-            }
-            skipping = self.on_broken_video == "skip"
-            self.parts = {
-                name: BatchParts(Path(self.folder) / name, records, self.batch_size, accelerator, provenance, skipping)
-                for name, records in data.items()
-            }
-
     def describe(self, accelerator: Accelerator, num_broken_videos: int) -> dict[str, str | int]:
         """What the model saw and how ties count, for the line above the table."""
-        settings: dict[str, str | int] = self._input_protocol()
+        settings: dict[str, str | int] = self.input_protocol()
         if accelerator.mixed_precision != "no":
             settings["precision"] = accelerator.mixed_precision
         if num_broken_videos:
@@ -158,28 +112,12 @@ class RetrievalEvaluator:
             settings["similarity"] = f"{self.similarity}, so without DSL and QB-Norm, which are made for cosines"
         return {**settings, "ties": self.ties}
 
-    def remove_parts(self) -> None:
-        """Delete the kept batches, once the results are saved. One process does this."""
-        for parts in self.parts.values():
-            parts.remove()
-
-    def _input_protocol(self) -> dict[str, str | int]:
-        """What the model sees: frames, or stored features."""
-        if self.features is None:
-            return self.processor.input_protocol()
-        return self.processor.input_protocol(features=self.features.description)
-
     def _encode(self, name, records, model, accelerator, progress) -> "PairEmbeddings":
-        parts = self.parts.get(name)
-        firsts = parts.missing if parts else range(0, len(records), self.batch_size)
         collator = RetrievalCollator(
             self.processor, records, training=False, on_broken_video=self.on_broken_video, features=self.features
         )
-        loader = evaluation_loader(records, collator, accelerator, self.batch_size, self.num_workers, firsts)
-        kept = sum(len(part["video_index"]) for part in parts.stored) if parts else 0
-        title = name.replace("_", " of the ")
-        batches = progress(loader) if progress else progress_bar(loader, title, "video_index", kept, accelerator)
-        return encode_pairs(model, batches, records, accelerator, parts)
+        batches = self.batches(name, records, collator, accelerator, progress)
+        return encode_pairs(model, batches, records, accelerator, self.parts.get(name))
 
 
 def compares_cosines(processor: Any) -> bool:

@@ -138,6 +138,11 @@ class VideoTrainingArguments(TrainingArguments):
             )
 
     @property
+    def evaluator_options(self) -> dict[str, Any]:
+        """What every evaluator takes."""
+        return {"batch_size": self.eval_batch_size, "num_workers": self.dataloader_num_workers}
+
+    @property
     def n_gpu(self) -> int:
         return min(super().n_gpu, 1)
 

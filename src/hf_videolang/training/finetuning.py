@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, TrainingArguments
 
-from hf_videolang.data.batches.clip_reader import check_pixels
+from hf_videolang.data.batches.clip_reader import check_features, check_pixels
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
@@ -56,12 +56,21 @@ def load_model(arguments: FinetuningArguments, head: str | None = None) -> tuple
 
 
 def open_features(
-    arguments: FinetuningArguments, training_args: TrainingArguments, dataset: VideoDataset, processor: Any
+    arguments: FinetuningArguments,
+    training_args: TrainingArguments,
+    dataset: VideoDataset,
+    model: PreTrainedModel,
+    processor: Any,
 ) -> FeatureStore:
-    """The store that `arguments.features` names, with what it lacks of the splits of the run extracted."""
+    """
+    The store that `arguments.features` names, with what it lacks of the splits of the run extracted.
+
+    It fits the model, or `check_features` raises. A model that does not know its features has those of this store from
+    now on, saved with it.
+    """
     assert arguments.features is not None  # the caller has looked
     splits = {arguments.train_split, *tested_splits(arguments, dataset)}
-    return complete_features(
+    features = complete_features(
         arguments.features,
         [record for split in sorted(splits) for record in dataset.read(split)[0]],
         processor,
@@ -69,12 +78,10 @@ def open_features(
         cpu=training_args.use_cpu,
         num_workers=training_args.dataloader_num_workers,
     )
-
-
-def remember_features(model: Any, processor: Any, features: FeatureStore) -> None:
-    """A model that does not know its features has those of this store from now on, saved with it."""
+    check_features(features, model, processor)
     if getattr(processor, "features", "known") is None:
         processor.features = model.config.features = features.name
+    return features
 
 
 def load_splits(

@@ -50,8 +50,6 @@ class PairScoringTrainer(VideoTrainer):
                 on_broken_video=args.on_broken_video,
                 seed=args.seed,
             )
-            set_num_updates(args, len(rows))
-        evaluator = PairScoringEvaluator(
-            processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
-        )
+            set_num_updates(args, len(rows), "captions")
+        evaluator = PairScoringEvaluator(processor, **args.evaluator_options)
         super().__init__(model, args, processor, rows, eval_dataset, collator, evaluator, **kwargs)

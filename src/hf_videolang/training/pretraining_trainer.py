@@ -86,9 +86,7 @@ class PretrainingTrainer(ContrastiveTrainer):
             batch = order.batch_size * args.gradient_accumulation_steps
             args.max_steps = math.ceil(args.num_train_epochs * sum(order.num_clips.values()) / batch)
         steps = range(order.steps_per_epoch)
-        evaluator = RetrievalEvaluator(
-            processor, batch_size=args.eval_batch_size, num_workers=args.dataloader_num_workers
-        )
+        evaluator = RetrievalEvaluator(processor, **args.evaluator_options)
         self.sources = sources
         super().__init__(model, args, processor, steps, eval_dataset, collator, evaluator, **kwargs)
         self.add_callback(_StopAtStep())

@@ -31,7 +31,7 @@ class RecipeError(ValueError):
 
 
 def parse_recipe(
-    dataclass_types: Sequence[Any], argv: Sequence[str] | None = None, description: str = "", program: str = ""
+    dataclass_types: Sequence[Any], argv: Sequence[str] | None = None, description: str | None = None, module: str = ""
 ) -> tuple:
     """
     Parse `RECIPE.yaml [--key value …]`. The command line wins over the recipe.
@@ -44,7 +44,7 @@ def parse_recipe(
             must be given.
         argv: words of the command line after the program's name; default: those of this process.
         description: shown by `--help`.
-        program: how the command is typed, e.g. `"python -m hf_videolang.training.run_retrieval"`.
+        module: of this package, for the help: `"run_retrieval"`.
 
     Returns:
         One instance of each dataclass, in order, and a dictionary of the values of recipe and command line together.
@@ -56,7 +56,7 @@ def parse_recipe(
         >>> arguments, training_args, given = parse_recipe((RetrievalArguments, RetrievalTrainingArguments))
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(dataclass_types, description, program)
+    parser = _Parser(dataclass_types, description, f"python -m hf_videolang.training.{module}")
     recipe = read_recipe(words.pop(0), parser.keys) if words and not words[0].startswith("-") else {}
     parser.set_recipe(recipe)
     parsed, rest = parser.parse_known_args(words)
@@ -121,7 +121,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 class _Parser(HfArgumentParser):
     """Takes defaults from a recipe, raises errors, and shows in its help only what our classes declare."""
 
-    def __init__(self, dataclass_types: Sequence[Any], description: str, program: str):
+    def __init__(self, dataclass_types: Sequence[Any], description: str | None, program: str):
         super().__init__(
             list(dataclass_types),
             prog=program,

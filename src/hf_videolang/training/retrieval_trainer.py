@@ -89,17 +89,10 @@ class RetrievalTrainer(ContrastiveTrainer):
             collator = RetrievalCollator(
                 processor, train_dataset, True, args.on_broken_video, seed=args.seed, features=features
             )
-            batch = args.train_batch_size * args.world_size
-            if args.dataloader_drop_last and len(train_dataset) < batch:
-                raise ValueError(
-                    f"{len(train_dataset)} videos to train on, fewer than one global batch of {batch} "
-                    f"({args.train_batch_size} x {args.world_size} processes); lower per_device_train_batch_size."
-                )
-            set_num_updates(args, len(train_dataset))
+            set_num_updates(args, len(train_dataset), "videos")
         evaluator = RetrievalEvaluator(
             processor,
-            batch_size=args.eval_batch_size,
-            num_workers=args.dataloader_num_workers,
+            **args.evaluator_options,
             features=features,
         )
         super().__init__(model, args, processor, train_dataset, eval_dataset, collator, evaluator, **kwargs)

@@ -19,19 +19,12 @@ eval_results.json, recipe.yaml and the history of the run (trainer_state.json).
 from transformers import set_seed
 
 from hf_videolang.data.batches.captioning import CaptioningCollator, training_rows
-from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.evaluation.captioning import CaptioningEvaluator
 from hf_videolang.hub.caption_head import CAPTION_HEAD, with_caption_head
 from hf_videolang.training.captioning_arguments import CaptioningArguments, CaptioningTrainingArguments
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import (
-    choose_selection,
-    load_model,
-    load_splits,
-    open_features,
-    remember_features,
-)
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import RecipeError, parse_recipe
 from hf_videolang.training.run import Run, freeze_parts, run_command
@@ -43,12 +36,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_up(argv: list[str] | None) -> Run:
-    arguments, training_args, given = parse_recipe(
-        (CaptioningArguments, CaptioningTrainingArguments),
-        argv,
-        description=__doc__,
-        program="python -m hf_videolang.training.run_captioning",
-    )
+    types = (CaptioningArguments, CaptioningTrainingArguments)
+    arguments, training_args, given = parse_recipe(types, argv, __doc__, "run_captioning")
     choose_selection(arguments, training_args)
     checkpoint = choose_checkpoint(training_args)
 
@@ -67,9 +56,7 @@ def set_up(argv: list[str] | None) -> Run:
             f"{dataset.name} is a dataset for {dataset.task}, not of captions of segments; write them as "
             '"captions": [{"text": …, "start": …, "end": …}].'
         )
-    features = open_features(arguments, training_args, dataset, processor)
-    check_features(features, model, processor)
-    remember_features(model, processor, features)
+    features = open_features(arguments, training_args, dataset, model, processor)
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
     features.check_complete(train_records["video_id"][:])
@@ -78,7 +65,7 @@ def set_up(argv: list[str] | None) -> Run:
     )
     if not len(rows):
         raise RecipeError(f"there is no caption to learn: {' '.join(counts)}")
-    set_num_updates(training_args, len(rows))
+    set_num_updates(training_args, len(rows), f"{arguments.item}s")
     trainer = VideoTrainer(
         model,
         training_args,
@@ -89,8 +76,7 @@ def set_up(argv: list[str] | None) -> Run:
         CaptioningEvaluator(
             processor,
             features,
-            batch_size=training_args.eval_batch_size,
-            num_workers=training_args.dataloader_num_workers,
+            **training_args.evaluator_options,
         ),
     )
     if training_args.process_index == 0:

@@ -20,19 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.batches.moment_retrieval import MomentRetrievalCollator, query_rows
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.records import name_some
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import (
-    choose_selection,
-    load_model,
-    load_splits,
-    open_features,
-    remember_features,
-)
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.moment_retrieval_arguments import (
     MomentRetrievalArguments,
     MomentRetrievalTrainingArguments,
@@ -49,12 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_up(argv: list[str] | None) -> Run:
-    arguments, training_args, given = parse_recipe(
-        (MomentRetrievalArguments, MomentRetrievalTrainingArguments),
-        argv,
-        description=__doc__,
-        program="python -m hf_videolang.training.run_moment_retrieval",
-    )
+    types = (MomentRetrievalArguments, MomentRetrievalTrainingArguments)
+    arguments, training_args, given = parse_recipe(types, argv, __doc__, "run_moment_retrieval")
     choose_selection(arguments, training_args)
     checkpoint = choose_checkpoint(training_args)
 
@@ -69,9 +58,7 @@ def set_up(argv: list[str] | None) -> Run:
     dataset = find_dataset(arguments.dataset, arguments.data_dir)
     if dataset.task != "moment_retrieval":
         raise RecipeError(f"{dataset.name} is a dataset for {dataset.task}, not of moments in videos.")
-    features = open_features(arguments, training_args, dataset, processor)
-    check_features(features, model, processor)
-    remember_features(model, processor, features)
+    features = open_features(arguments, training_args, dataset, model, processor)
     data, tested, notes = load_splits(arguments, dataset, need_videos=False)
     train_records, train_protocol = data[arguments.train_split]
     video_ids = train_records["video_id"][:]
@@ -85,17 +72,13 @@ def set_up(argv: list[str] | None) -> Run:
         is_whole = [video_id not in broken for video_id in video_ids]
         train_records = train_records.select(np.flatnonzero(is_whole))
     queries = query_rows(train_records)
-    short = [row for row, text in enumerate(queries["text"][:]) if is_short(processor, text)]
+    short = [
+        row for row, text in enumerate(queries["text"][:]) if len(processor.token_ids(text)) <= processor.max_length
+    ]
     if len(short) < len(queries):
         notes.append(f"{len(queries) - len(short)} of {len(queries)} training queries are too long and are left out.")
     queries = queries.select(short)
-    batch = training_args.train_batch_size * training_args.world_size
-    if len(queries) < batch:
-        raise RecipeError(
-            f"{len(queries)} queries to train on, fewer than one global batch of {batch}; lower "
-            "per_device_train_batch_size."
-        )
-    set_num_updates(training_args, len(queries))
+    set_num_updates(training_args, len(queries), "queries")
     trainer = MomentRetrievalTrainer(
         model,
         training_args,
@@ -106,8 +89,7 @@ def set_up(argv: list[str] | None) -> Run:
         MomentRetrievalEvaluator(
             processor,
             features,
-            batch_size=training_args.eval_batch_size,
-            num_workers=training_args.dataloader_num_workers,
+            **training_args.evaluator_options,
         ),
     )
     if training_args.process_index == 0:
@@ -126,11 +108,6 @@ def change_settings(model: Any, processor: Any, arguments: MomentRetrievalArgume
     for name in ("min_moment_frames", "max_moment_frames"):
         if (value := getattr(arguments, name)) is not None:
             setattr(processor, name, value)
-
-
-def is_short(processor: Any, text: str) -> bool:
-    """Whether a query has no more tokens than the processor's `max_length`."""
-    return len(processor.token_ids(text)) <= processor.max_length
 
 
 if __name__ == "__main__":

@@ -37,12 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_up(argv: list[str] | None) -> Run:
-    arguments, training_args, given = parse_recipe(
-        (PretrainingArguments, PretrainingTrainingArguments),
-        argv,
-        description=__doc__,
-        program="python -m hf_videolang.training.run_pretraining",
-    )
+    types = (PretrainingArguments, PretrainingTrainingArguments)
+    arguments, training_args, given = parse_recipe(types, argv, __doc__, "run_pretraining")
     checkpoint = choose_checkpoint(training_args)
 
     # ---- Model ----

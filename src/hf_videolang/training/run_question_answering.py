@@ -22,20 +22,14 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from hf_videolang.data.answer_vocabulary import can_answer, check_choices, count_answers, read_answers
-from hf_videolang.data.batches.clip_reader import check_features, reads_subtitles
+from hf_videolang.data.batches.clip_reader import reads_subtitles
 from hf_videolang.data.batches.question_answering import QuestionAnsweringCollator, is_too_long
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.evaluation.question_answering import QuestionAnsweringEvaluator
 from hf_videolang.hub.loading import set_video_settings
 from hf_videolang.hub.question_heads import Head, answers_of, question_head, with_new_head
 from hf_videolang.training.checkpoints import choose_checkpoint
-from hf_videolang.training.finetuning import (
-    choose_selection,
-    load_model,
-    load_splits,
-    open_features,
-    remember_features,
-)
+from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.question_answering_arguments import (
     QuestionAnsweringArguments,
@@ -53,12 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_up(argv: list[str] | None) -> Run:
-    arguments, training_args, given = parse_recipe(
-        (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments),
-        argv,
-        description=__doc__,
-        program="python -m hf_videolang.training.run_question_answering",
-    )
+    types = (QuestionAnsweringArguments, QuestionAnsweringTrainingArguments)
+    arguments, training_args, given = parse_recipe(types, argv, __doc__, "run_question_answering")
     choose_selection(arguments, training_args)
     checkpoint = choose_checkpoint(training_args)
 
@@ -85,9 +75,7 @@ def set_up(argv: list[str] | None) -> Run:
         processor.context_subtitles = training_processor.context_subtitles = arguments.context_subtitles
     features = None
     if arguments.features is not None:
-        features = open_features(arguments, training_args, dataset, processor)
-        check_features(features, model, processor)
-        remember_features(model, processor, features)
+        features = open_features(arguments, training_args, dataset, model, processor)
     head, answers = question_head(model), answers_of(model)
     covered = {split: covered_rows(records, head, answers) for split, (records, _) in data.items()}
     if not (rows := covered[arguments.train_split]):
@@ -105,7 +93,7 @@ def set_up(argv: list[str] | None) -> Run:
         rows = [row for row in rows if not is_too_long(processor, train_records[row])]
         notes += [f"{count - len(rows)} training questions are too long and are left out."] * (len(rows) < count)
     train_records = train_records.select(rows)
-    set_num_updates(training_args, len(train_records))
+    set_num_updates(training_args, len(train_records), "questions")
     trainer = VideoTrainer(
         model,
         training_args,
@@ -124,8 +112,7 @@ def set_up(argv: list[str] | None) -> Run:
         ),
         QuestionAnsweringEvaluator(
             processor,
-            batch_size=training_args.eval_batch_size,
-            num_workers=training_args.dataloader_num_workers,
+            **training_args.evaluator_options,
             features=features,
         ),
     )

@@ -22,7 +22,6 @@ from typing import Any
 
 from transformers import PreTrainedModel, set_seed
 
-from hf_videolang.data.batches.clip_reader import check_features
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.pair_scoring import is_pair_scorer
@@ -48,12 +47,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_up(argv: list[str] | None) -> Run:
-    arguments, training_args, given = parse_recipe(
-        (RetrievalArguments, RetrievalTrainingArguments),
-        argv,
-        description=__doc__,
-        program="python -m hf_videolang.training.run_retrieval",
-    )
+    types = (RetrievalArguments, RetrievalTrainingArguments)
+    arguments, training_args, given = parse_recipe(types, argv, __doc__, "run_retrieval")
     choose_selection(arguments, training_args)
     checkpoint = choose_checkpoint(training_args)
 
@@ -71,8 +66,7 @@ def set_up(argv: list[str] | None) -> Run:
     # ---- Data ----
     dataset, features = find_dataset(arguments.dataset, arguments.data_dir), None
     if arguments.features is not None:
-        features = open_features(arguments, training_args, dataset, processor)
-        check_features(features, model, processor)
+        features = open_features(arguments, training_args, dataset, model, processor)
     skip_absent = training_args.on_broken_video != "raise"
     data, tested, more_notes = load_splits(arguments, dataset, features is None, skip_absent)
     if arguments.eval_captions == "first":

@@ -40,11 +40,19 @@ MAKING_A_RUN = (
 )
 
 
-def set_num_updates(args: VideoTrainingArguments, num_items: int) -> None:
-    """Where `max_steps` is not positive, make it the original's number of updates (clip_vip §4, clipbert §9)."""
+def set_num_updates(args: VideoTrainingArguments, num_items: int, items: str) -> None:
+    """
+    Where `max_steps` is not positive, make it the original's number of updates (clip_vip §4, clipbert §9). Raises
+    `ValueError` if incomplete batches are left out, and there is no other.
+    """
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and num_items < batch:
+        raise ValueError(
+            f"{num_items} {items} to train on, fewer than one global batch of {batch} ({args.train_batch_size} x "
+            f"{args.world_size} processes); lower per_device_train_batch_size."
+        )
     if args.max_steps <= 0:
-        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        args.max_steps = math.ceil(args.num_train_epochs * num_items / batch)
+        args.max_steps = math.ceil(args.num_train_epochs * num_items / (batch * args.gradient_accumulation_steps))
 
 
 class VideoTrainer(Trainer):

@@ -12,6 +12,7 @@ from hf_videolang.conversion.clip_vip.layouts import CLIP4CLIP, INITIALISING, SE
 from hf_videolang.conversion.clip_vip.training_config import TrainingConfig, read_training_config
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import TensorMap, map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tokenizers import CLIP_FILES, load_tokenizer
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.models.clip_vip.configuration_clip_vip import CLIPViPConfig
 from hf_videolang.models.clip_vip.modeling_clip_vip import CLIPViPModel
@@ -141,15 +142,7 @@ def _processor(
 
 
 def _tokenizer(name: str | Path, vocabulary_size: int) -> CLIPTokenizer:
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(name)
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers' answer to a missing vocabulary
-            raise FileNotFoundError("no vocabulary")
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder that has "
-            "CLIP's tokenizer.json, or its vocab.json and merges.txt."
-        ) from error
+    tokenizer = load_tokenizer(CLIPTokenizer, name, CLIP_FILES)
     end = tokenizer.eos_token_id
     if len(tokenizer) != vocabulary_size or end != vocabulary_size - 1:
         raise ConversionError(

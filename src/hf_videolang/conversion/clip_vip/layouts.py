@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, as_is, openai_origin
-from hf_videolang.conversion.tensor_map import Origin
+from hf_videolang.conversion.openai_clip import OPENAI_BLOCKS, openai_origin
+from hf_videolang.conversion.tensor_map import Origin, as_is
 
 WRAPPER, HUB_CLIP, OPENAI_CLIP, CLIP4CLIP = "CLIP-ViP wrapper", "Hub CLIP", "OpenAI CLIP", "CLIP4Clip"
 INITIALISING = (HUB_CLIP, OPENAI_CLIP)  # CLIP itself, from which CLIP-ViP starts

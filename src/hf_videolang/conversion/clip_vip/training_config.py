@@ -1,11 +1,10 @@
 """Reads what shapes do not tell: from the JSON of the training, or from the `config.json` of a CLIP on the Hub."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.conversion.untrusted import HUB_WEIGHTS, ConversionError
+from hf_videolang.conversion.untrusted import HUB_WEIGHTS, ConversionError, read_json
 
 VISION_SIZES = (
     "hidden_size",
@@ -55,14 +54,14 @@ class TrainingConfig:
 def read_training_config(config: str | Path | None, weight_file: Path) -> TrainingConfig:
     """What `config`, the JSON of the training, and the `config.json` beside the weights of a CLIP on the Hub say."""
     beside = weight_file.with_name("config.json")
-    hub = _read_json(beside) if weight_file.name in HUB_WEIGHTS and beside.is_file() else {}
+    hub = read_json(beside) if weight_file.name in HUB_WEIGHTS and beside.is_file() else {}
     if hub.get("model_type") == "clip_vip":
         raise ConversionError(f"{weight_file.parent} is converted already; load it with AutoModel.from_pretrained.")
     hub_sizes = _clip_sizes(hub) if hub.get("model_type") == "clip" else {}
     if config is None:
         return TrainingConfig(beside.name, hub_sizes) if hub_sizes else TrainingConfig()
     path = Path(config)
-    original = _read_json(path)
+    original = read_json(path)
     try:
         if "sim_header" in original:
             return _clip4clip(original, path)
@@ -74,16 +73,6 @@ def read_training_config(config: str | Path | None, weight_file: Path) -> Traini
         f"{path} is not a training config of CLIP-ViP (with clip_vision_additional_config) or CLIP4Clip (with "
         f"sim_header); it has {', '.join(list(original)[:5]) or 'no keys'}. Leave --config out if there is none."
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ConversionError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
-    return content
 
 
 def _clip_sizes(clip: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Conversion of the checkpoints that lead to a ClipBERT (clipbert §12)."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from hf_videolang.conversion.clipbert.settings import (
     AGGREGATIONS,
     Settings,
     read_answers,
-    read_json,
     read_settings,
 )
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_tensors
-from hf_videolang.conversion.untrusted import Checkpoint, ConversionError, read_checkpoint
+from hf_videolang.conversion.tokenizers import BERT_FILES, load_tokenizer
+from hf_videolang.conversion.untrusted import Checkpoint, ConversionError, read_checkpoint, read_json
 from hf_videolang.models.clipbert.configuration_clipbert import ClipBertConfig
 from hf_videolang.models.clipbert.modeling_clipbert import (
     ClipBertForMultipleChoice,
@@ -138,10 +137,10 @@ def _with_bert(
         beside = path.with_name("config.json")
         hub = read_json(beside) if beside.is_file() else {}
         stated |= {"stride_in_1x1": bool(hub.get("downsample_in_bottleneck", False)), "channel_order": "RGB"}
-    with source.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    own = source.facts()
     joined = Settings(settings.source, stated, settings.task, "pre_training")
-    return Layout(layout.release, {**layout.values, **values}), joined, {"file": source.path.name, "sha256": digest}
+    facts = {name: own[name] for name in ("file", "sha256")}
+    return Layout(layout.release, {**layout.values, **values}), joined, facts
 
 
 def _head(layout: Layout, settings: Settings, given: str | None) -> str:
@@ -291,15 +290,7 @@ def _processor(
 
 
 def _tokenizer(name: str | Path, vocabulary_size: int) -> BertTokenizer:
-    try:
-        tokenizer: Any = BertTokenizer.from_pretrained(name)
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers' answer to a missing vocabulary
-            raise FileNotFoundError("no vocabulary")
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder that has "
-            "BERT's tokenizer.json or vocab.txt."
-        ) from error
+    tokenizer = load_tokenizer(BertTokenizer, name, BERT_FILES)
     if len(tokenizer) > vocabulary_size:
         raise ConversionError(
             f"The tokenizer {name} has {len(tokenizer)} entries, but the word table only {vocabulary_size}. Pass "

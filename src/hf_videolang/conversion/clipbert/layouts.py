@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_videolang.conversion.tensor_map import STATE_DICT, Origin, state_dict
+from hf_videolang.conversion.tensor_map import STATE_DICT, Origin, as_is, size_of, state_dict
 from hf_videolang.conversion.untrusted import Checkpoint
 
 CLIPBERT, GRID_FEATURES, RESNET = "ClipBERT", "grid-feature CNN", "ResNet of the Hub"
@@ -44,7 +44,7 @@ class Layout:
         """Source key and transformation for one of the model's names."""
         key = self._key(name.removeprefix("clipbert."))
         old = key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        return old if old in self.values else key, lambda tensor: tensor
+        return old if old in self.values else key, as_is
 
     def _key(self, name: str) -> str:
         start = "transformer." if self.release == CLIPBERT else ""
@@ -69,8 +69,7 @@ class Layout:
 
     def size(self, name: str, axis: int) -> int | None:
         """Of one of the model's tensors; `None` if it is missing, which the mapping reports."""
-        shape = getattr(self.values.get(self.origin(name)[0]), "shape", ())
-        return shape[axis] if axis < len(shape) else None
+        return size_of(self.values, self.origin(name)[0], axis)
 
     def count(self, name: str) -> int:
         """How many of `name.format(0)`, `name.format(1)`, … there are."""

@@ -1,11 +1,10 @@
 """What shapes do not tell about a ClipBERT: from the files of its training run, or from the layout of the keys."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.conversion.untrusted import ConversionError
+from hf_videolang.conversion.untrusted import ConversionError, read_json
 
 AGGREGATIONS = {"mean": "mean", "max": "max", "lse": "logsumexp"}
 SAME_NAMES = (
@@ -92,16 +91,6 @@ def read_settings(config: str | Path | None) -> Settings:
     if head is None and "itm_neg_size" in task:
         head = "retrieval"
     return Settings(path.name, {ours: model[name] for name, ours in MODEL_FIELDS.items() if name in model}, task, head)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConversionError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ConversionError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
-    return content
 
 
 def read_answers(path: str | Path, rows: int) -> dict[int, str]:

@@ -1,12 +1,13 @@
 """Conversion of HERO's checkpoints (hero §10)."""
 
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor
 
 from hf_videolang.conversion.hero.layouts import (
     ONE_HOTS,
@@ -27,7 +28,7 @@ from hf_videolang.conversion.hero.settings import (
 )
 from hf_videolang.conversion.hero.starts import start_from_roberta
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_tensors
+from hf_videolang.conversion.tensor_map import map_tensors, new_layers, size_of, state_dict, untied_tensors
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -45,6 +46,7 @@ OPTIONS = {
     "from_roberta": "the file is RoBERTa's (pretrain-tv-init.bin, or a folder of roberta-base): start a HERO from it",
 }
 HEAD_WIDTH = 64
+FEATURE_LAYER = re.compile("frame_embeddings|frame_transform")
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -104,7 +106,11 @@ def convert(
         starts = [HeroForVideoCaptioning]  # captioning begins with the words' head of pre-training
         tensors = untied_tensors(HeroForVideoCaptioning, model_config)
         targets |= {name: value for name, value in tensors.items() if name.startswith("lm_head.")}
-    created = {} if video_feature_size is None else _new_layers(values, targets, layout, model_config, seed)
+    changed = []
+    if video_feature_size is not None:  # the tensors whose shape depends on the width of the features
+        sources = {name: values.get(layout.origin(name)[0]) for name in targets if FEATURE_LAYER.search(name)}
+        changed = [name for name, one in sources.items() if one is not None and one.shape != targets[name].shape]
+    created = new_layers(targets, changed, model_config.initializer_range, seed)
     replaced = dict.fromkeys((layout.origin(name)[0] for name in created), "new, for another width of features")
     processor = _processor(model_config, layout, tokenizer)
     if not processor:
@@ -173,9 +179,7 @@ def _config(
             "configuration that it was trained with."
         )
 
-    def size(key: str, axis: int) -> int | None:
-        value = values.get(key)
-        return value.shape[axis] if isinstance(value, Tensor) and value.ndim > axis else None
+    size = partial(size_of, values)
 
     def layers(stem: str) -> int:
         return len({key.removeprefix(stem).split(".")[0] for key in values if key.startswith(stem)})
@@ -232,26 +236,6 @@ def _config(
         return HeroConfig(**fields, dtype="float32")
     except (StrictDataclassError, ValueError) as error:
         raise ConversionError(f"The checkpoint and its config give no valid model: {error}") from error
-
-
-def _new_layers(
-    values: Mapping[str, Any], targets: Mapping[str, Tensor], layout: Layout, config: HeroConfig, seed: int
-) -> dict[str, tuple[Tensor, str]]:
-    """The tensors whose shape depends on the width of the features, as the original starts them."""
-    generator, created = torch.Generator().manual_seed(seed), {}
-    for name, target in targets.items():
-        source = values.get(layout.origin(name)[0])
-        if not ("frame_embeddings" in name or "frame_transform" in name) or source is None:
-            continue
-        if source.shape == target.shape:
-            continue
-        if target.ndim == 2:
-            value = torch.empty(target.shape).normal_(std=config.initializer_range, generator=generator)
-            created[name] = value, f"normal, standard deviation {config.initializer_range}, seed {seed}"
-        else:
-            ones = name.endswith("weight")
-            created[name] = torch.full(target.shape, float(ones)), "ones" if ones else "zeros"
-    return created
 
 
 def _processor(config: HeroConfig, layout: Layout, tokenizer: str | Path | None) -> list[HeroProcessor]:

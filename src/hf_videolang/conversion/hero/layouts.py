@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from hf_videolang.conversion.tensor_map import Origin
+from hf_videolang.conversion.tensor_map import Origin, as_is
 
 # The model's names → the original's; the rest of a name is the same.
 NAMES = {
@@ -122,7 +122,7 @@ class Layout:
         if self.is_first_violin:
             for theirs, first in VIOLIN.items():
                 key = f"{first}{key.removeprefix(theirs)}" if key.startswith(theirs) else key
-        return key, lambda tensor: tensor
+        return key, as_is
 
     def drop_reason(self, key: str) -> str | None:
         """Why the model does without a key of the source, or `None`."""

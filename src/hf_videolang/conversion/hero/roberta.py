@@ -1,6 +1,5 @@
 """What HERO takes from RoBERTa: every second layer, the embeddings, and the head of the words (hero §10)."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_videolang.conversion.openai_clip import as_is
-from hf_videolang.conversion.tensor_map import Origin
-from hf_videolang.conversion.untrusted import ConversionError
+from hf_videolang.conversion.tensor_map import Origin, as_is
+from hf_videolang.conversion.untrusted import ConversionError, read_json
 
 WORDS = "embeddings.word_embeddings.weight"
 HEAD_WIDTH = 64
@@ -74,7 +72,7 @@ class Roberta:
         """Fields of HERO's parts, which are as wide as the RoBERTa."""
         words, width = self.shape(WORDS)
         beside = self.path.with_name("config.json")
-        stated = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+        stated = read_json(beside) if beside.exists() else {}
         wide = {
             "hidden_size": width,
             "num_attention_heads": stated.get("num_attention_heads", max(width // HEAD_WIDTH, 1)),

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from hf_videolang.conversion.tokenizers import load_tokenizer
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -83,13 +84,7 @@ def load_roberta_tokenizer(name: str | Path, vocabulary: int) -> Any:
     Raises:
         ConversionError: it cannot be loaded, or it is not RoBERTa's of at most `vocabulary` words.
     """
-    try:
-        fitting: Any = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder of "
-            "roberta-base's tokenizer."
-        ) from error
+    fitting = load_tokenizer(AutoTokenizer, name, "roberta-base's tokenizer")
     special = fitting.cls_token_id, fitting.sep_token_id, fitting.pad_token_id
     if len(fitting) > vocabulary or special != (0, 2, 1):
         raise ConversionError(

@@ -1,6 +1,6 @@
 """Models from which training starts: HERO with nothing but RoBERTa in it (hero §10)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from hf_videolang.conversion.hero.settings import (
     vocabulary_size,
 )
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.openai_clip import as_is
-from hf_videolang.conversion.tensor_map import Origin, TensorMap, map_tensors, untied_tensors
+from hf_videolang.conversion.tensor_map import Origin, TensorMap, as_is, map_tensors, untied_tensors
 from hf_videolang.conversion.untrusted import ConversionError
 from hf_videolang.data.benchmarks.value_features import WIDTHS
 from hf_videolang.models.hero.configuration_hero import HeroConfig
@@ -126,18 +125,10 @@ def map_start(
     targets = {name: value for head in HEADS for name, value in untied_tensors(head, config).items()}
     fresh = [name for name in targets if origin(name) is None]
     how = f"random as HERO starts it (hero §10), seed {seed}"
-    created = {name: (value, how) for name, value in random_tensors(HEADS, config, fresh, seed).items()}
-    return map_tensors(source, targets, lambda name: origin(name) or (name, as_is), drop_reason, created)
-
-
-def random_tensors(
-    heads: Sequence[type[HeroPreTrainedModel]], config: HeroConfig, names: Sequence[str], seed: int
-) -> dict[str, Tensor]:
-    """The tensors of these names as the classes start them."""
-    found: dict[str, Tensor] = {}
+    created: dict[str, tuple[Tensor, str]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for head in heads:
+        for head in HEADS:
             state = head(config).state_dict()
-            found |= {name: state[name] for name in names if name in state and name not in found}
-    return found
+            created = {name: (state[name], how) for name in fresh if name in state} | created
+    return map_tensors(source, targets, lambda name: origin(name) or (name, as_is), drop_reason, created)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import BertTokenizer, PreTrainedConfig
 
 from hf_videolang.conversion.model_folder import Conversion
-from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, state_dict
+from hf_videolang.conversion.tensor_map import map_tensors, model_tensors, new_layers, state_dict
+from hf_videolang.conversion.tokenizers import BERT_FILES, load_tokenizer
 from hf_videolang.conversion.untrusted import Checkpoint, ConversionError
 from hf_videolang.conversion.videoclip.config import Run, derive_config, read_bert, read_run
 from hf_videolang.conversion.videoclip.layouts import drop_reason, find_layout
@@ -97,7 +97,9 @@ def convert(
         how = f"from the S3D in {Path(s3d).resolve().name}"
         created |= {f"s3d.{name}": (tensor, how) for name, tensor in inside.state_dict().items()}
     if layout.projector is None:
-        created |= _new_projector(targets, model_config, seed)
+        projector = [name for name in targets if name.startswith("video_model.projector.")]
+        video: Any = model_config.video_config
+        created |= new_layers(targets, projector, video.initializer_range, seed)  # (videoclip §3.7)
     processor, notes = _processor(model_config, run, tokenizer)
     flavour, training = layout.flavour, TRAINING.get(layout.flavour, TRAINED)
     if layout.classifier is not None:
@@ -135,22 +137,6 @@ def _load_s3d(folder: Path) -> S3DVideoModel:
         ) from error
 
 
-def _new_projector(targets: Mapping[str, Tensor], config: VideoCLIPConfig, seed: int) -> dict[str, tuple[Tensor, str]]:
-    """As the original starts it (videoclip §3.7)."""
-    video: Any = config.video_config
-    generator, created = torch.Generator().manual_seed(seed), {}
-    for name, target in targets.items():
-        if not name.startswith("video_model.projector."):
-            continue
-        if target.ndim == 2:
-            noise = torch.zeros(target.shape).normal_(std=video.initializer_range, generator=generator)
-            created[name] = noise, f"normal, standard deviation {video.initializer_range}, seed {seed}"
-        else:
-            ones = name.endswith("weight")
-            created[name] = torch.full(target.shape, float(ones)), "ones" if ones else "zeros"
-    return created
-
-
 def _processor(
     config: VideoCLIPConfig, run: Run, tokenizer: str | Path | None
 ) -> tuple[VideoCLIPProcessor | VideoCLIPVideoProcessor, list[str]]:
@@ -171,13 +157,7 @@ def _processor(
         )
         return video_processor, notes
     name = tokenizer or BERT_TOKENIZER
-    try:
-        fitting = BertTokenizer.from_pretrained(name)
-    except Exception as error:  # no network, no such id, no tokenizer in it: each has its own kind of error
-        raise ConversionError(
-            f"The tokenizer {name} cannot be loaded ({type(error).__name__}). Pass --tokenizer with a folder that has "
-            "BERT's tokenizer.json or vocab.txt."
-        ) from error
+    fitting = load_tokenizer(BertTokenizer, name, BERT_FILES)
     ends, expected = (fitting.cls_token_id, fitting.sep_token_id), (video.cls_token_id, video.sep_token_id)
     if len(fitting) != text.vocab_size or ends != expected:
         raise ConversionError(

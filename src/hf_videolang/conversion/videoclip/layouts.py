@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from hf_videolang.conversion.tensor_map import Origin
+from hf_videolang.conversion.tensor_map import Origin, as_is
 
 # What the model does without, beside the entries of fairseq's container.
 DROPPED = {
@@ -55,7 +55,7 @@ class Layout:
         key = f"{starts[start]}{name.removeprefix(start)}"
         if self.is_old:
             key = key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        return key, lambda tensor: tensor
+        return key, as_is
 
     @property
     def encoder(self) -> str:
