@@ -21,8 +21,8 @@ from typing import Any
 from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
-from hf_videolang.hub.caption_head import CAPTION_HEAD
-from hf_videolang.hub.loading import has_other_head, load_model_and_processor
+from hf_videolang.hub.heads import CAPTION_HEAD, check_writes_captions
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.inference.captioning import caption_segments, even_segments
 from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.presets import read_weights
@@ -50,8 +50,7 @@ def main(args: Namespace) -> int:
         raise ValueError(f"{args.video} does not exist.")
     model: Any
     model, processor = load_model_and_processor(args.model, head=CAPTION_HEAD)
-    if not hasattr(model, "get_memory"):
-        raise has_other_head(model, CAPTION_HEAD, "writes no captions")
+    check_writes_captions(model)
     model = on_device(model, args.cpu)
     subtitles = chosen_subtitles(args.subtitles, args.video)
     options = {} if args.num_beams is None else {"num_beams": args.num_beams}

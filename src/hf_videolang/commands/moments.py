@@ -25,9 +25,9 @@ from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.data.video_files import is_video, list_files
-from hf_videolang.hub.loading import has_other_head, load_model_and_processor
+from hf_videolang.hub.heads import RETRIEVAL_HEAD, check_finds_moments
+from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
-from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.first_use import features_of_files
 from hf_videolang.inference.moment_search import EncodingStore, encode_video, file_facts, search_moments
 from hf_videolang.inference.presets import read_weights
@@ -55,8 +55,7 @@ def main(args: Namespace) -> int:
         raise ValueError("--subtitles is a file, but there are several videos; give auto, or one video.")
     model: Any
     model, processor = load_model_and_processor(args.model, head=RETRIEVAL_HEAD)
-    if not hasattr(model, "frame_similarity"):
-        raise has_other_head(model, RETRIEVAL_HEAD, "finds no moments in videos")
+    check_finds_moments(model)
     model = on_device(model, args.cpu)
     features = args.features or (args.store and args.store / "features")
     weights, encoded, num_unusable = read_weights(args.extractor), {}, 0

@@ -12,8 +12,7 @@ from hf_videolang.data.batches.captioning import SegmentCollator
 from hf_videolang.evaluation.evaluator import Evaluator, save_json
 from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores
-from hf_videolang.hub.caption_head import CAPTION_HEAD
-from hf_videolang.hub.loading import has_other_head
+from hf_videolang.hub.heads import check_writes_captions
 from hf_videolang.metrics.captions import caption_metrics, default_tokenizer
 
 PREDICTIONS = "captions.jsonl"
@@ -55,8 +54,7 @@ class CaptioningEvaluator(Evaluator):
     ) -> Scores:
         """Arguments, result and errors are those of [`Evaluator`]; a `JavaError` if captions cannot be scored here."""
         plain: Any = extract_model_from_parallel(model)
-        if not hasattr(plain, "get_memory"):
-            raise has_other_head(plain, CAPTION_HEAD, "writes no captions")
+        check_writes_captions(plain)
         self.features.check_complete(records["video_id"][:])
         segments = [
             (video_id, segment)

@@ -18,10 +18,9 @@ from hf_videolang.evaluation.reranking import RerankingEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.folder_lock import locked_folder
-from hf_videolang.hub.caption_head import CAPTION_HEAD
+from hf_videolang.hub.heads import CAPTION_HEAD, RETRIEVAL_HEAD
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
-from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
 from hf_videolang.inference.first_use import complete_features
 from hf_videolang.metrics.retrieval import Ties
 

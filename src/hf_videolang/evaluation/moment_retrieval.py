@@ -15,8 +15,7 @@ from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.evaluation.evaluator import Evaluator, save_json
 from hf_videolang.evaluation.loader import Progress
 from hf_videolang.evaluation.scores import Scores
-from hf_videolang.hub.loading import has_other_head
-from hf_videolang.hub.retrieval_head import RETRIEVAL_HEAD
+from hf_videolang.hub.heads import check_finds_moments
 from hf_videolang.inference.moment_ranking import FoundMoments, MomentRanking, find_moments
 from hf_videolang.metrics.moments import IOUS, TOP, average_recall, moment_recalls, video_recalls
 
@@ -63,14 +62,8 @@ class MomentRetrievalEvaluator(Evaluator):
         **options: Any,
     ):
         super().__init__(processor, features, batch_size=batch_size, **options)
-        self.ranking = MomentRanking(
-            seconds_per_frame=processor.seconds_per_feature,
-            min_frames=processor.min_moment_frames,
-            max_frames=processor.max_moment_frames,
-            score_scale=processor.video_score_scale,
-            nms_threshold=nms_threshold,
-            legacy_length=processor.max_frames if legacy_index else None,
-        )
+        legacy_length = processor.max_frames if legacy_index else None
+        self.ranking = MomentRanking.of(processor, nms_threshold=nms_threshold, legacy_length=legacy_length)
 
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix: `VCMR_IoU0.7_AveR`, `VR_R1`, …"""
@@ -85,8 +78,7 @@ class MomentRetrievalEvaluator(Evaluator):
         video retrieval (VR) alone.
         """
         plain: Any = extract_model_from_parallel(model)
-        if not hasattr(plain, "frame_similarity"):
-            raise has_other_head(plain, RETRIEVAL_HEAD, "finds no moments in videos")
+        check_finds_moments(plain)
         names = records["video_id"][:]
         records = records.select(sorted(range(len(records)), key=names.__getitem__))
         frames, mask = self._encode_videos(plain, records, accelerator, progress)

@@ -121,13 +121,6 @@ def class_with_head(model: PreTrainedModel, head: str) -> Any:
     return getattr(import_module(public_names()[name]), name) if name in public_names() else None
 
 
-def has_other_head(model: PreTrainedModel, head: str, what: str) -> ValueError:
-    """The error for a model that does not do what is asked; it names the class of its family that does."""
-    other = class_with_head(model, head)
-    remedy = f"; a {other.__name__} does" if other else ""
-    return ValueError(f"{model.name_or_path} is a {type(model).__name__}, which {what}{remedy}.")
-
-
 def set_video_settings(processor: Any, **settings: Any) -> None:
     """
     Change what a processor does with videos; `None` leaves its own setting. See [`load_model_and_processor`].

@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hf_videolang.hub.new_head import new_head
+from hf_videolang.hub.heads import new_head
 
 # "open": one of the answers in `config.id2label`; "soft": the same, trained on scored answers; "multiple_choice": one
 # of the question's own options; "count": a number; "statement": whether what takes the question's place is true.

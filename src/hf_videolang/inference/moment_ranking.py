@@ -37,6 +37,17 @@ class MomentRanking:
     nms_threshold: float | None = None
     legacy_length: int | None = None
 
+    @classmethod
+    def of(cls, processor: Any, **options: Any) -> "MomentRanking":
+        """With the lengths and the scale that a processor has."""
+        return cls(
+            seconds_per_frame=processor.seconds_per_feature,
+            min_frames=processor.min_moment_frames,
+            max_frames=processor.max_moment_frames,
+            score_scale=processor.video_score_scale,
+            **options,
+        )
+
 
 @dataclass(frozen=True)
 class FoundMoments:

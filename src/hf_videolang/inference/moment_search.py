@@ -117,17 +117,12 @@ def search_moments(
         ]
         return torch.cat(rows).to(model.device)
 
-    ranking = MomentRanking(
-        seconds_per_frame=processor.seconds_per_feature,
-        min_frames=processor.min_moment_frames,
-        max_frames=processor.max_moment_frames,
-        score_scale=processor.video_score_scale,
-        max_predictions=top,
-    )
     with torch.inference_mode():
         text = model.get_text_features(**processor(text=[query]).to(model.device)).text_embeds.float()
     own = torch.zeros(1, dtype=torch.long, device=model.device)
-    (found,) = find_moments(model, text, joined("frames"), joined("mask"), own, ranking)
+    (found,) = find_moments(
+        model, text, joined("frames"), joined("mask"), own, MomentRanking.of(processor, max_predictions=top)
+    )
     return [
         FoundMoment(names[window], starts[window] + start, starts[window] + end, score)
         for window, start, end, score in found.moments

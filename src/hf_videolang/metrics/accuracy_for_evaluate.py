@@ -4,10 +4,7 @@ import datasets
 import evaluate
 
 from hf_videolang.metrics.accuracy import accuracy
-
-CITATION = """
-@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
-"""
+from hf_videolang.metrics.facts import CITATION
 
 
 class Accuracy(evaluate.Metric):

@@ -4,10 +4,8 @@ import datasets
 import evaluate
 
 from hf_videolang.metrics.captions import caption_metrics
+from hf_videolang.metrics.facts import CITATION
 
-CITATION = """
-@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
-"""
 INPUTS = """
 predictions: texts. references: of each text, what people wrote, a list of texts. Returns CIDEr, METEOR (if there is
 Java), ROUGEL, BLEU1 to BLEU4, in the hundredfold as papers report them.

@@ -8,8 +8,10 @@ from torch import Tensor
 from .product import Product, row_blocks
 from .retrieval import Processing, Similarity
 
+SCALE = 100.0
 
-def dual_softmax(similarity: Similarity, scale: float = 100.0, log_sums: Tensor | None = None) -> Tensor:
+
+def dual_softmax(similarity: Similarity, scale: float = SCALE, log_sums: Tensor | None = None) -> Tensor:
     """
     Re-weight similarities by their softmax over the texts: `x * softmax(scale * x, over texts)`.
 
@@ -35,11 +37,11 @@ def dual_softmax(similarity: Similarity, scale: float = 100.0, log_sums: Tensor 
     return scores * weights
 
 
-def dual_softmax_by_rows(similarity: Tensor | Product, scale: float = 100.0) -> tuple[Processing, Processing]:
+def dual_softmax_by_rows(similarity: Tensor | Product) -> tuple[Processing, Processing]:
     """The same for blocks of rows `[texts, videos]`, and of rows `[videos, texts]`: see `retrieval_metrics`."""
     log_sums = None
     if isinstance(similarity, Product):
         log_sums = torch.empty(similarity.shape[1], dtype=torch.float64)
         for first, block in row_blocks(similarity.T):
-            log_sums[first : first + len(block)] = (scale * block).double().logsumexp(1)
-    return partial(dual_softmax, scale=scale, log_sums=log_sums), lambda rows: dual_softmax(rows.T, scale).T
+            log_sums[first : first + len(block)] = (SCALE * block).double().logsumexp(1)
+    return partial(dual_softmax, log_sums=log_sums), lambda rows: dual_softmax(rows.T).T

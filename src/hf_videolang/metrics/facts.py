@@ -24,6 +24,9 @@ class MetricFacts:
         return 100 * value if self.is_share else value
 
 
+CITATION = """
+@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
+"""
 CHANCE = "chance"  # the column of what random scores give. It stands in tables and cards, but not in logs.
 
 METRICS = {

@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from hf_videolang.metrics.facts import CITATION
 from hf_videolang.metrics.moments import IOUS, average_recall, moment_recalls
 
 DESCRIPTION = """
@@ -19,10 +20,6 @@ Args:
 
 Returns:
     R1_IoU0.5, R5_IoU0.5, ..., R100_IoU0.7, and AveR_IoU0.5, AveR_IoU0.7.
-"""
-
-CITATION = """
-@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
 """
 
 

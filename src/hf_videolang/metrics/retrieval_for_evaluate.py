@@ -4,6 +4,7 @@ import datasets
 import evaluate
 
 from hf_videolang.metrics.dual_softmax import dual_softmax as apply_dual_softmax
+from hf_videolang.metrics.facts import CITATION
 from hf_videolang.metrics.retrieval import retrieval_metrics
 
 DESCRIPTION = """
@@ -20,10 +21,6 @@ Args:
 
 Returns:
     text_to_video_R1, ..._R5, ..._R10, ..._MedianR, ..._MeanR, and the same with video_to_text_.
-"""
-
-CITATION = """
-@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
 """
 
 

@@ -4,10 +4,8 @@ import datasets
 import evaluate
 
 from hf_videolang.metrics.accuracy import soft_accuracy
+from hf_videolang.metrics.facts import CITATION
 
-CITATION = """
-@software{hf_videolang, title = {hf_videolang: video-language systems as Hugging Face models}, year = {2026}}
-"""
 INPUTS = """
 predictions: texts of answers. references: of each question a list of {"answer": text, "score": from 0 to 1}. Returns
 soft_accuracy.

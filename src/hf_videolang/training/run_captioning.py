@@ -21,7 +21,7 @@ from transformers import set_seed
 from hf_videolang.data.batches.captioning import CaptioningCollator, training_rows
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.evaluation.captioning import CaptioningEvaluator
-from hf_videolang.hub.caption_head import CAPTION_HEAD, with_caption_head
+from hf_videolang.hub.heads import CAPTION_HEAD, with_caption_head
 from hf_videolang.training.captioning_arguments import CaptioningArguments, CaptioningTrainingArguments
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features

@@ -24,6 +24,7 @@ from hf_videolang.data.batches.moment_retrieval import MomentRetrievalCollator, 
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.records import name_some
 from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
+from hf_videolang.hub.heads import check_finds_moments
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.moment_retrieval_arguments import (
@@ -49,8 +50,7 @@ def set_up(argv: list[str] | None) -> Run:
 
     # ---- Model ----
     model, processor, _ = load_model(arguments)
-    if not hasattr(model, "frame_similarity"):
-        raise RecipeError(f"{arguments.model} is a {type(model).__name__}, which finds no moments in videos.")
+    check_finds_moments(model)
     change_settings(model, processor, arguments)
     freeze_parts(model, arguments.freeze)
 

@@ -26,8 +26,8 @@ from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.protocol import Protocol
 from hf_videolang.evaluation.pair_scoring import is_pair_scorer
 from hf_videolang.evaluation.retrieval import compares_cosines
+from hf_videolang.hub.heads import with_retrieval_head
 from hf_videolang.hub.loading import set_video_settings
-from hf_videolang.hub.retrieval_head import with_retrieval_head
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
 from hf_videolang.training.pair_scoring_trainer import PairScoringTrainer

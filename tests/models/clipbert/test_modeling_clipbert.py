@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMultipleChoice, AutoModelForPreTraining, AutoModelForVisualQuestionAnswering
 
+from hf_videolang.hub.heads import with_retrieval_head
 from hf_videolang.hub.question_heads import with_new_head
-from hf_videolang.hub.retrieval_head import with_retrieval_head
 from hf_videolang.models.clipbert.configuration_clipbert import ClipBertConfig
 from hf_videolang.models.clipbert.modeling_clipbert import (
     ClipBertForMultipleChoice,

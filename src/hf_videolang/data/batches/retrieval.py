@@ -7,9 +7,7 @@ import numpy as np
 import torch
 
 from hf_videolang.data.batches.clip_collator import ClipCollator
-from hf_videolang.data.batches.clip_reader import Policy
 from hf_videolang.data.records import is_blank
-from hf_videolang.data.stores.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,18 +56,10 @@ class RetrievalCollator(ClipCollator):
         >>> loader = DataLoader(dataset, batch_size=16, shuffle=True, collate_fn=collator, num_workers=8)
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        dataset: "Dataset",
-        training: bool,
-        on_broken_video: Policy = "raise",
-        seed: int = 42,
-        features: FeatureStore | None = None,
-    ):
+    def __init__(self, processor: Any, dataset: "Dataset", *arguments: Any, **options: Any):
         if "captions" not in dataset.column_names:
             raise ValueError(f"The dataset has the columns {dataset.column_names}; retrieval needs captions.")
-        super().__init__(processor, dataset, training, on_broken_video, seed, features)
+        super().__init__(processor, dataset, *arguments, **options)
         self._first_caption = np.cumsum([0, *map(len, dataset["captions"][:])])
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -32,12 +32,6 @@ VALUE_FEATURES = {
 FOLDERS = {"mil-nce-s3d": "mil-nce"}  # where the folder of the files has another name than the features
 
 
-def extractor_names(name: str) -> list[str]:
-    """The extractors whose features stand side by side in a row: "clip-vit_slowfast" has two."""
-    return name.split("_")
-
-
+# Names joined by _ stand side by side in a row.
 _NAMES = (*VALUE_FEATURES, "resnet_slowfast", "clip-vit_slowfast", "resnet_mil-nce", "clip-vit_mil-nce")
-WIDTHS = {name: sum(VALUE_FEATURES[one].width for one in extractor_names(name)) for name in _NAMES}
-
-__all__ = ["FOLDERS", "SECONDS_PER_FEATURE", "VALUE_FEATURES", "WIDTHS", "ValueFeature", "extractor_names"]
+WIDTHS = {name: sum(VALUE_FEATURES[one].width for one in name.split("_")) for name in _NAMES}

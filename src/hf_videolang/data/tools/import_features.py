@@ -13,13 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hf_videolang.data.annotation_text import in_layout
-from hf_videolang.data.benchmarks.value_features import (
-    SECONDS_PER_FEATURE,
-    VALUE_FEATURES,
-    WIDTHS,
-    ValueFeature,
-    extractor_names,
-)
+from hf_videolang.data.benchmarks.value_features import SECONDS_PER_FEATURE, VALUE_FEATURES, WIDTHS, ValueFeature
 from hf_videolang.data.records import name_some
 from hf_videolang.data.stores.feature_store import FeatureStore, VideoFeatures, are_unit_rows
 
@@ -158,7 +152,7 @@ def _name_extractors(
     if known not in WIDTHS:
         return {known: ValueFeature(model=None, frames=None, width=width)}
     if WIDTHS[known] == width:
-        return {one: VALUE_FEATURES[one] for one in extractor_names(known)}
+        return {one: VALUE_FEATURES[one] for one in known.split("_")}
     differ = f"{file} has rows of {width} numbers, but {known} has {WIDTHS[known]}"
     if name:
         raise ValueError(f"{differ}. Say another name.")

@@ -4,7 +4,6 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs
 
 from hf_videolang.models.shared.any_text import AnyTextProcessor
-from hf_videolang.video.video_inputs import images_as_videos
 
 from .video_processing_clip_vip import CLIPViPVideoProcessorKwargs
 
@@ -77,24 +76,13 @@ class CLIPViPProcessor(AnyTextProcessor):
             TypeError, ValueError: no input, an input of the wrong kind, or a `max_length` above the limit.
         """
         if images is not None:
-            if videos is not None:
-                raise ValueError("images and videos both become pixel_values_videos; pass them in two calls.")
-            videos = images_as_videos(images)
-            kwargs.pop("do_sample_frames", None)
-            nested = {**kwargs.pop("images_kwargs", {}), **kwargs.pop("videos_kwargs", {})}
-            kwargs["videos_kwargs"] = {**nested, "do_sample_frames": False}
+            videos = self.pictures_as_videos(images, videos, kwargs)
         if text is not None:
             self._check_length(self._merge_kwargs(**kwargs)["text_kwargs"]["max_length"])
         return super().__call__(text=text, videos=videos, **kwargs)
 
-    def input_protocol(self) -> dict[str, str | int]:
-        """What the model sees, part of every printed result: `{"frames": 12, "sampling": "uniform", …}`."""
-        return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} tokens"}
-
     def _check_length(self, max_length: int) -> None:
-        limit = max(77, self.tokenizer.model_max_length)
-        if not 2 <= max_length <= limit:  # a text has a begin and an end
-            raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the text tower.")
+        self.check_length(max_length, max(77, self.tokenizer.model_max_length))
 
 
 __all__ = ["CLIPViPProcessor"]

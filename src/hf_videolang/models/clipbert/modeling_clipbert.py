@@ -7,7 +7,7 @@ D width. Frames are averaged and logits of clips are pooled, so the order of fra
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -311,6 +311,8 @@ class ClipBertModel(ClipBertPreTrainedModel):
     ```
     """
 
+    _input_embed_layer = "word_embeddings"
+
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
         self.cnn = ClipBertCNN(config)
@@ -319,12 +321,6 @@ class ClipBertModel(ClipBertPreTrainedModel):
         self.encoder = BertEncoder(config)
         self.pooler = BertPooler(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.embeddings.word_embeddings = value
 
     @can_return_tuple
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs) -> ClipBertVideoOutput:
@@ -409,6 +405,10 @@ class ClipBertModel(ClipBertPreTrainedModel):
 class ClipBertHeadModel(ClipBertPreTrainedModel):
     """What all heads share: the base model, the usual head on its pooled output, and the pooling of clips."""
 
+    # Of the processor and of the config, when a head is new (clipbert §5, §9).
+    video_settings = {"single_clip": "start"}
+    head_settings = {"pixel_random_sampling_size": 0}
+
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
         self.clipbert = ClipBertModel._from_config(config)
@@ -418,12 +418,6 @@ class ClipBertHeadModel(ClipBertPreTrainedModel):
         width = self.config.hidden_size
         return nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, num_labels))
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.clipbert.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.clipbert.set_input_embeddings(value)
-
     def get_video_features(self, pixel_values_videos: torch.Tensor, **kwargs) -> ClipBertVideoOutput:
         """As of [`ClipBertModel`]."""
         return self.clipbert.get_video_features(pixel_values_videos, **kwargs)
@@ -431,6 +425,11 @@ class ClipBertHeadModel(ClipBertPreTrainedModel):
     def pool_clips(self, clip_logits: torch.Tensor) -> torch.Tensor:
         """[N, …] -> […] by `config.score_aggregation`; on logits, before any softmax (clipbert §4)."""
         return AGGREGATIONS[self.config.score_aggregation](clip_logits, dim=0)
+
+
+def _beside_logits(output: ClipBertModelOutput) -> dict[str, Any]:
+    """What the output of every head has of the base model's."""
+    return {name: output[name] for name in ("video_embeds", "hidden_states", "attentions") if name in output}
 
 
 class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
@@ -449,9 +448,7 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
     `prepare_videos`, `prepare_texts` and `score_pairs` score many texts against many videos.
     """
 
-    # Of the processor and of the config, when this head is new (clipbert §5, §9).
     video_settings = {"single_clip": "middle"}
-    head_settings = {"pixel_random_sampling_size": 0}
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
@@ -496,9 +493,7 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
             logits=logits,
             clip_logits=clip_logits,
             scores=scores,
-            video_embeds=output.video_embeds,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            **_beside_logits(output),
         )
 
     def prepare_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
@@ -585,10 +580,6 @@ class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
     ```
     """
 
-    # Of the processor and of the config, when this head is new (clipbert §5, §9).
-    video_settings = {"single_clip": "start"}
-    head_settings = {"pixel_random_sampling_size": 0}
-
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
         if config.problem_type == "regression":
@@ -640,9 +631,7 @@ class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
             loss=loss,
             logits=logits,
             clip_logits=clip_logits,
-            video_embeds=output.video_embeds,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            **_beside_logits(output),
         )
 
     @staticmethod
@@ -661,10 +650,6 @@ class ClipBertForMultipleChoice(ClipBertHeadModel):
     print(model(**inputs).logits.softmax(-1))
     ```
     """
-
-    # Of the processor and of the config, when this head is new (clipbert §5, §9).
-    video_settings = {"single_clip": "start"}
-    head_settings = {"pixel_random_sampling_size": 0}
 
     def __init__(self, config: ClipBertConfig):
         super().__init__(config)
@@ -724,9 +709,7 @@ class ClipBertForMultipleChoice(ClipBertHeadModel):
             loss=None if labels is None else nn.functional.cross_entropy(logits, labels),
             logits=logits,
             clip_logits=clip_logits.masked_fill(is_absent, lowest),
-            video_embeds=output.video_embeds,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            **_beside_logits(output),
         )
 
 
@@ -792,9 +775,7 @@ class ClipBertForPreTraining(ClipBertHeadModel):
             loss=torch.stack(losses).sum() if losses else None,
             prediction_logits=prediction_logits,
             matching_logits=matching_logits,
-            video_embeds=output.video_embeds,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            **_beside_logits(output),
         )
 
 

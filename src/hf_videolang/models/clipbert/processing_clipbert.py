@@ -7,7 +7,6 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs
 
 from hf_videolang.models.shared.any_text import AnyTextProcessor
-from hf_videolang.video.video_inputs import images_as_videos
 
 from .video_processing_clipbert import ClipBertVideoProcessorKwargs
 
@@ -58,7 +57,7 @@ class ClipBertProcessor(AnyTextProcessor):
         **kwargs,
     ):
         super().__init__(video_processor, tokenizer, **kwargs)
-        self._check_length(max_length)
+        self.check_length(max_length, self.tokenizer.model_max_length)
         self.max_length = max_length
         self.padding = padding
 
@@ -84,15 +83,11 @@ class ClipBertProcessor(AnyTextProcessor):
             TypeError, ValueError: no input, an input of the wrong kind, or a `max_length` above the limit.
         """
         if images is not None:
-            if videos is not None:
-                raise ValueError("images and videos both become pixel_values_videos; pass them in two calls.")
-            videos = [[_upright(image) for image in video] for video in images_as_videos(images)]
-            nested = {**kwargs.pop("images_kwargs", {}), **kwargs.pop("videos_kwargs", {})}
-            for name in ("do_sample_frames", "num_clips"):
-                kwargs.pop(name, None)
-            kwargs["videos_kwargs"] = {**nested, "do_sample_frames": False, "num_clips": 1}
+            pictures = self.pictures_as_videos(images, videos, kwargs, num_clips=1)
+            videos = [[_upright(image) for image in video] for video in pictures]
         if text is not None or choices is not None:
-            self._check_length(self._merge_kwargs(**kwargs)["text_kwargs"]["max_length"])
+            given = self._merge_kwargs(**kwargs)["text_kwargs"]["max_length"]
+            self.check_length(given, self.tokenizer.model_max_length)
         if choices is None:
             return super().__call__(text=text, videos=videos, **kwargs)
         questions = _questions(text, choices)
@@ -104,15 +99,6 @@ class ClipBertProcessor(AnyTextProcessor):
         for number, row in enumerate(questions):
             inputs["attention_mask"][number, len(row) :] = 0
         return inputs
-
-    def input_protocol(self) -> dict[str, str | int]:
-        """What the model sees, part of every printed result: `{"clips": "16", "frames": "2 a clip", …}`."""
-        return {**self.video_processor.input_protocol(), "text": f"at most {self.max_length} tokens"}
-
-    def _check_length(self, max_length: int) -> None:
-        limit = self.tokenizer.model_max_length
-        if not 2 <= max_length <= limit:  # a text has a begin and an end
-            raise ValueError(f"max_length is {max_length}; expected 2 to {limit}, the positions of the model.")
 
 
 def _questions(text: str | Sequence[str] | None, choices: Sequence) -> list[list[str]]:
