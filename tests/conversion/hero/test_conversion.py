@@ -1,7 +1,7 @@
 """Every layout of HERO converts and accounts for every key; what does not fit is refused and named."""
 
 import json
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -203,14 +203,18 @@ def test_what_does_not_fit_is_refused(tmp_path, options, change, replaced, messa
     assert not (tmp_path / "model").exists()
 
 
-def test_the_launch_file(tmp_path, options, capsys):
+def test_the_launch_file(tmp_path, options, monkeypatch, capsys):
     checkpoint = write(random_values(LAYOUTS["pretrained_hero_tv_ht100"]), tmp_path / "hero-tv-ht100.pt")
     files = ["--config", options["config"], "--tokenizer", options["tokenizer"], "--features", "none"]
     script = REPOSITORY / "conversion" / "convert_hero.py"
-    command = [sys.executable, script, "--checkpoint", checkpoint, *files, "--output-dir", "hero"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith("hero: HERO with retrieval,"), done.stderr
-    assert "any features of width 16 are taken" in done.stderr
+    command = [script, "--checkpoint", checkpoint, *files, "--output-dir", "hero"]
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr()
+    assert end.value.code == 0 and printed.out.startswith("hero: HERO with retrieval,")
+    assert "any features of width 16 are taken" in printed.err
     arguments = ["convert", str(checkpoint), "--features", "slowfast", "--output-dir", str(tmp_path / "other")]
     assert main(arguments) == 1
     assert "reads rows of 16; expected none" in capsys.readouterr().err

@@ -1,13 +1,9 @@
-"""S3D's files become a folder that loads with the package and without it; what does not fit is refused."""
+"""S3D's files become a folder that loads (without the package: tests/models); what does not fit is refused."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, AutoVideoProcessor
 
@@ -19,8 +15,7 @@ from hf_videolang.models.s3d.processing_s3d import S3DProcessor
 from hf_videolang.models.s3d.video_processing_s3d import S3DVideoProcessor
 from tests.common.tiny.s3d import WORDS
 from tests.conversion.s3d.original_file import original_shapes, original_values, write_original
-from tests.hub.load import load, record
-from tests.parity.cases import REPOSITORY, SHARED
+from tests.parity.cases import SHARED
 
 
 def test_layout_is_that_of_the_released_file():
@@ -52,33 +47,6 @@ def test_without_a_dictionary_it_reads_videos_alone(tmp_path):
     report = convert(write_original(tmp_path)[0], tmp_path / "s3d")
     assert "--dictionary" in report["notes"][0]
     assert type(AutoVideoProcessor.from_pretrained(tmp_path / "s3d")) is S3DVideoProcessor
-
-
-def test_folder_loads_without_the_package(tmp_path):
-    checkpoint, dictionary = write_original(tmp_path)
-    convert(checkpoint, tmp_path / "s3d", dictionary=dictionary)
-    frames = torch.randint(0, 256, (6, 3, 40, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pixels = torch.rand(1, 30, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    safetensors.torch.save_file(
-        {"frames": frames, "pixel_values_videos": pixels, "input_ids": torch.ones(2, 16, dtype=torch.long)},
-        tmp_path / "in",
-    )
-    assert_loads_without_the_package(tmp_path, "s3d", {"S3DModel", "S3DProcessor", "S3DVideoProcessor"})
-
-
-def assert_loads_without_the_package(folder: Path, name: str, classes: set[str]) -> None:
-    """The same numbers from the file `in` as with the package, from a process that has neither it nor PyAV."""
-    hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang,av,torchcodec,datasets,evaluate"]
-    load_file = [REPOSITORY / "tests" / "hub" / "load.py", "remote", folder / "in", folder / "out.json", folder / name]
-    subprocess.run([*map(str, (sys.executable, "-I", *hide, *load_file))], check=True, cwd=folder)
-    found = json.loads((folder / "out.json").read_text())
-    assert not found["imported"]
-    expected = record(load(str(folder / name), None), safetensors.torch.load_file(folder / "in"))
-    for source, remote in found["records"].items():
-        assert set(remote["classes"]) == classes
-        assert all(module.startswith("transformers_modules.") for module in remote["classes"].values())
-        for key in ("logits", "logits_from_frames"):
-            torch.testing.assert_close(torch.tensor(remote[key]), torch.tensor(expected[key]), msg=source)
 
 
 def without_a_block(values):

@@ -1,10 +1,7 @@
-"""Both files of SlowFast become a folder that loads with the package and without it; what does not fit is refused."""
+"""Both files of SlowFast become a folder that loads; what does not fit is refused."""
 
-import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,6 @@ from tests.conversion.slowfast.original_files import (
     write_caffe2,
     write_pytorchvideo,
 )
-from tests.parity.cases import REPOSITORY
 
 
 def test_both_files_give_the_same_model(tmp_path):
@@ -67,36 +63,6 @@ def test_400_classes_have_their_names(tmp_path):
         399,
     ]
     assert config.id2label[5] == "archery"
-
-
-REMOTE = """
-import sys, torch
-from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
-folder = sys.argv[1]
-processor = AutoVideoProcessor.from_pretrained(folder, trust_remote_code=True)
-pixels = processor(torch.arange(9 * 3 * 40 * 48).remainder(251).view(9, 3, 40, 48).to(torch.uint8))
-for auto_class in (AutoModel, AutoModelForVideoClassification):
-    model = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
-    assert type(model).__module__.startswith("transformers_modules."), type(model)
-with torch.no_grad():
-    print(model(**pixels).logits.tolist())
-assert "hf_videolang" not in sys.modules
-"""
-
-
-def test_folder_loads_without_the_package(tmp_path):
-    from tests.common.tiny.slowfast import tiny_model, tiny_processor
-
-    tiny_model().save_pretrained(tmp_path / "slowfast")
-    tiny_processor().save_pretrained(tmp_path / "slowfast")
-    (tmp_path / "remote.py").write_text(REMOTE)
-    hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang,av,torchcodec,datasets,evaluate"]
-    command = map(str, (sys.executable, "-I", *hide, tmp_path / "remote.py", tmp_path / "slowfast"))
-    result = subprocess.run([*command], check=True, cwd=tmp_path, capture_output=True, text=True)
-    frames = torch.arange(9 * 3 * 40 * 48).remainder(251).view(9, 3, 40, 48).to(torch.uint8)
-    with torch.no_grad():
-        expected = tiny_model()(**tiny_processor()(frames)).logits
-    torch.testing.assert_close(torch.tensor(json.loads(result.stdout)), expected)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 import re
-import subprocess
+import runpy
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -27,7 +27,6 @@ from hf_videolang.models.videoclip.modeling_videoclip import VideoCLIPForTokenCl
 from hf_videolang.models.videoclip.processing_videoclip import VideoCLIPProcessor
 from tests.common.tiny.videoclip import VOCABULARY
 from tests.conversion.s3d.original_file import write_original as write_s3d
-from tests.conversion.s3d.test_conversion import assert_loads_without_the_package
 from tests.conversion.videoclip.original_files import FULL, TINY, in_container, layouts, random_values, write
 from tests.parity.cases import REPOSITORY, SHARED
 
@@ -153,28 +152,6 @@ def test_s3d_inside(tmp_path, options, capfd):
     assert "LOAD REPORT" not in capfd.readouterr().err
 
 
-def test_folder_loads_without_the_package(tmp_path, tokenizer, options):
-    checkpoint, dictionary = write_s3d(tmp_path)
-    convert(checkpoint, tmp_path / "s3d", dictionary=dictionary)
-    inside = {"s3d": tmp_path / "s3d", "tokenizer": tokenizer}
-    convert(
-        write(random_values(LAYOUTS["videoclip_pretrained"]), tmp_path / "a.pt"),
-        tmp_path / "model",
-        **inside,
-        **options,
-    )
-    generator = torch.Generator().manual_seed(0)
-    inputs = {
-        "frames": torch.randint(0, 256, (6, 3, 40, 48), dtype=torch.uint8, generator=generator),
-        "video_features": torch.randn(2, 4, 16, generator=generator),
-        "input_ids": torch.randint(104, 150, (3, 7), generator=generator),
-    }
-    save_file(inputs, tmp_path / "in")
-    assert_loads_without_the_package(
-        tmp_path, "model", {"VideoCLIPModel", "VideoCLIPProcessor", "VideoCLIPVideoProcessor"}
-    )
-
-
 @pytest.mark.parametrize("old_names", [False, True])
 def test_bert_becomes_an_untrained_videoclip(tmp_path, old_names):
     torch.manual_seed(0)
@@ -287,16 +264,18 @@ def test_a_tokenizer_of_another_vocabulary(tmp_path, tokenizer, options):
         convert(checkpoint, tmp_path / "model", tokenizer=tokenizer, **options)
 
 
-def test_the_launch_file_and_a_wrong_option(tmp_path, options, capsys):
+def test_the_launch_file_and_a_wrong_option(tmp_path, options, monkeypatch, capsys):
     convert(write_s3d(tmp_path)[0], tmp_path / "s3d")
     checkpoint = write(random_values(LAYOUTS["videoclip_pretrained"]), tmp_path / "checkpoint_best.pt")
     files = ["--config", options["config"], "--bert-config", options["bert_config"], "--s3d", "s3d"]
     script = REPOSITORY / "conversion" / "convert_videoclip.py"
-    command = [sys.executable, script, "--checkpoint", checkpoint, *files, "--output-dir", "videoclip"]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith("videoclip: VideoCLIP,"), done.stderr
+    command = [script, "--checkpoint", checkpoint, *files, "--output-dir", "videoclip"]
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("videoclip: VideoCLIP,")
 
-    capsys.readouterr()
     output = str(tmp_path / "other")
     assert main(["convert", str(checkpoint), "--dictionary", "s3d_dict.npy", "--output-dir", output]) == 1
     assert capsys.readouterr().err == "error: A checkpoint of VideoCLIP takes no --dictionary.\n"

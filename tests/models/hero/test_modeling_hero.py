@@ -1,8 +1,6 @@
 """HERO's model against the words of its specification, and the checks that every family's model passes."""
 
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,12 +17,10 @@ from tests.common.tiny.hero import (
     FRAMES,
     tiny_config,
     tiny_model,
-    tiny_processor,
     tiny_texts,
     tiny_videos,
 )
 from tests.models.hero.plain_twin import frame_states, temporal_states
-from tests.parity.cases import REPOSITORY
 
 HEADS = [HeroForVideoTextRetrieval, HeroForMultipleChoice, HeroForSequenceClassification]
 
@@ -349,38 +345,3 @@ def test_the_longest_video_fits():
         FRAMES,
         48,
     )
-
-
-REMOTE = """
-import sys, torch
-from transformers import AutoModel, AutoModelForMultipleChoice, AutoProcessor
-folder, options = sys.argv[1], {"trust_remote_code": True}
-processor = AutoProcessor.from_pretrained(folder, **options)
-shown = [{"start": 0.0, "end": 4.0, "text": "a b"}]
-inputs = processor(video_features=torch.ones(6, 16), subtitles=shown, question="c", choices=["a", "b b"])
-choice = AutoModelForMultipleChoice.from_pretrained(folder, **options).eval()
-with torch.no_grad():
-    output = choice(**inputs)
-    moments = processor.post_process_moments(output)
-    video = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    states = AutoModel.from_pretrained(folder, **options).eval()(**video).last_hidden_state
-assert "hf_videolang" not in sys.modules and moments
-torch.save({"logits": output.logits, "states": states}, sys.argv[2])
-"""
-
-
-@torch.no_grad()
-def test_a_saved_folder_answers_without_the_package(tmp_path):
-    model, processor = tiny_model(HeroForMultipleChoice), tiny_processor()
-    model.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    (script := tmp_path / "remote.py").write_text(REMOTE)
-    hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang,av,torchcodec,datasets,evaluate"]
-    command = [sys.executable, "-I", *hide, script, tmp_path / "model", tmp_path / "found.pt"]
-    subprocess.run([*map(str, command)], check=True, cwd=tmp_path)
-    found = torch.load(tmp_path / "found.pt")
-    shown = [{"start": 0.0, "end": 4.0, "text": "a b"}]
-    inputs = processor(video_features=torch.ones(6, 16), subtitles=shown, question="c", choices=["a", "b b"])
-    torch.testing.assert_close(found["logits"], model(**inputs).logits, **CLOSE)
-    video = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    torch.testing.assert_close(found["states"], model.hero(**video).last_hidden_state, **CLOSE)

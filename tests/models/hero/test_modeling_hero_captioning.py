@@ -1,7 +1,5 @@
 """HERO's captions against a plain twin, `generate` with all it offers, and the checks that every model passes."""
 
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -17,7 +15,6 @@ from hf_videolang.models.hero.modeling_hero_captioning import (
 from tests.common import model_checks
 from tests.common.model_checks import CLOSE, TinyModel
 from tests.common.tiny.hero import FEATURES, WORDS, tiny_model, tiny_processor, tiny_texts, tiny_videos
-from tests.parity.cases import REPOSITORY
 
 SEGMENTS = {"segments": torch.tensor([[2, 5], [0, 8], [1, 2], [3, 4]]), "video_index": torch.tensor([0, 0, 1, 2])}
 
@@ -237,27 +234,3 @@ def test_from_seconds_to_captions(tmp_path):
         processor(video_features=features, segments=[(3.0, 3.0)])
     with pytest.raises(ValueError, match="segments of 1 videos for 2"):
         processor(video_features=[features, features], segments=[[(0, 3)]])
-
-
-REMOTE = """
-import sys, torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
-model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
-inputs = processor(video_features=torch.ones(6, 16), segments=[(0.0, 3.0), (3.0, 9.0)])
-print(model.generate(**inputs, num_beams=2).tolist())
-assert "hf_videolang" not in sys.modules
-"""
-
-
-def test_a_saved_folder_writes_without_the_package(tmp_path):
-    model, processor = tiny_model(HeroForVideoCaptioning), tiny_processor()
-    model.generation_config.max_new_tokens = 6
-    model.save_pretrained(tmp_path / "model")
-    processor.save_pretrained(tmp_path / "model")
-    (script := tmp_path / "remote.py").write_text(REMOTE)
-    hide = [REPOSITORY / "tests" / "common" / "without.py", "hf_videolang,av,torchcodec,datasets,evaluate"]
-    command = [sys.executable, "-I", *hide, script, tmp_path / "model"]
-    done = subprocess.run([*map(str, command)], check=True, cwd=tmp_path, capture_output=True, text=True)
-    inputs = processor(video_features=torch.ones(6, 16), segments=[(0.0, 3.0), (3.0, 9.0)])
-    assert done.stdout.strip() == str(model.generate(**inputs, num_beams=2).tolist())
