@@ -171,7 +171,7 @@ def test_refusals_before_anything_is_trained(tiny_pretraining, tmp_path, capsys,
         (("--per_device_train_batch_size", "4"), "global batch: 8 there, 4 now"),
         (("--seed", "1"), "seed: 42 there, 1 now"),
         (("--gradient_accumulation_steps", "2"), "gradient_accumulation_steps: 1 there, 2 now"),
-        (("--sources", "FEWER"), "source clips: {'clips': 26"),
+        (("--sources", "FEWER"), "source clips.clips: 26 there"),
     ],
 )
 def test_a_run_does_not_resume_as_another_run(tiny_pretraining, unbroken, tmp_path, capsys, more, message):

@@ -72,6 +72,3 @@ def _is_caption(caption: Any) -> bool:
     if start is None and end is None:
         return True
     return isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end < math.inf
-
-
-__all__ = ["add_captions", "caption_columns", "caption_segments", "timed_captions"]

@@ -53,6 +53,3 @@ def _is_moment(moment: Any) -> bool:
         return False
     start, end = moment.get("start"), moment.get("end")
     return isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end < math.inf
-
-
-__all__ = ["moment_columns", "subtitle_path"]

@@ -52,6 +52,3 @@ def moment_ranking_losses(
         return (loss * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
 
     return mean_loss(scores, other_videos), mean_loss(scores[:, video_index].T, other_queries)
-
-
-__all__ = ["moment_ranking_losses"]

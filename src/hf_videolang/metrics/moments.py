@@ -139,6 +139,3 @@ def average_recall(recalls: Mapping[str, float], iou: float | None = None) -> fl
     """
     suffix = "" if iou is None else f"_IoU{iou}"
     return sum(round(recalls[f"R{k}{suffix}"], 4) for k in (1, 5, 10)) / 3
-
-
-__all__ = ["average_recall", "moment_recalls", "suppress_overlaps", "temporal_iou", "top_moments", "video_recalls"]

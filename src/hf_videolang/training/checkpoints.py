@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from hf_videolang.data.stores.provenance import differences
 from hf_videolang.training.recipes import RecipeError
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,7 @@ class RunFacts(TrainerCallback, ExportableState):
         """Raises `ValueError` if a checkpoint belongs to another run."""
         saved = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).stateful_callbacks
         before = saved.get("RunFacts", {"args": {"facts": {}}})["args"]["facts"]
-        differing = [
-            f"{name}: {before.get(name)} there, {self.facts.get(name)} now"
-            for name in sorted(before.keys() | self.facts.keys())
-            if before.get(name) != self.facts.get(name)
-        ]
-        if differing:
+        if differing := differences(before, self.facts):
             raise ValueError(
                 f"{checkpoint} belongs to another run ({'; '.join(differing)}). Restore what differs, or start a new "
                 "run with this checkpoint as model."

@@ -161,6 +161,3 @@ def _read_file(path: Path) -> list[Subtitle]:
         ) from error
     # FFmpeg sorts; the place in the file tells the order that the file has.
     return [Subtitle(start=start, end=end, text=text) for _, start, end, text in sorted(entries) if text]
-
-
-__all__ = ["Subtitle", "SubtitleError", "find_subtitles", "read_subtitle_lines", "read_subtitles", "subtitle_text"]

@@ -12,7 +12,7 @@ from transformers.image_utils import load_image
 from transformers.video_utils import VideoMetadata
 
 from .decode import decode_video
-from .decoded_video import Cut, VideoDecodingError
+from .decoded_video import Cut, VideoDecodingError, VideoInfo
 from .frame_folder import rgb_array
 
 SampleFrames = Callable[[VideoMetadata], Sequence[int]]
@@ -136,16 +136,19 @@ def read_frames(video: Any, sample: SampleFrames | None) -> tuple[torch.Tensor, 
         return sample(CutMetadata(total_num_frames=cut.num_frames, fps=rate, cut=cut))  # type: ignore[misc]
 
     decoded = decode_video(source, select if sample else None, start=start, end=end)
-    info = decoded.info
-    metadata = VideoMetadata(
+    return decoded.frames, metadata_of(decoded.info, decoded.indices)
+
+
+def metadata_of(info: VideoInfo, indices: list[int]) -> VideoMetadata:
+    """The facts about a file, and the positions of the frames that were read, as transformers has them."""
+    return VideoMetadata(
         total_num_frames=info.num_frames,
         fps=info.frames_per_second,
         width=info.width,
         height=info.height,
         duration=info.duration,
-        frames_indices=decoded.indices,
+        frames_indices=indices,
     )
-    return decoded.frames, metadata
 
 
 def video_source(video: Any) -> tuple[Any, float | None, float | None]:

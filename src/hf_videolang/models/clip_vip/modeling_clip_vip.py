@@ -757,12 +757,7 @@ class CLIPViPVisionModelWithProjection(VideoProjectionMixin, CLIPViPPreTrainedMo
         **kwargs: Unpack[TransformersKwargs],
     ) -> CLIPViPVisionModelOutput:
         """Arguments and errors as in [`CLIPViPVisionModel`]; `video_embeds` is [B, P], not normalised."""
-        output = self.vision_model(
-            pixel_values_videos=pixel_values_videos,
-            video_attention_mask=video_attention_mask,
-            pooled_only=pooled_only,
-            **kwargs,
-        )
+        output = self.vision_model(pixel_values_videos, video_attention_mask, pooled_only, **kwargs)
         return CLIPViPVisionModelOutput(
             video_embeds=self._project_video(output.pooler_output, video_attention_mask),
             last_hidden_state=output.last_hidden_state,
@@ -833,12 +828,7 @@ class CLIPViPModel(VideoProjectionMixin, CLIPViPPreTrainedModel):
         features = model.get_video_features(**processor(videos=["kitchen.mp4"])).pooler_output
         ```
         """
-        output = self.vision_model(
-            pixel_values_videos=pixel_values_videos,
-            video_attention_mask=video_attention_mask,
-            pooled_only=pooled_only,
-            **kwargs,
-        )
+        output = self.vision_model(pixel_values_videos, video_attention_mask, pooled_only, **kwargs)
         output.pooler_output = self._project_video(output.pooler_output, video_attention_mask)
         return output
 

@@ -84,6 +84,7 @@ class CLIPViPVideoProcessor(AnyVideoProcessor):
     fps = None
     antialias = False
     seed = None
+    new_generator = np.random.RandomState
     valid_kwargs = CLIPViPVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos", "video_attention_mask"]
 
@@ -150,12 +151,6 @@ class CLIPViPVideoProcessor(AnyVideoProcessor):
             "sampling": "uniform",
             "pixels": pixels + (" antialiased" if self.antialias else " without antialiasing"),
         }
-
-    def _decode_and_sample_videos(self, videos, video_metadata=None, do_sample_frames=None, sample_indices_fn=None):
-        if sample_indices_fn is not None and (seed := sample_indices_fn.keywords["seed"]) is not None:
-            # One generator for the whole call, so that videos of equal length get different frames.
-            sample_indices_fn = partial(sample_indices_fn, seed=np.random.RandomState(seed))
-        return super()._decode_and_sample_videos(videos, video_metadata, do_sample_frames, sample_indices_fn)
 
     def _preprocess(self, videos: list[Callable[[], torch.Tensor]], **kwargs) -> BatchFeature:
         """The original's order: /255, resize, (crop,) normalise; in float32, without rounding or clipping."""

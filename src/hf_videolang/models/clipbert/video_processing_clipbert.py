@@ -95,6 +95,7 @@ class ClipBertVideoProcessor(AnyVideoProcessor):
     sampling = "random"
     single_clip = "start"
     seed = None
+    new_generator = random.Random
     valid_kwargs = ClipBertVideoProcessorKwargs  # type: ignore[assignment]
     model_input_names = ["pixel_values_videos"]
 
@@ -182,12 +183,6 @@ class ClipBertVideoProcessor(AnyVideoProcessor):
             "sampling": sampling,
             "pixels": f"longest edge {self.size['longest_edge']} without antialiasing, padded to a square",
         }
-
-    def _decode_and_sample_videos(self, videos, video_metadata=None, do_sample_frames=None, sample_indices_fn=None):
-        if sample_indices_fn is not None and (seed := sample_indices_fn.keywords.get("seed")) is not None:
-            # One generator for the whole call, so that videos get different clips.
-            sample_indices_fn = partial(sample_indices_fn, seed=random.Random(seed))
-        return super()._decode_and_sample_videos(videos, video_metadata, do_sample_frames, sample_indices_fn)
 
     def _read_file(self, video: Any, sample_indices_fn: Callable | None, known: Mapping[str, Any] | None):
         if sample_indices_fn is not None and known is not None and known.get("fps") is not None:

@@ -499,15 +499,8 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         encoded = model.get_video_features(**processor(video_features=features, subtitles="clip.srt"))
         ```
         """
-        output = self.hero(
-            video_features,
-            video_attention_mask,
-            subtitle_input_ids,
-            subtitle_attention_mask,
-            frame_subtitles,
-            return_dict=True,
-            **kwargs,
-        )
+        videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
+        output = self.hero(*videos, return_dict=True, **kwargs)
         return HeroVideoOutput(frame_embeds=output.last_hidden_state, video_attention_mask=output.attention_mask)
 
     def video_scores(
@@ -584,15 +577,8 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         if input_ids is not None:
             text_embeds = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs).text_embeds
         if video_features is not None:
-            encoded = self.get_video_features(
-                video_features,
-                video_attention_mask,
-                subtitle_input_ids,
-                subtitle_attention_mask,
-                frame_subtitles,
-                return_dict=True,
-                **kwargs,
-            )
+            videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
+            encoded = self.get_video_features(*videos, return_dict=True, **kwargs)
             frame_embeds, video_attention_mask = encoded.frame_embeds, encoded.video_attention_mask
         output = HeroRetrievalOutput(
             text_embeds=text_embeds, frame_embeds=frame_embeds, video_attention_mask=video_attention_mask
@@ -601,8 +587,8 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
             if text_embeds is frame_embeds or return_loss:
                 raise ValueError("pass input_ids, video_features, or both; return_loss needs both.")
             return output
-        queries, videos = text_embeds.shape[0], frame_embeds.shape[0]
-        if video_index is None and queries == videos:
+        queries, number = text_embeds.shape[0], frame_embeds.shape[0]
+        if video_index is None and queries == number:
             video_index = torch.arange(queries, device=text_embeds.device)
         output.logits_per_text = self.video_scores(text_embeds, frame_embeds, video_attention_mask)
         similarity = self.frame_similarity(text_embeds, frame_embeds, video_index)
@@ -610,7 +596,7 @@ class HeroForVideoTextRetrieval(HeroPreTrainedModel):
         output.start_logits, output.end_logits = self.span_logits(similarity, own_mask)
         if return_loss:
             if video_index is None:
-                raise ValueError(f"{queries} queries and {videos} videos; pass video_index, the video of each query.")
+                raise ValueError(f"{queries} queries and {number} videos; pass video_index, the video of each query.")
             spans = None if start_positions is None else (start_positions, end_positions)
             losses = self.losses(output.logits_per_text, video_index, output.start_logits, output.end_logits, spans)
             output.span_loss, output.video_ranking_loss, output.query_ranking_loss = losses

@@ -120,13 +120,7 @@ class HeroForMultipleChoice(HeroAnswerModel):
                 "choices, tokens], which the processor makes of question=… and choices=[…]."
             )
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        videos = (
-            video_features,
-            video_attention_mask,
-            subtitle_input_ids,
-            subtitle_attention_mask,
-            frame_subtitles,
-        )
+        videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
         videos = video_of_each_question(videos, video_index)
         output = self.hero(*videos, input_ids, attention_mask, return_dict=True, **kwargs)
         states, mask = output.last_hidden_state, output.attention_mask
@@ -193,13 +187,7 @@ class HeroForSequenceClassification(HeroAnswerModel):
                 f"input_ids has shape {None if input_ids is None else tuple(input_ids.shape)}; expected [videos, "
                 "tokens], which the processor makes of statement=…."
             )
-        videos = (
-            video_features,
-            video_attention_mask,
-            subtitle_input_ids,
-            subtitle_attention_mask,
-            frame_subtitles,
-        )
+        videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
         videos = video_of_each_question(videos, video_index)
         text_mask = None if attention_mask is None else attention_mask[:, None]
         output = self.hero(*videos, input_ids[:, None], text_mask, return_dict=True, **kwargs)

@@ -293,16 +293,8 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
                 labels nor words.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.get_memory(
-                video_features,
-                video_attention_mask,
-                subtitle_input_ids,
-                subtitle_attention_mask,
-                frame_subtitles,
-                segments,
-                video_index,
-                **kwargs,
-            )
+            videos = video_features, video_attention_mask, subtitle_input_ids, subtitle_attention_mask, frame_subtitles
+            encoder_outputs = self.get_memory(*videos, segments, video_index, **kwargs)
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("pass labels or decoder_input_ids; generate() writes captions.")

@@ -19,7 +19,7 @@ from hf_videolang.video.decode import Stream, stack_pictures, with_stream
 from hf_videolang.video.decoded_video import VideoDecodingError
 from hf_videolang.video.filtered_frames import BLACK, filtered_rows, scaled_size
 from hf_videolang.video.sampling import constant_rate_indices
-from hf_videolang.video.video_inputs import CutMetadata, is_torchcodec, video_source
+from hf_videolang.video.video_inputs import CutMetadata, is_torchcodec, metadata_of, video_source
 
 
 class S3DVideoProcessorKwargs(VideosKwargs, total=False):
@@ -131,15 +131,7 @@ class S3DVideoProcessor(AnyVideoProcessor):
             if sample_indices_fn is not None:
                 indices = _sampled(stream, sample_indices_fn, start, end)
             frames = stack_pictures(stream, indices.tolist(), self._shape(info.height, info.width, options))
-            metadata = VideoMetadata(
-                total_num_frames=info.num_frames,
-                fps=info.frames_per_second,
-                width=info.width,
-                height=info.height,
-                duration=info.duration,
-                frames_indices=indices.tolist(),
-            )
-            return frames, metadata
+            return frames, metadata_of(info, indices.tolist())
 
         return with_stream(read, source)
 

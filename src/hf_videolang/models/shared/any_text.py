@@ -71,6 +71,3 @@ class AnyTextProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
 
 def _names_a_video(text: Any) -> bool:
     return isinstance(text, str) and (text.lower().endswith(VIDEO_EXTENSIONS) or os.path.isfile(text))
-
-
-__all__ = ["AnyTextProcessor"]

@@ -23,7 +23,12 @@ class AnyVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     - frames in memory: an array or tensor, channels first or last, or a list of PIL images or arrays.
 
     Only the sampled frames of a file are decoded.
+
+    Attributes:
+        new_generator: of random numbers, as `sample_frames` takes it as `seed`, of a family that draws frames.
     """
+
+    new_generator: Callable[[int], Any]
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):
         """Decode the sampled frames of a file or decoder: uint8 `[frames, 3, height, width]` and `VideoMetadata`."""
@@ -38,6 +43,9 @@ class AnyVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
     def _decode_and_sample_videos(
         self, videos: Any, video_metadata: Any = None, do_sample_frames=None, sample_indices_fn=None
     ):
+        if (seed := getattr(sample_indices_fn, "keywords", {}).get("seed")) is not None:
+            # One generator for the whole call, so that videos of equal length get different frames.
+            sample_indices_fn = partial(sample_indices_fn, seed=self.new_generator(seed))
         videos = flatten_videos(videos)
         known_metadata = _flatten(video_metadata)
         if video_metadata is None or isinstance(video_metadata, Mapping):  # for all videos
@@ -84,6 +92,3 @@ def check_range(frames: torch.Tensor) -> None:
             f"{frames.dtype} frames have values from {low:g} to {high:g}; expected 0..255 for integers and 0..1 for "
             "floats. Divide floats in 0..255 by 255; pass do_rescale=False to take the values as they are."
         )
-
-
-__all__ = ["AnyVideoProcessor", "check_range"]

@@ -50,6 +50,3 @@ def batch_clips(
         first_frames = torch.arange(0, batch.shape[1], frames_per_step)
         result["video_attention_mask"] = (first_frames < torch.tensor(lengths)[:, None]).long()
     return result
-
-
-__all__ = ["batch_clips"]

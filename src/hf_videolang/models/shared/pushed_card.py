@@ -16,6 +16,3 @@ class PushedCardMixin:
         if cards is not None:
             cards.write_pushed_card(working_dir, repo_id, kwargs.get("token"))
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)  # type: ignore[misc]
-
-
-__all__ = ["PushedCardMixin"]

@@ -130,6 +130,3 @@ class RemoteCodeMixin:
         """`save_pretrained(…, push_to_hub=True)` uploads files newer than these, and code always."""
         timestamps = super()._get_files_timestamps(working_dir)  # type: ignore[misc]
         return {name: time for name, time in timestamps.items() if not name.endswith(".py")}
-
-
-__all__ = ["RemoteCodeMixin", "flatten_code"]

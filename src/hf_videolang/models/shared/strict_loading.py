@@ -47,6 +47,3 @@ class StrictLoadingMixin:
                 f"{option} to start the missing weights at their initial values."
             )
         return model
-
-
-__all__ = ["StrictLoadingMixin"]
