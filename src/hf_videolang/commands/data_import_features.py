@@ -51,14 +51,7 @@ def main(args: Namespace) -> int:
         source = FeatureFolder(args.folder)
     else:
         source = ValueDatabase(args.value_lmdb) if args.value_lmdb else ValueFiles(args.npz_2d, args.npz_3d)
-    report = import_features(
-        source,
-        args.output,
-        name=args.name,
-        model=args.model,
-        frames=args.frames,
-        seconds_per_feature=args.seconds_per_feature,
-        rows=args.rows,
-    )
+    names = ("name", "model", "frames", "seconds_per_feature", "rows")
+    report = import_features(source, args.output, **{name: getattr(args, name) for name in names})
     print(report)
     return int(bool(report.left_out))

@@ -9,7 +9,7 @@ subtitles and the moment of each.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
@@ -164,17 +164,29 @@ def write_moving_shapes(
     Example:
         >>> dataset, _ = load_dataset(str(write_moving_shapes("shapes")), split="train")
     """
-    folder = Path(folder)
     generator = np.random.default_rng(seed)
-    for split, kinds in zip(("train", "test"), _split_combinations(num_train, num_test, generator)):
+    combinations = dict(zip(("train", "test"), _split_combinations(num_train, num_test, generator)))
+
+    def make(split: str, number: int, path: Path) -> list[dict[str, Any]]:
+        colour, shape, directions = combinations[split][number]
+        frames = moving_shape_frames(colour, shape, directions, generator, size, num_frames)
+        write_video(path, frames, frames_per_second)
+        return [{"caption": f"a {colour} {shape} moves {directions[0]} then {directions[1]}"}]
+
+    return _write_folder(Path(folder), {split: len(kinds) for split, kinds in combinations.items()}, make)
+
+
+def _write_folder(
+    folder: Path, counts: dict[str, int], make: Callable[[str, int, Path], list[dict[str, Any]]]
+) -> Path:
+    """`make(split, number, path)` writes a video and returns its rows of the metadata."""
+    for split, count in counts.items():
         (folder / split).mkdir(parents=True)
         with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
-            for number, (colour, shape, directions) in enumerate(kinds):
+            for number in range(count):
                 name = f"{split}{number:04d}.mp4"
-                frames = moving_shape_frames(colour, shape, directions, generator, size, num_frames)
-                write_video(folder / split / name, frames, frames_per_second)
-                caption = f"a {colour} {shape} moves {directions[0]} then {directions[1]}"
-                metadata.write(json.dumps({"file_name": name, "caption": caption}) + "\n")
+                for row in make(split, number, folder / split / name):
+                    metadata.write(json.dumps({"file_name": name, **row}) + "\n")
     return folder
 
 
@@ -212,36 +224,28 @@ def write_scenes(
         >>> dataset[0]["question"], dataset[0]["answer"]
         ('what colour is the shape on the grey ground?', 'green')
     """
-    folder = Path(folder)
     generator = np.random.default_rng(seed)
     combined = [kind for kind in product(SCENE_COLOURS, SCENE_SHAPES) if kind not in HELD_OUT]
     kinds = {"train": combined, "test": HELD_OUT}
-    for split, count in (("train", num_train), ("test", num_test)):
-        (folder / split).mkdir(parents=True)
-        with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
-            for number in range(count):
-                grounds = generator.permutation(list(GROUNDS)[:num_scenes]).tolist()
-                scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
-                frames: list[np.ndarray] = []
-                for ground, (colour, shape) in zip(grounds, scenes, strict=True):
-                    directions = generator.permutation(list(DIRECTIONS))[:2].tolist()
-                    scene = (colour, shape, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
-                    frames += moving_shape_frames(*scene, radii=(0.32, 0.4), ways=(0.05, 0.12), rim=0.4)
-                name = f"{split}{number:04d}.mp4"
-                write_video(folder / split / name, frames, frames_per_second)
-                (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]
-                for text in _scene_texts(colour, shape, ground, task):
-                    metadata.write(json.dumps({"file_name": name, **text}) + "\n")
-    return folder
 
+    def make(split: str, number: int, path: Path) -> list[dict[str, Any]]:
+        grounds = generator.permutation(list(GROUNDS)[:num_scenes]).tolist()
+        scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
+        frames: list[np.ndarray] = []
+        for ground, (colour, shape) in zip(grounds, scenes, strict=True):
+            directions = generator.permutation(list(DIRECTIONS))[:2].tolist()
+            scene = (colour, shape, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
+            frames += moving_shape_frames(*scene, radii=(0.32, 0.4), ways=(0.05, 0.12), rim=0.4)
+        write_video(path, frames, frames_per_second)
+        (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]
+        if task == "retrieval":
+            return [{"caption": f"a {colour} {shape} on a {ground} ground"}]
+        asked = {"colour": f"what colour is the shape on the {ground} ground?"}
+        asked["shape"] = f"which shape is on the {ground} ground?"
+        answers = {"colour": colour, "shape": shape}
+        return [{"question": asked[kind], "answer": answers[kind], "answer_type": kind} for kind in asked]
 
-def _scene_texts(colour: str, shape: str, ground: str, task: str) -> list[dict[str, str]]:
-    if task == "retrieval":
-        return [{"caption": f"a {colour} {shape} on a {ground} ground"}]
-    return [
-        {"question": f"what colour is the shape on the {ground} ground?", "answer": colour, "answer_type": "colour"},
-        {"question": f"which shape is on the {ground} ground?", "answer": shape, "answer_type": "shape"},
-    ]
+    return _write_folder(Path(folder), {"train": num_train, "test": num_test}, make)
 
 
 def write_subtitled_scenes(
@@ -274,39 +278,35 @@ def write_subtitled_scenes(
         >>> dataset[0]["moments"][0]
         {'text': 'the red circle moves left', 'start': 0.0, 'end': 6.0}
     """
-    folder = Path(folder)
     generator = np.random.default_rng(seed)
     pairs = set(zip(SHAPES, DIRECTIONS))
     kinds = list(product(COLOURS, SHAPES, DIRECTIONS))
     seen = [kind for kind in kinds if kind[1:] not in pairs]
     unseen = [kind for kind in kinds if kind[1:] in pairs]
     unseen = [unseen[i] for i in generator.permutation(len(unseen))]
-    for split, count in (("train", num_train), ("test", num_test)):
-        (folder / split).mkdir(parents=True)
-        with open(folder / split / "metadata.jsonl", "w", encoding="utf-8") as metadata:
-            for number in range(count):
-                asked = unseen[4 * number : 4 * number + 4] if split == "test" else []
-                scenes = [seen[i] for i in generator.permutation(len(seen))[: num_scenes - len(asked)]] + asked
-                frames: list[np.ndarray] = []
-                shown = []
-                for colour, shape, direction in (scenes[i] for i in generator.permutation(num_scenes)):
-                    start, steps = len(frames) / frames_per_second, int(frames_per_second * 1.5)
-                    scene = (colour, shape, (direction, direction), generator, size, steps)
-                    once = moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.12, 0.16))
-                    frames += once * int(generator.choice([4, 6]))
-                    shown.append(((colour, shape, direction), start, len(frames) / frames_per_second))
-                name = f"{split}{number:04d}"
-                write_video(folder / split / f"{name}.mp4", frames, frames_per_second)
-                spoken = [(f"now it goes {direction}", start, end) for (_, _, direction), start, end in shown]
-                write_subtitles(folder / split / f"{name}.srt", spoken)
-                moments = [
-                    {"text": f"the {colour} {shape} moves {direction}", "start": start, "end": end}
-                    for (colour, shape, direction), start, end in shown
-                    if not asked or (colour, shape, direction) in asked
-                ]
-                row = {"file_name": f"{name}.mp4", "subtitles": f"{name}.srt", "moments": moments}
-                metadata.write(json.dumps(row) + "\n")
-    return folder
+
+    def make(split: str, number: int, path: Path) -> list[dict[str, Any]]:
+        asked = unseen[4 * number : 4 * number + 4] if split == "test" else []
+        scenes = [seen[i] for i in generator.permutation(len(seen))[: num_scenes - len(asked)]] + asked
+        frames: list[np.ndarray] = []
+        shown = []
+        for colour, shape, direction in (scenes[i] for i in generator.permutation(num_scenes)):
+            start, steps = len(frames) / frames_per_second, int(frames_per_second * 1.5)
+            scene = (colour, shape, (direction, direction), generator, size, steps)
+            once = moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.12, 0.16))
+            frames += once * int(generator.choice([4, 6]))
+            shown.append(((colour, shape, direction), start, len(frames) / frames_per_second))
+        write_video(path, frames, frames_per_second)
+        spoken = [(f"now it goes {direction}", start, end) for (_, _, direction), start, end in shown]
+        subtitles = write_subtitles(path.with_suffix(".srt"), spoken)
+        moments = [
+            {"text": f"the {colour} {shape} moves {direction}", "start": start, "end": end}
+            for (colour, shape, direction), start, end in shown
+            if not asked or (colour, shape, direction) in asked
+        ]
+        return [{"subtitles": subtitles.name, "moments": moments}]
+
+    return _write_folder(Path(folder), {"train": num_train, "test": num_test}, make)
 
 
 def write_subtitles(path: str | Path, entries: Iterable[tuple[str, float, float]]) -> Path:

@@ -108,7 +108,6 @@ def evaluate_dataset(
         if found.task == "question_answering":
             evaluator = QuestionAnsweringEvaluator(processor, features=store, **options)
         elif found.task == "captioning":
-            assert store is not None
             evaluator = CaptioningEvaluator(processor, store, **options)
         elif found.task == "moment_retrieval":
             assert store is not None

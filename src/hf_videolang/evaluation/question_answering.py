@@ -80,7 +80,13 @@ class QuestionAnsweringEvaluator(Evaluator):
         if head == "count" and no_counts:
             raise ValueError(f"the model counts, but the questions have answers such as {no_counts[0]!r}.")
         collator = QuestionAnsweringCollator(
-            self.processor, records, False, head, vocabulary, self.on_broken_video, features=self.features
+            self.processor,
+            records,
+            False,
+            head,
+            vocabulary,
+            on_broken_video=self.on_broken_video,
+            features=self.features,
         )
         self.open_parts({ANSWERS: records}, accelerator)
         batches = self.batches(ANSWERS, records, collator, accelerator, progress, "question_index", "question")

@@ -9,9 +9,8 @@ import torch
 
 from hf_videolang.data.answer_vocabulary import can_answer, check_choices, known_answers
 from hf_videolang.data.batches.clip_collator import ClipCollator
-from hf_videolang.data.batches.clip_reader import Policy, reads_subtitles
+from hf_videolang.data.batches.clip_reader import reads_subtitles
 from hf_videolang.data.questions import ANSWER_SPAN
-from hf_videolang.data.stores.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,14 +26,9 @@ class QuestionAnsweringCollator(ClipCollator):
     id alone. In evaluation, nothing is drawn, and each video of a batch is read once, however many questions it has.
 
     Args:
-        processor: turns frames and texts into tensors. Clips, frames, resize and text length are its own.
-        dataset: records with questions (`TASK_COLUMNS["question_answering"]`).
-        training: draw clips and give `labels`.
+        processor, dataset, training, options: as of [`ClipCollator`].
         head: of the model, see [`hf_videolang.hub.question_heads`].
         answers: of an open or soft head, row by row; of statements "false" and "true".
-        on_broken_video: "raise", "skip" or "replace" by another question; see [`ClipCollator`].
-        seed: of all draws.
-        features: stored features, read in place of the videos, with subtitles where the model reads them.
 
     A batch has what the processor returns for the videos and for the questions, and
 
@@ -74,11 +68,9 @@ class QuestionAnsweringCollator(ClipCollator):
         training: bool,
         head: str,
         answers: Sequence[str] = (),
-        on_broken_video: Policy = "raise",
-        seed: int = 42,
-        features: FeatureStore | None = None,
+        **options: Any,
     ):
-        super().__init__(processor, dataset, training, on_broken_video, seed, features)
+        super().__init__(processor, dataset, training, **options)
         self.head = head
         self.answer_rows = {answer: row for row, answer in enumerate(answers)}
         check_choices(head, sum(bool(choices) for choices in dataset["choices"][:]), len(dataset))

@@ -22,14 +22,8 @@ class RetrievalCollator(ClipCollator):
     is drawn. (The original draws a caption at test time, too, clip_vip §10.14.)
 
     Args:
-        processor: turns frames and texts into tensors. Frame count, sampling, resize and text length are its own.
-        dataset: the records (see `load_dataset`) that the batches come from. Replacements are drawn from it.
-        training: draw captions and frames, or take all captions and evenly spaced frames.
-        on_broken_video: what to do with a video that does not decode. "raise" the error. "skip" it, so the batch
-            becomes smaller; the contrastive loss over several processes needs equal batches and excludes this.
-            "replace" it by a video of `dataset` that is not in this process's batch.
-        seed: of all draws.
-        features: stored features, read in place of the videos. A cut is read from the rows of its whole file.
+        as of [`ClipCollator`]. "skip" makes a batch smaller; the contrastive loss over several processes needs equal
+        batches and excludes it.
 
     A batch has what the processor returns for the videos (`pixel_values_videos` or `video_features`, and
     `video_attention_mask` if lengths differ) and for the captions (`input_ids`, `attention_mask`), and
