@@ -17,20 +17,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig
 
 from hf_videolang.conversion.hero.roberta import Roberta, find_roberta, short
-from hf_videolang.conversion.hero.settings import (
-    ROBERTA,
-    load_roberta_tokenizer,
-    name_features,
-    vocabulary_size,
-)
-from hf_videolang.conversion.hero.starts import (
-    HEADS,
-    kept_layers,
-    map_start,
-    of_roberta,
-    own_tokenizer,
-    start_config,
-)
+from hf_videolang.conversion.hero.settings import ROBERTA, load_roberta_tokenizer, name_features, vocabulary_size
+from hf_videolang.conversion.hero.starts import HEADS, kept_layers, map_start, of_roberta, own_tokenizer, start_config
 from hf_videolang.conversion.model_folder import Conversion, check_is_free, write_model_folder
 from hf_videolang.conversion.openai_clip import openai_origin
 from hf_videolang.conversion.tensor_map import Origin, as_is, state_dict

@@ -14,12 +14,7 @@ Progress = Callable[[DataLoader], Iterable[dict[str, Tensor]]]  # yields the bat
 
 
 def evaluation_loader(
-    dataset: Any,
-    collator: Any,
-    accelerator: Accelerator,
-    batch_size: int,
-    num_workers: int,
-    firsts: Sequence[int],
+    dataset: Any, collator: Any, accelerator: Accelerator, batch_size: int, num_workers: int, firsts: Sequence[int]
 ) -> DataLoader:
     """
     The batches that begin with the rows `firsts`, divided among the processes.

@@ -80,11 +80,7 @@ class PairScoringEvaluator(RetrievalEvaluator):
         texts = seen[labels]
         labels = (seen.cumsum(0) - 1)[labels[texts]]
         self.rows = seen.nonzero()[:, 0].tolist()
-        self.tensors = {
-            "similarity": scores[texts][:, seen],
-            "labels": labels,
-            "is_cosine": torch.tensor(False),
-        }
+        self.tensors = {"similarity": scores[texts][:, seen], "labels": labels, "is_cosine": torch.tensor(False)}
         self.settings = self.describe(accelerator, len(seen) - len(self.rows))
         return score_similarity(**self.tensors, ties=self.ties)
 

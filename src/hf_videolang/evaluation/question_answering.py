@@ -141,11 +141,7 @@ class QuestionAnsweringEvaluator(Evaluator):
         scored = [row for row, right in enumerate(known) if right]
         outside = [row for row in scored if vocabulary and words.isdisjoint(known[row])]
         unanswered = [row for row in scored if not named[row]]
-        self.counts = {
-            "questions": len(scored),
-            "outside_vocabulary": len(outside),
-            "unanswered": len(unanswered),
-        }
+        self.counts = {"questions": len(scored), "outside_vocabulary": len(outside), "unanswered": len(unanswered)}
         self.submission = None
         if head in ("multiple_choice", "statement"):
             self.submission = {str(one): number for one, number in zip(ids, answers.numbers[:, 0].tolist())}

@@ -34,12 +34,7 @@ class RerankingEvaluator:
     """
 
     def __init__(
-        self,
-        first: RetrievalEvaluator,
-        second: PairScoringEvaluator,
-        pair_scorer: nn.Module,
-        name: str,
-        top: int = 50,
+        self, first: RetrievalEvaluator, second: PairScoringEvaluator, pair_scorer: nn.Module, name: str, top: int = 50
     ):
         self.first, self.second, self.pair_scorer, self.name, self.top = first, second, pair_scorer, name, top
 

@@ -137,7 +137,7 @@ def features_of_files(
         records = _records(paths, Path(folder))
         store = complete_features(folder, records, processor, weights, cpu=cpu, num_workers=min(2, len(paths) - 1))
         ids = {record.path: record.video_id for record in records}
-        with suppress(MissingFeaturesError):  # all videos are broken, which their reading tells
+        with suppress(MissingFeaturesError):  # all videos are broken: reading them says so
             check_features(store, model, processor)
         yield lambda path: store.features(ids[path]), store
 

@@ -155,7 +155,7 @@ def moments_of_video(
     Raises:
         VideoDecodingError: the video does not decode.
         SubtitleError: the subtitles cannot be read.
-        ValueError: nobody says which features the model reads, or these are others.
+        ValueError: the model does not name its features, or those given are others.
 
     Example:
         >>> moments_of_video("talk.mp4", "she explains the second slide", model, processor)[0].start

@@ -31,10 +31,7 @@ class Retrieval(evaluate.Metric):
             inputs_description=INPUTS,
             citation=CITATION,
             features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float64")),
-                    "references": datasets.Value("int64"),
-                }
+                {"predictions": datasets.Sequence(datasets.Value("float64")), "references": datasets.Value("int64")}
             ),
         )
 

@@ -90,11 +90,7 @@ class RetrievalTrainer(ContrastiveTrainer):
                 processor, train_dataset, True, args.on_broken_video, seed=args.seed, features=features
             )
             set_num_updates(args, len(train_dataset), "videos")
-        evaluator = RetrievalEvaluator(
-            processor,
-            **args.evaluator_options,
-            features=features,
-        )
+        evaluator = RetrievalEvaluator(processor, **args.evaluator_options, features=features)
         super().__init__(model, args, processor, train_dataset, eval_dataset, collator, evaluator, **kwargs)
 
     def encode(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:

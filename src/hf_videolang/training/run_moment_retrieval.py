@@ -27,10 +27,7 @@ from hf_videolang.evaluation.moment_retrieval import MomentRetrievalEvaluator
 from hf_videolang.hub.heads import check_finds_moments
 from hf_videolang.training.checkpoints import choose_checkpoint
 from hf_videolang.training.finetuning import choose_selection, load_model, load_splits, open_features
-from hf_videolang.training.moment_retrieval_arguments import (
-    MomentRetrievalArguments,
-    MomentRetrievalTrainingArguments,
-)
+from hf_videolang.training.moment_retrieval_arguments import MomentRetrievalArguments, MomentRetrievalTrainingArguments
 from hf_videolang.training.moment_retrieval_trainer import MomentRetrievalTrainer
 from hf_videolang.training.processes import end_process
 from hf_videolang.training.recipes import RecipeError, parse_recipe
@@ -86,11 +83,7 @@ def set_up(argv: list[str] | None) -> Run:
         queries,
         None if arguments.select_on == "none" else data[arguments.select_on][0],
         MomentRetrievalCollator(processor, features),
-        MomentRetrievalEvaluator(
-            processor,
-            features,
-            **training_args.evaluator_options,
-        ),
+        MomentRetrievalEvaluator(processor, features, **training_args.evaluator_options),
     )
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")

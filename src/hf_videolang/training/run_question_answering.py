@@ -110,11 +110,7 @@ def set_up(argv: list[str] | None) -> Run:
             seed=training_args.seed,
             features=features,
         ),
-        QuestionAnsweringEvaluator(
-            processor,
-            **training_args.evaluator_options,
-            features=features,
-        ),
+        QuestionAnsweringEvaluator(processor, **training_args.evaluator_options, features=features),
     )
     if training_args.process_index == 0:
         print(*(protocol for _, protocol in data.values()), *notes, sep="\n")

@@ -35,11 +35,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def convert(
-    checkpoint: Checkpoint,
-    *,
-    config: str | Path | None = None,
-    tokenizer: str | Path | None = None,
-    seed: int = 42,
+    checkpoint: Checkpoint, *, config: str | Path | None = None, tokenizer: str | Path | None = None, seed: int = 42
 ) -> Conversion:
     """
     Args:

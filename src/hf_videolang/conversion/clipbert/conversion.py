@@ -8,12 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import BertTokenizer
 
 from hf_videolang.conversion.clipbert.layouts import CLIPBERT, RESNET, TIED, Layout, drop_reason, find_layout
-from hf_videolang.conversion.clipbert.settings import (
-    AGGREGATIONS,
-    Settings,
-    read_answers,
-    read_settings,
-)
+from hf_videolang.conversion.clipbert.settings import AGGREGATIONS, Settings, read_answers, read_settings
 from hf_videolang.conversion.model_folder import Conversion
 from hf_videolang.conversion.tensor_map import map_tensors, state_dict, untied_tensors
 from hf_videolang.conversion.tokenizers import BERT_FILES, load_tokenizer

@@ -9,14 +9,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from hf_videolang.conversion.hero.layouts import (
-    ONE_HOTS,
-    PADS,
-    TIED,
-    TRIANGLE,
-    Layout,
-    find_layout,
-)
+from hf_videolang.conversion.hero.layouts import ONE_HOTS, PADS, TIED, TRIANGLE, Layout, find_layout
 from hf_videolang.conversion.hero.roberta import find_roberta
 from hf_videolang.conversion.hero.settings import (
     ROBERTA,

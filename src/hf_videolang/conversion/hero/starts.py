@@ -54,11 +54,7 @@ def start_from_roberta(
         return roberta.origin(name.removeprefix("hero.").removeprefix("cross_modal_model."), kept)
 
     tensor_map = map_start(
-        dict(roberta.values.values()),
-        model_config,
-        origin,
-        lambda key: roberta.drop_reason(key, kept),
-        seed,
+        dict(roberta.values.values()), model_config, origin, lambda key: roberta.drop_reason(key, kept), seed
     )
     fitting = load_roberta_tokenizer(tokenizer or own_tokenizer(roberta.path, ROBERTA), vocabulary_size(model_config))
     processor = HeroProcessor(fitting, max_frames=model_config.max_frames, features=model_config.features)

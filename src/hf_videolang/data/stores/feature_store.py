@@ -165,7 +165,7 @@ class FeatureStore(PartStore):
         The rows of a segment: floor(start) to ceil(end) of the file's own grid, counted from its first frame.
 
         Args:
-            video_id: see `features`, which also tells the errors.
+            video_id: see `features`, whose errors this raises, too.
             start, end: seconds; `None` for the beginning and the end of the file.
 
         Raises:

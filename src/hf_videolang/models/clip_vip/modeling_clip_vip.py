@@ -158,11 +158,7 @@ class CLIPViPAttention(nn.Module):
     def forward(self, hidden_states, attention_mask=None, pooled_only=False, num_frames=None, **kwargs):
         queries = hidden_states[:, :1] if pooled_only else hidden_states
         output, weights = self.attend(
-            self.q_proj(queries),
-            self.k_proj(hidden_states),
-            self.v_proj(hidden_states),
-            attention_mask,
-            **kwargs,
+            self.q_proj(queries), self.k_proj(hidden_states), self.v_proj(hidden_states), attention_mask, **kwargs
         )
         return self.out_proj(output), weights
 
@@ -524,10 +520,7 @@ class CLIPViPTextModel(CLIPViPPreTrainedModel):
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> BaseModelOutputWithPooling:
         """
         Args:
@@ -688,10 +681,7 @@ class CLIPViPTextModelWithProjection(CLIPViPPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
     ) -> CLIPViPTextModelOutput:
         """Arguments and errors as in [`CLIPViPTextModel`]; `text_embeds` is [B, P], not normalised."""
         output = self.text_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)

@@ -44,12 +44,7 @@ class CLIPViPProcessor(AnyTextProcessor):
     own_text_options = ("max_length", "padding")
 
     def __init__(
-        self,
-        video_processor=None,
-        tokenizer=None,
-        max_length: int = 77,
-        padding: str | bool = "max_length",
-        **kwargs,
+        self, video_processor=None, tokenizer=None, max_length: int = 77, padding: str | bool = "max_length", **kwargs
     ):
         super().__init__(video_processor, tokenizer, **kwargs)
         self._check_length(max_length)

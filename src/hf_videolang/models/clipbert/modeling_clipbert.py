@@ -489,11 +489,7 @@ class ClipBertForVideoTextRetrieval(ClipBertHeadModel):
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits, labels)
         return ClipBertHeadOutput(
-            loss=loss,
-            logits=logits,
-            clip_logits=clip_logits,
-            scores=scores,
-            **_beside_logits(output),
+            loss=loss, logits=logits, clip_logits=clip_logits, scores=scores, **_beside_logits(output)
         )
 
     def prepare_videos(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
@@ -627,12 +623,7 @@ class ClipBertForVisualQuestionAnswering(ClipBertHeadModel):
             loss = nn.functional.binary_cross_entropy_with_logits(logits, targets) * logits.shape[-1]
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits, labels)
-        return ClipBertHeadOutput(
-            loss=loss,
-            logits=logits,
-            clip_logits=clip_logits,
-            **_beside_logits(output),
-        )
+        return ClipBertHeadOutput(loss=loss, logits=logits, clip_logits=clip_logits, **_beside_logits(output))
 
     @staticmethod
     def counts(logits: torch.Tensor) -> torch.Tensor:

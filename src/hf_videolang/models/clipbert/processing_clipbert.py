@@ -49,12 +49,7 @@ class ClipBertProcessor(AnyTextProcessor):
     own_text_options = ("max_length", "padding")
 
     def __init__(
-        self,
-        video_processor=None,
-        tokenizer=None,
-        max_length: int = 100,
-        padding: str | bool = "max_length",
-        **kwargs,
+        self, video_processor=None, tokenizer=None, max_length: int = 100, padding: str | bool = "max_length", **kwargs
     ):
         super().__init__(video_processor, tokenizer, **kwargs)
         self.check_length(max_length, self.tokenizer.model_max_length)

@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
 
-# What a decoder that is not told of shares with the cross-modal BERT.
+# What a decoder has from the cross-modal BERT, unless it has a config of its own.
 DECODER_FIELDS = (
     "hidden_size",
     "num_attention_heads",
