@@ -122,7 +122,7 @@ def test_help_shows_our_options_with_the_values_of_the_recipe(tmp_path, capsys):
     page = " ".join(capsys.readouterr().out.split())
     assert page.startswith("usage: python -m hf_videolang.training.toy RECIPE.yaml")
     assert page.index("--model MODEL") < page.index("--output_dir")
-    assert "(default: my_model)" in page and "does not decode (default: replace)" in page
+    assert "(default: my_model)" in page and "Evaluation always raises (default: replace)" in page
     assert "clip_vip/my_videos.yaml" in page and "--logging_steps" not in page
 
 

@@ -81,18 +81,10 @@ class VideoTrainingArguments(TrainingArguments):
     - `use_cpu` is set on a machine without a GPU, so that several processes find each other and bf16 is allowed.
     - A process uses one GPU. The Trainer would use all that it sees (`nn.DataParallel`), with a larger batch.
     - `greater_is_better` follows the metric: of ranks the lowest is the best.
+    - `max_steps`, if it is not positive, becomes `ceil(num_train_epochs * items / global batch)` as in the originals
+      (clip_vip §4, clipbert §9): the incomplete batch of an epoch counts as well.
 
-    Args:
-        on_broken_video (`str`, defaults to `"raise"`): what to do with a training video that does not decode:
-            `"raise"` the error, `"replace"` the video by another one, or `"skip"` it (one process only). Each case is
-            a warning, and the log counts them as `broken_videos`. With the last two, videos without a file are left
-            out before training starts. Evaluation always raises.
-        optim (`str`): one of the Trainer's names, or `"decay_last_adamw"` for the AdamW of the original scripts
-            ([`~hf_videolang.training.optimization.DecayLastAdamW`]).
-        lr_multipliers (`dict[str, float]`, *optional*): part of a parameter's name -> factor on its learning rate, see
-            [`~hf_videolang.training.optimization.parameter_groups`].
-        sum_accumulated_gradients (`bool`, defaults to `False`): add up the gradients of the batches of an update, as
-            some originals do (hero §8), instead of averaging them.
+    The help texts explain the fields that it adds.
 
     Example:
         >>> args = VideoTrainingArguments("runs/first", learning_rate=1e-5, lr_scheduler_type="cosine")
@@ -105,7 +97,10 @@ class VideoTrainingArguments(TrainingArguments):
         None, "true continues from the last complete checkpoint in output_dir; or the folder of a checkpoint"
     )
     on_broken_video: Literal["raise", "replace", "skip"] = option(
-        "raise", "what to do with a training video that does not decode"
+        "raise",
+        "a training video that does not decode stops the run, is replaced by another one, or is skipped (one process "
+        "only). The log counts these as broken_videos; videos without a file are then left out before training. "
+        "Evaluation always raises",
     )
     optim: str = option(
         TrainingArguments.__dataclass_fields__["optim"].default,
@@ -115,7 +110,7 @@ class VideoTrainingArguments(TrainingArguments):
         None, """part of a parameter's name -> factor on its learning rate, e.g. '{"logit_scale": 10}'"""
     )
     sum_accumulated_gradients: bool = option(
-        False, "add up the gradients of gradient_accumulation_steps batches instead of averaging them"
+        False, "add up the gradients of gradient_accumulation_steps batches, as some originals do, or average them"
     )
     remove_unused_columns: bool = False
 
@@ -157,20 +152,12 @@ class ContrastiveTrainingArguments(VideoTrainingArguments):
 
     Gradient accumulation averages gradients and adds no negatives. Their number is `per_device_train_batch_size` times
     the number of processes; the gradient cache lets it grow without memory.
-
-    Args:
-        negatives (`str`, defaults to `"all"`): `"all"` compares each sample with the batches of all processes.
-            `"process"` compares it with those of its own process alone, as some originals do (videoclip §5.1); the
-            loss is then the mean over the processes.
-        gradient_cache_chunk_size (`int`, *optional*): rows of a batch that are encoded at once, see
-            `hf_videolang.losses.gradient_cache`. Activations need memory for so many rows only, at the price of one
-            more forward pass. Default: the whole batch at once.
-        max_logit_scale (`float`, *optional*): after every update the model's `logit_scale` is clamped to [0, this].
-            Default: no clamp.
     """
 
     negatives: Literal["all", "process"] = option(
-        "all", "compare a sample with the batches of all processes, or with that of its own process alone"
+        "all",
+        "compare a sample with the batches of all processes, or, as some originals do, with that of its own process "
+        "alone; the loss is then the mean over the processes",
     )
     gradient_cache_chunk_size: int | None = option(
         None, "rows of a batch encoded at once: a large batch in little memory, for one more forward pass"

@@ -26,12 +26,6 @@ class CaptioningArguments(FinetuningArguments):
 
 @dataclass
 class CaptioningTrainingArguments(VideoTrainingArguments):
-    """
-    [`VideoTrainingArguments`] for captions.
-
-    Args:
-        max_steps (`int`, defaults to -1): updates; if not positive, `ceil(num_train_epochs * items / global batch)`.
-        metric_for_best_model (`str`, defaults to `"captions_CIDEr"`): the benchmarks' main score.
-    """
+    """[`VideoTrainingArguments`] for captions. `CaptioningArguments.item` says what an item is."""
 
     metric_for_best_model: str | None = option("captions_CIDEr", "the score that chooses the best checkpoint")

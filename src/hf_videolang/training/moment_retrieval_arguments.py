@@ -26,18 +26,10 @@ class MomentRetrievalTrainingArguments(VideoTrainingArguments):
     """
     [`VideoTrainingArguments`] for moments. An item is a query with its video. Incomplete batches are left out, because
     every process must bring equally many.
-
-    Args:
-        hard_negatives_from_step (`int`, *optional*): update from which on the `hard_pool_size` highest mismatches
-            weigh `hard_negative_weight` (see the model's config), and the others 0.1. Default: never.
-        hard_pool_size (`int`, defaults to 20): see above.
-        span_loss_from_step (`int`, defaults to 0): update from which on the span loss counts; -1 is never.
-        max_steps (`int`, defaults to -1): updates; if not positive, `ceil(num_train_epochs * queries / global batch)`.
-        metric_for_best_model (`str`, defaults to `"VCMR_IoU0.7_AveR"`): the benchmark's main score.
     """
 
     hard_negatives_from_step: int | None = option(
-        None, "update from which on the highest mismatches weigh more; default: never"
+        None, "update from which on the highest mismatches weigh hard_negative_weight, the others 0.1; default: never"
     )
     hard_pool_size: int = option(20, "how many of the highest mismatches are hard")
     span_loss_from_step: int = option(0, "update from which on the span loss counts; -1: never")

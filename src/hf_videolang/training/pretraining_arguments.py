@@ -31,30 +31,20 @@ class PretrainingTrainingArguments(ContrastiveTrainingArguments):
 
     An epoch has as many batches as one pass over each source takes, together. A source whose share of the steps
     differs from its share of the clips is seen more or less often than once.
-
-    Args:
-        loss (`str`, defaults to `"vsc_fc"`): a variant of [`~hf_videolang.losses.omnisource_loss`], or
-            `"contrastive"`: video against its text alone. The model encodes only what the loss compares.
-        video_text (`str`, defaults to `"subtitle"`), on_missing_text (`str`, defaults to `"raise"`): see
-            [`~hf_videolang.data.pretraining.omnisource.PretrainingCollator`]. The log counts missing texts as
-            `missing_texts`.
-        on_broken_video (`str`, defaults to `"raise"`): `"raise"` or `"replace"`, because batches keep their size.
-        max_steps (`int`, defaults to -1): updates, which the learning rate spans; if not positive,
-            `ceil(num_train_epochs * clips / (global batch * gradient_accumulation_steps))` (clip_vip §4).
-        stop_at_step (`int`, *optional*): save a checkpoint after this update and end. The schedule still spans
-            `max_steps` (`break_step` of the original), so the run can be resumed with a later one or none.
     """
 
-    loss: str = option("vsc_fc", "vs_fc, vs_vc, vs_vc_fc, vsc, vsc_fc, joint or contrastive (no captions)")
+    loss: str = option(
+        "vsc_fc", "of losses.omnisource: vs_fc, vs_vc, vs_vc_fc, vsc, vsc_fc, joint or contrastive (no captions)"
+    )
     video_text: Literal["subtitle", "caption", "caption_and_subtitle", "either"] = option(
         "subtitle", "the text of a video"
     )
     on_missing_text: Literal["raise", "replace", "none"] = option(
         "raise",
         "what to do with a clip without subtitle or caption; none writes the word None as its caption, as the authors "
-        "did",
+        "did. The log counts missing_texts",
     )
     on_broken_video: Literal["raise", "replace"] = option(
-        "raise", "what to do with a training video that does not decode"
+        "raise", "a training video that does not decode stops the run, or is replaced: batches keep their size"
     )
-    stop_at_step: int | None = option(None, "save and end after this update; the schedule still spans all")
+    stop_at_step: int | None = option(None, "save and end after this update; the schedule still spans max_steps")

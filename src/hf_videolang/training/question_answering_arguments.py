@@ -31,13 +31,8 @@ class QuestionAnsweringArguments(FinetuningArguments):
 @dataclass
 class QuestionAnsweringTrainingArguments(VideoTrainingArguments):
     """
-    [`VideoTrainingArguments`] for questions about videos. An item is a question.
-
-    Args:
-        max_steps (`int`, defaults to -1): updates; if not positive, `ceil(num_train_epochs * questions / global
-            batch)` (clipbert §9), so the incomplete batch of an epoch counts as well.
-        metric_for_best_model (`str`, defaults to `"overall_accuracy"`): of scored answers `overall_soft_accuracy`, of
-            counts `overall_MSE`.
+    [`VideoTrainingArguments`] for questions about videos. An item is a question. Of scored answers the score is
+    `overall_soft_accuracy`, of counts `overall_MSE`.
     """
 
     metric_for_best_model: str | None = option("overall_accuracy", "the score that chooses the best checkpoint")
