@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.stores.part_store import PartStore
 from tests.commands.test_evaluate import evaluate
-from tests.training.tiny_run import OFFLINE, free_port, kill, run_ranks, start
+from tests.training.tiny_run import kill, run_ranks, start_ranks
 
 
 @pytest.mark.usefixtures("columns_are_taken_whole")
@@ -49,9 +49,7 @@ def test_a_run_of_two_processes_that_is_killed_while_it_reranks_goes_on_to_the_s
     what += ["--split", "train", "--batch-size", 1, "--num-workers", 0, "--cpu"]
     assert evaluate(*what, "--output-dir", tmp_path / "unbroken") == 0
     out = tmp_path / "out"
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    words = ("hf_videolang.cli", "evaluate", *what, "--output-dir", out)
-    processes = [start(*words, variables=OFFLINE | group | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    processes = start_ranks("hf_videolang.cli", "evaluate", *what, "--output-dir", out)
     deadline = time.monotonic() + 120
     while len(list(out.glob("pair_scores/[!.]*.parquet"))) < 4 and time.monotonic() < deadline:
         assert processes[0].poll() is None, processes[0].communicate()[0]

@@ -7,7 +7,7 @@ from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.inference.preset_extractor import load_preset
 from tests.common.tiny import slowfast
-from tests.training.tiny_run import start_ranks
+from tests.training.tiny_run import run_ranks
 from tests.video.making import picture
 
 
@@ -26,9 +26,7 @@ def test_two_processes_fill_a_store_of_joined_features(tmp_path):
     given = [word for name, folder in weights.items() for word in ("--extractor", f"{name}={folder}")]
     words = ["extract", "--preset", "clip-vit_slowfast", *given, "--videos", tmp_path / "videos", "--cpu"]
     words += ["--output", tmp_path / "store", "--videos-per-part", 1, "--num-workers", 0]
-    ranks = start_ranks("hf_videolang.cli", *words)
-    outputs = [rank.communicate(timeout=240)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    outputs = run_ranks("hf_videolang.cli", *words)
     assert "2 of 2 videos extracted now" in outputs[0]
     assert "note: frames: it has 3 frames a second, so slowfast sees the first 0.20 s of each 1.5 s" in outputs[0]
     store = FeatureStore(tmp_path / "store")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import spawn
+from torch.multiprocessing.spawn import start_processes
+
+import tests.common.forks  # noqa: F401  these processes are forks of the same one
 
 
 def run_processes(function: Callable, world_size: int, folder: Path, *arguments) -> None:
@@ -18,7 +20,8 @@ def run_processes(function: Callable, world_size: int, folder: Path, *arguments)
 
     The processes meet through a file in `folder`, so no port can be taken.
     """
-    spawn(_process, (world_size, str(folder / "rendezvous"), function, arguments), nprocs=world_size)
+    arguments = (world_size, str(folder / "rendezvous"), function, arguments)
+    start_processes(_process, arguments, nprocs=world_size, start_method="forkserver")
 
 
 def _process(rank: int, world_size: int, rendezvous: str, function: Callable, arguments: tuple) -> None:

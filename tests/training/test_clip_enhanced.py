@@ -15,6 +15,7 @@ from hf_videolang.training.run_captioning import main as run_captioning
 from hf_videolang.training.run_moment_retrieval import main as run
 from tests.common.captions import write_captions
 from tests.common.clip_enhanced import write_hub_folders
+from tests.common.forks import Fork
 from tests.common.moments import write_moments
 from tests.common.tiny.hero import FEATURES
 from tests.training.tiny_run import kill, start, wait_for_checkpoint
@@ -58,7 +59,7 @@ def words(folder, output, *more: str, **changed) -> list[str]:
 
 
 def test_moments_killed_resumed_and_evaluated(folder, tmp_path, capsys):
-    process = start("hf_videolang.training.run_moment_retrieval", *words(folder, tmp_path / "killed"))
+    process = Fork("hf_videolang.training.run_moment_retrieval", *words(folder, tmp_path / "killed"))
     wait_for_checkpoint(tmp_path / "killed", process)
     kill(process)
     assert run(words(folder, tmp_path / "killed", "--resume_from_checkpoint", "true")) == 0

@@ -17,7 +17,7 @@ from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.run_pretraining import main
 from tests.data.shards.making_shards import SHARD_LENGTHS, write_clip_shards
 from tests.training.tiny_pretraining import words
-from tests.training.tiny_run import kill, run, run_ranks, start, wait_for_checkpoint
+from tests.training.tiny_run import kill, run_ranks, start, variables_of, wait_for_checkpoint
 
 MODULE = "hf_videolang.training.run_pretraining"
 SAVING = ("--save_steps", "4")  # 4 and 8 lie within an epoch of three updates
@@ -90,7 +90,7 @@ def test_fsdp2_equals_one_process(tiny_pretraining, unbroken, tmp_path):
     """Up to the first checkpoint, where the run ends."""
     half = ("--per_device_train_batch_size", "4", "--stop_at_step", "4")
     module = "tests.training.fsdp2_pretraining_on_cpu"
-    run(module, *words(tiny_pretraining, tmp_path, *half, *SAVING), processes=2, config="fsdp2")
+    run_ranks(module, *words(tiny_pretraining, tmp_path, *half, *SAVING), variables=variables_of("fsdp2"))
     assert (tmp_path / "checkpoint-4" / "pytorch_model_fsdp.bin").exists()  # it was sharded
     assert_close_runs(tmp_path, unbroken / "checkpoint-4")
 

@@ -8,9 +8,10 @@ import torch
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining, ClipBertForVideoTextRetrieval
 from hf_videolang.training.run_retrieval import main
+from tests.common.forks import Fork
 from tests.common.tiny.clipbert import tiny_model
 from tests.training.test_run_retrieval import CHOOSING, MODULE, RESUMED, assert_equal_weights, assert_same_bits, logged
-from tests.training.tiny_run import kill, run_ranks, start, wait_for_checkpoint
+from tests.training.tiny_run import kill, run_ranks, wait_for_checkpoint
 
 RECIPE = """
 extends: clipbert/finetuning.yaml
@@ -62,7 +63,7 @@ def test_two_processes_equal_one_with_the_twofold_batch(words, unbroken, tmp_pat
 
 
 def test_a_killed_run_ends_with_the_same_bits(words, unbroken, tmp_path):
-    process = start(MODULE, *words(tmp_path))
+    process = Fork(MODULE, *words(tmp_path))
     wait_for_checkpoint(tmp_path, process)
     kill(process)
     assert main(words(tmp_path, *RESUMED)) == 0

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import psutil
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from hf_videolang.data.moving_shapes import write_moving_shapes
 from hf_videolang.training.checkpoints import last_complete_checkpoint
 from hf_videolang.training.recipes import RECIPES
+from tests.common.forks import ENVIRONMENT, OFFLINE, Fork
 from tests.common.tiny.clip_vip import tiny_model, tiny_processor
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,11 +53,6 @@ def write_tiny_run(folder: Path) -> Path:
     return folder
 
 
-# With one thread a process, a test and its subprocesses add in the same order and get the same bits.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
-
-
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -88,26 +86,34 @@ def start(
     )
 
 
-def run(*words, **options) -> str:
-    """Run a command like `start`, check that it succeeds, and return its output."""
-    process = start(*words, **options)
+def finish(process: subprocess.Popen | Fork) -> str:
+    """Wait for a command, check that it succeeds, and return its output."""
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
     return output
 
 
-def start_ranks(*words, processes: int = 2) -> list[subprocess.Popen]:
+def run(*words, **options) -> str:
+    """`start` and `finish`."""
+    return finish(start(*words, **options))
+
+
+def start_ranks(*words, processes: int = 2, variables: dict | None = None) -> list[Fork]:
     """The processes of a launch with the variables that a launcher sets, but without the seconds that it takes."""
-    group = OFFLINE | {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    group = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return [start(*words, variables=group | rank) for rank in ranks]
+    return [Fork(*words, variables=(variables or {}) | group | rank) for rank in ranks]
 
 
-def run_ranks(*words, processes: int = 2) -> None:
-    """Run a command like `start_ranks`, and check that every process succeeds."""
-    for process in start_ranks(*words, processes=processes):
-        output = process.communicate(timeout=240)[0]
-        assert process.returncode == 0, output
+def run_ranks(*words, **options) -> list[str]:
+    """`start_ranks`, and `finish` every process."""
+    return [finish(process) for process in start_ranks(*words, **options)]
+
+
+def variables_of(config: str) -> dict[str, str]:
+    """What `accelerate launch` puts into the environment for CONFIG.yaml."""
+    words = ["--config_file", str(RECIPES / "accelerate" / f"{config}.yaml"), "--main_process_port=0", "script"]
+    return prepare_multi_gpu_env(_validate_launch_command(launch_command_parser().parse_args(words))[0])
 
 
 def wait_for_checkpoint(folder: Path, process, num_processes: int = 1) -> Path:
