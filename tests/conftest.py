@@ -1,8 +1,15 @@
 """Shared by all tests."""
 
+import os
+
 import pytest
+import torch
 from datasets.arrow_dataset import Column
 from transformers import set_seed
+
+# The suite runs a worker on each core. More threads, here and in subprocesses, would only wait for one another.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
