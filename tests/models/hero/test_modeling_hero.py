@@ -114,13 +114,12 @@ def test_rows_are_packed_without_loss():
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(0, 60, (900,), generator=generator)
     places, row_at = pack_rows(rows)
-    assert len(set(places.tolist())) == len(rows) and row_at.shape[1] == 256
+    assert len(set(places.tolist())) == len(rows) and row_at.shape == (8, 128)  # no fewer hold 900
     assert torch.equal(row_at.flatten()[places], rows)
-    assert (row_at >= 0).float().mean() > 0.85
     for row in range(60):
         own = places[rows == row]
         assert torch.equal(own, torch.arange(own[0], own[0] + len(own)))  # together, in their order
-        assert own[0] // 256 == own[-1] // 256
+        assert own[0] // 128 == own[-1] // 128
     assert pack_rows(rows[:0])[1].tolist() == [[-1]]
 
 

@@ -18,7 +18,7 @@ from .configuration_hero import HeroConfig, HeroCrossModalConfig, HeroQueryConfi
 
 NORM_EPS = 1e-5  # of every norm outside the BERT layers (hero §1)
 MASKED = -1e4  # the original's score of what is masked
-PACKED_LENGTH = 256  # positions of the sequences into which short rows are packed
+PACKED_LENGTH = 128  # positions of the sequences into which short rows are packed
 
 
 class HeroPreTrainedModel(PushedCardMixin, StrictLoadingMixin, PreTrainedModel):
@@ -188,20 +188,21 @@ def pack_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     order = rows.argsort(stable=True)
     lengths = rows[order].unique_consecutive(return_counts=True)[1]
     sizes = lengths.tolist()
-    length = max(*sizes, min(PACKED_LENGTH, len(rows)), 1) if sizes else 1
-    places_of_rows, end = [], 0
-    for size in sizes:
-        left = length - end % length
-        end += left if size > left else 0  # to the start of the next sequence
-        places_of_rows.append(end)
-        end += size
-    starts = torch.tensor(places_of_rows, dtype=torch.long, device=rows.device)
+    length = max([1, min(PACKED_LENGTH, len(rows)), *sizes])
+    # Best fit: the longest rows first, each into the fullest sequence that has room for it.
+    with_room = [*([] for _ in range(length)), list(range(len(sizes)))[::-1]]
+    starts = [0] * len(sizes)
+    for row in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+        room = next(room for room in range(sizes[row], length + 1) if with_room[room])
+        sequence = with_room[room].pop()
+        starts[row] = (sequence + 1) * length - room
+        with_room[room - sizes[row]].append(sequence)
     ahead = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
     places = torch.empty_like(rows)
-    places[order] = starts.repeat_interleave(lengths) + ahead
-    row_at = rows.new_full((max(-(-end // length), 1) * length,), -1)
-    row_at[places] = rows
-    return places, row_at.unflatten(0, (-1, length))
+    places[order] = torch.tensor(starts, dtype=torch.long, device=rows.device).repeat_interleave(lengths) + ahead
+    row_at = rows.new_full((max(starts, default=0) // length + 1, length), -1)
+    row_at.view(-1)[places] = rows
+    return places, row_at
 
 
 class HeroCrossModalModel(HeroEncoderPreTrainedModel):
