@@ -362,7 +362,8 @@ def captions(small: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = HeroForVideoCaptioning(config(small)).eval()
-    memory = model.get_memory(**videos(1, model.config.video_feature_size, model.config.get_text_config().vocab_size))
+    shape = 1, model.config.max_frames, model.config.hidden_size
+    memory = HeroCaptionMemory(torch.randn(shape), torch.ones(shape[:2], dtype=torch.long))
     # No end token, so that all captions have 30 words.
     options: dict[str, Any] = {"max_new_tokens": 30, "eos_token_id": None}
     ways: dict[str, dict[str, Any]] = {"cache": {}, "recomputed": {"use_cache": False}, "4 beams": {"num_beams": 4}}

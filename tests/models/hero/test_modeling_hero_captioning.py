@@ -10,6 +10,7 @@ from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_captioning import (
     HeroCaptionMemory,
     HeroForVideoCaptioning,
+    HeroWordScores,
     smoothed_cross_entropy,
 )
 from tests.common import model_checks
@@ -176,6 +177,15 @@ def test_a_step_with_a_cache_is_one_word():
             encoder_outputs=memory, decoder_input_ids=ids[:, place, None], past_key_values=first.past_key_values
         )
         torch.testing.assert_close(step.logits[:, 0], expected[:, place], **CLOSE)
+
+
+@pytest.mark.parametrize("words", [64, 59])
+def test_few_states_are_scored_as_many_are(words):
+    layer, states = HeroWordScores(16, words), torch.randn(2, 3, 16)
+    expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
+    for count in (1, 2, 3):
+        torch.testing.assert_close(layer(states[:, :count]), expected[:, :count], **CLOSE)
+        torch.testing.assert_close(layer(states[0, :count]), expected[0, :count], **CLOSE)
 
 
 def test_words_are_suppressed_on_request():
