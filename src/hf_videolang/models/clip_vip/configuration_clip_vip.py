@@ -1,22 +1,14 @@
 """Configuration of CLIP-ViP (arXiv 2209.06430): two CLIP towers, the visual one over video with proxy tokens."""
 
-from copy import deepcopy
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.sub_configs import check_heads, own_config
 
 FrameFusion = Literal["proxy", "mean_pooling", "sequence_transformer", "full_attention"]
-
-
-def _check_heads(hidden_size: int, num_attention_heads: int) -> None:
-    if hidden_size % num_attention_heads:
-        raise ValueError(
-            f"hidden_size is {hidden_size} and num_attention_heads is {num_attention_heads}; "
-            "the width must be a multiple of the number of heads."
-        )
 
 
 @strict
@@ -66,7 +58,7 @@ class CLIPViPTextConfig(RemoteCodeMixin, PreTrainedConfig):
     eos_token_id: int = 49407
 
     def validate_architecture(self):
-        _check_heads(self.hidden_size, self.num_attention_heads)
+        check_heads(self.hidden_size, self.num_attention_heads)
 
 
 @strict
@@ -137,9 +129,9 @@ class CLIPViPVisionConfig(RemoteCodeMixin, PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):
-        _check_heads(self.hidden_size, self.num_attention_heads)
+        check_heads(self.hidden_size, self.num_attention_heads)
         if self.frame_fusion == "sequence_transformer":
-            _check_heads(self.projection_dim, self.num_sequence_heads)
+            check_heads(self.projection_dim, self.num_sequence_heads)
 
 
 @strict
@@ -182,16 +174,14 @@ class CLIPViPConfig(RemoteCodeMixin, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for key, config_class in (("text_config", CLIPViPTextConfig), ("vision_config", CLIPViPVisionConfig)):
             value = getattr(self, key)
-            if isinstance(value, PreTrainedConfig):
-                if value.projection_dim != self.projection_dim:
-                    raise ValueError(
-                        f"projection_dim is {self.projection_dim} but {key}.projection_dim is "
-                        f"{value.projection_dim}; both towers must project to the same width."
-                    )
-                value = deepcopy(value)  # two models never share one config object
-            else:
-                value = config_class(**{**(value or {}), "projection_dim": self.projection_dim})
-            setattr(self, key, value)
+            if not isinstance(value, PreTrainedConfig):
+                value = {**(value or {}), "projection_dim": self.projection_dim}
+            elif value.projection_dim != self.projection_dim:
+                raise ValueError(
+                    f"projection_dim is {self.projection_dim} but {key}.projection_dim is {value.projection_dim}; "
+                    "both towers must project to the same width."
+                )
+            setattr(self, key, own_config(config_class, value))
         super().__post_init__(**kwargs)
 
 

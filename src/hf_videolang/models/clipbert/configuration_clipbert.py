@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.sub_configs import check_heads
 
 
 @strict
@@ -93,11 +94,7 @@ class ClipBertConfig(RemoteCodeMixin, PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size is {self.hidden_size} and num_attention_heads is {self.num_attention_heads}; "
-                "the width must be a multiple of the number of heads."
-            )
+        check_heads(self.hidden_size, self.num_attention_heads)
         if self.retrieval_loss == "ranking" and self.score_aggregation == "logsumexp":
             raise ValueError(
                 "score_aggregation='logsumexp' does not fit retrieval_loss='ranking', whose scores are no "

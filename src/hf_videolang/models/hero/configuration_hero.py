@@ -3,7 +3,6 @@ Configuration of HERO (arXiv 2005.00200): a BERT over subtitles with their frame
 `text_config`, CLIP's text encoder reads all texts: CLIP-Enhanced (arXiv 2110.07137).
 """
 
-from copy import deepcopy
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -11,6 +10,7 @@ from transformers import BertConfig, CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
+from hf_videolang.models.shared.sub_configs import check_heads, own_config
 
 # What a decoder has from the cross-modal BERT, unless it has a config of its own.
 DECODER_FIELDS = (
@@ -196,11 +196,9 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
             value: Any = getattr(self, name)
             if name == "text_config" and value is None:
                 continue
-            # A config of its own: two models never share one.
             if name == "decoder_config" and value is None:
                 value = {field: getattr(self.cross_modal_config, field) for field in DECODER_FIELDS}
-            own = deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
-            setattr(self, name, own)
+            setattr(self, name, own_config(config_class, value))
         super().__post_init__(**kwargs)
 
     @property
@@ -225,11 +223,7 @@ class HeroConfig(RemoteCodeMixin, PreTrainedConfig):
             raise ValueError(f"the parts have hidden sizes {widths}; expected one width for all.")
         for name in parts:
             part = getattr(self, name)
-            if part.hidden_size % part.num_attention_heads:
-                raise ValueError(
-                    f"{name} has hidden_size {part.hidden_size} and num_attention_heads {part.num_attention_heads}; "
-                    "the width must be a multiple of the number of heads."
-                )
+            check_heads(part.hidden_size, part.num_attention_heads, f"{name}.")
         if self.max_frames > self.temporal_config.max_position_embeddings:
             raise ValueError(
                 f"max_frames is {self.max_frames}, but temporal_config has "

@@ -1,6 +1,5 @@
 """Configuration of VideoCLIP (arXiv 2109.14084): BERT over rows of video features, BERT over text, and perhaps S3D."""
 
-from copy import deepcopy
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -9,14 +8,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from hf_videolang.models.s3d.configuration_s3d import S3DConfig
 from hf_videolang.models.shared.remote_code import RemoteCodeMixin
-
-
-def _check_heads(hidden_size: int, num_attention_heads: int) -> None:
-    if hidden_size % num_attention_heads:
-        raise ValueError(
-            f"hidden_size is {hidden_size} and num_attention_heads is {num_attention_heads}; "
-            "the width must be a multiple of the number of heads."
-        )
+from hf_videolang.models.shared.sub_configs import check_heads, own_config
 
 
 @strict
@@ -38,7 +30,7 @@ class VideoCLIPTextConfig(RemoteCodeMixin, BertConfig):
     base_config_key = "text_config"
 
     def validate_architecture(self):
-        _check_heads(self.hidden_size, self.num_attention_heads)
+        check_heads(self.hidden_size, self.num_attention_heads)
 
 
 @strict
@@ -74,7 +66,7 @@ class VideoCLIPVideoConfig(RemoteCodeMixin, BertConfig):
     attend_to_cls: bool = True
 
     def validate_architecture(self):
-        _check_heads(self.hidden_size, self.num_attention_heads)
+        check_heads(self.hidden_size, self.num_attention_heads)
         if max(self.cls_token_id, self.sep_token_id) >= self.vocab_size:
             raise ValueError(
                 f"cls_token_id is {self.cls_token_id} and sep_token_id is {self.sep_token_id}; expected words of the "
@@ -129,20 +121,15 @@ class VideoCLIPConfig(RemoteCodeMixin, PreTrainedConfig):
     normalize_features: bool = True
 
     def __post_init__(self, **kwargs):
-        self.video_config = self._part(VideoCLIPVideoConfig, self.video_config)
+        self.video_config = own_config(VideoCLIPVideoConfig, self.video_config)
         if self.encoder == "isolated":
             self.video_config.attend_to_cls = False
         if self.encoder != "separate":
             self.text_config = {name: getattr(self.video_config, name) for name in BertConfig.__annotations__}
-        self.text_config = self._part(VideoCLIPTextConfig, self.text_config)
+        self.text_config = own_config(VideoCLIPTextConfig, self.text_config)
         if self.s3d_config is not None:
-            self.s3d_config = self._part(S3DConfig, self.s3d_config)
+            self.s3d_config = own_config(S3DConfig, self.s3d_config)
         super().__post_init__(**kwargs)
-
-    @staticmethod
-    def _part(config_class: type, value: Any) -> Any:
-        """A config of its own: two models never share one."""
-        return deepcopy(value) if isinstance(value, PreTrainedConfig) else config_class(**(value or {}))
 
     def validate_architecture(self):
         video: Any = self.video_config
