@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from hf_videolang.cli import main as command
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.evaluation import captioning
+from hf_videolang.evaluation.batch_parts import BatchParts
 from hf_videolang.evaluation.captioning import CaptioningEvaluator
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.metrics import captions as caption_metrics
@@ -104,7 +104,7 @@ def test_a_killed_evaluation_continues(folder, trained, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 
-    real, calls = captioning.BatchParts.write, []
+    real, calls = BatchParts.write, []
 
     def write(parts, first, tensors):
         if calls:
@@ -112,10 +112,10 @@ def test_a_killed_evaluation_continues(folder, trained, tmp_path, monkeypatch):
         calls.append(first)
         real(parts, first, tensors)
 
-    monkeypatch.setattr(captioning.BatchParts, "write", write)
+    monkeypatch.setattr(BatchParts, "write", write)
     with pytest.raises(KilledError):
         score(trained, folder, folder=tmp_path)
-    monkeypatch.setattr(captioning.BatchParts, "write", real)
+    monkeypatch.setattr(BatchParts, "write", real)
     evaluator, _, scores = score(trained, folder, folder=tmp_path)
     assert evaluator.parts["captions"].missing == [4] and calls == [0]
     assert scores == score(trained, folder)[2]
