@@ -19,7 +19,8 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described, on_device
+from hf_videolang.commands.running import on_device
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described
 from hf_videolang.console import print_error
 from hf_videolang.data.batches.clip_reader import reads_subtitles
 from hf_videolang.hub.loading import load_model_and_processor

@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, on_device
+from hf_videolang.commands.running import on_device
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.hub.heads import CAPTION_HEAD, check_writes_captions
@@ -45,7 +46,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Returns 0; 1 if the video cannot be used; 2 if the model, the features or an option cannot be used."""
     if not args.video.exists():
         raise ValueError(f"{args.video} does not exist.")
     model: Any

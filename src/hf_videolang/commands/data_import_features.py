@@ -43,7 +43,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Returns 0; 1 if some videos have no features; 2 if the features cannot be used."""
     if (args.npz_2d is None) != (args.npz_3d is None):
         raise ValueError("--npz-2d and --npz-3d belong together; give both.")
     source: FeatureSource

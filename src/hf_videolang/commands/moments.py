@@ -21,7 +21,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described, on_device
+from hf_videolang.commands.running import on_device
+from hf_videolang.commands.subtitled_video import add_feature_arguments, chosen_subtitles, described
 from hf_videolang.console import print_error
 from hf_videolang.data.stores.feature_store import MissingFeaturesError
 from hf_videolang.data.video_files import is_video, list_files
@@ -47,7 +48,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Returns 0; 1 if a video cannot be used; 2 if the model, the features or an option cannot be used."""
     videos = [path for path in list_files(args.video) if is_video(path)] if args.video.is_dir() else [args.video]
     if not videos or not videos[0].exists():
         raise ValueError(f"{args.video} is no video and holds none.")

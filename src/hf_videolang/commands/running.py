@@ -1,7 +1,8 @@
-"""What those commands share that work through many videos on several processes."""
+"""Where commands run: on a device, or, through many videos, on several processes."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,6 +20,13 @@ def add_running_arguments(parser: ArgumentParser, batch_size: int, of: str) -> N
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="default: %(default)s"
     )
     run.add_argument("--cpu", action="store_true", help="do not use a GPU")
+
+
+def on_device(model: Any, cpu: bool = False) -> Any:
+    """The model on the accelerator, if there is one."""
+    if cpu or not torch.accelerator.is_available():
+        return model
+    return model.to(torch.accelerator.current_accelerator())
 
 
 def start_processes(cpu: bool) -> PartialState:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_videolang.atomic_files import atomic_file
-from hf_videolang.commands.subtitled_video import on_device
+from hf_videolang.commands.running import on_device
 from hf_videolang.console import print_error
 from hf_videolang.data.annotation_text import in_layout
 from hf_videolang.data.batches.clip_reader import check_features

@@ -4,8 +4,6 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_videolang.video.subtitles import find_subtitles
 
 
@@ -40,13 +38,6 @@ def add_feature_arguments(parser: ArgumentParser) -> None:
 def chosen_subtitles(option: str, video: Path) -> Path | None:
     """The file that --subtitles means."""
     return {"auto": find_subtitles(video), "none": None}.get(option, Path(option))
-
-
-def on_device(model: Any, cpu: bool = False) -> Any:
-    """The model on the accelerator, if there is one."""
-    if cpu or not torch.accelerator.is_available():
-        return model
-    return model.to(torch.accelerator.current_accelerator())
 
 
 def described(protocol: dict[str, Any]) -> str:

@@ -141,9 +141,7 @@ def write_moving_shapes(
     num_test: int = 48,
     seed: int = 0,
     *,
-    size: int = 64,
     num_frames: int = 24,
-    frames_per_second: int = 12,
 ) -> Path:
     """
     Write `folder/{train,test}/*.mp4` with a `metadata.jsonl` each: a standard `videofolder`.
@@ -155,8 +153,7 @@ def write_moving_shapes(
         num_test: test videos, at most 276, each with its own caption. Neighbours differ only in the order of the
             directions.
         seed: the same seed gives the same files, byte by byte.
-        size: height and width in pixels, even.
-        num_frames, frames_per_second: of each video.
+        num_frames: of each video, at 12 a second and 64x64 pixels.
 
     Raises:
         ValueError: `num_train` or `num_test` is out of range.
@@ -169,8 +166,8 @@ def write_moving_shapes(
 
     def make(split: str, number: int, path: Path) -> list[dict[str, Any]]:
         colour, shape, directions = combinations[split][number]
-        frames = moving_shape_frames(colour, shape, directions, generator, size, num_frames)
-        write_video(path, frames, frames_per_second)
+        frames = moving_shape_frames(colour, shape, directions, generator, 64, num_frames)
+        write_video(path, frames)
         return [{"caption": f"a {colour} {shape} moves {directions[0]} then {directions[1]}"}]
 
     return _write_folder(Path(folder), {split: len(kinds) for split, kinds in combinations.items()}, make)
@@ -255,8 +252,6 @@ def write_subtitled_scenes(
     seed: int = 0,
     *,
     num_scenes: int = 10,
-    size: int = 32,
-    frames_per_second: int = 8,
 ) -> Path:
     """
     Write subtitled videos of several scenes and the moments that sentences mean, as a `videofolder`.
@@ -270,15 +265,13 @@ def write_subtitled_scenes(
         num_train, num_test: videos; at most 6 for the test.
         seed: the same seed gives the same files, byte by byte.
         num_scenes: of a video, at least 4. Their moments are all different.
-        size: height and width in pixels, even.
-        frames_per_second: of each video, even.
 
     Example:
         >>> dataset, _ = load_dataset(str(write_subtitled_scenes("scenes")), split="train")
         >>> dataset[0]["moments"][0]
         {'text': 'the red circle moves left', 'start': 0.0, 'end': 6.0}
     """
-    generator = np.random.default_rng(seed)
+    generator, rate = np.random.default_rng(seed), 8  # frames a second
     pairs = set(zip(SHAPES, DIRECTIONS))
     kinds = list(product(COLOURS, SHAPES, DIRECTIONS))
     seen = [kind for kind in kinds if kind[1:] not in pairs]
@@ -291,12 +284,12 @@ def write_subtitled_scenes(
         frames: list[np.ndarray] = []
         shown = []
         for colour, shape, direction in (scenes[i] for i in generator.permutation(num_scenes)):
-            start, steps = len(frames) / frames_per_second, int(frames_per_second * 1.5)
-            scene = (colour, shape, (direction, direction), generator, size, steps)
+            start, steps = len(frames) / rate, int(rate * 1.5)
+            scene = (colour, shape, (direction, direction), generator, 32, steps)
             once = moving_shape_frames(*scene, radii=(0.22, 0.28), ways=(0.12, 0.16))
             frames += once * int(generator.choice([4, 6]))
-            shown.append(((colour, shape, direction), start, len(frames) / frames_per_second))
-        write_video(path, frames, frames_per_second)
+            shown.append(((colour, shape, direction), start, len(frames) / rate))
+        write_video(path, frames, rate)
         spoken = [(f"now it goes {direction}", start, end) for (_, _, direction), start, end in shown]
         subtitles = write_subtitles(path.with_suffix(".srt"), spoken)
         moments = [

@@ -19,6 +19,7 @@ from hf_videolang.data.stores.feature_store import FeatureStore, VideoFeatures, 
 
 logger = logging.getLogger(__name__)
 
+VIDEOS_PER_PART = 256  # of a file of the store
 LAYOUT = "an .npy file with an array of floats [rows, width], without Python objects"
 
 
@@ -68,7 +69,6 @@ def import_features(
     frames: str | None = None,
     seconds_per_feature: float | None = None,
     rows: Literal["unit", "raw"] | None = None,
-    videos_per_part: int = 256,
 ) -> ImportReport:
     """
     Read features from files into a store, as float16. All files are checked before anything is written.
@@ -85,7 +85,6 @@ def import_features(
         seconds_per_feature (*optional*): time between two rows; by default as the source says, 1.5 for a name of
             VALUE, and 1 otherwise.
         rows (*optional*): `"unit"` or `"raw"`, what the rows are said to be. They are measured, and must agree.
-        videos_per_part (defaults to 256): videos of a file of the store.
 
     Raises:
         FileNotFoundError: there are no features.
@@ -137,7 +136,7 @@ def import_features(
         for (own_name, extractor), is_unit in zip(extractors.items(), first[2])
     ]
     store, remaining = FeatureStore(output_dir, {"extractors": facts}), iter(source)
-    while videos := list(islice(remaining, videos_per_part)):
+    while videos := list(islice(remaining, VIDEOS_PER_PART)):
         part = sha256("\n".join(video_id for video_id, _, _ in videos).encode()).hexdigest()[:16]
         if not store.is_whole(part):
             store.write_features(part, [VideoFeatures(video_id, features) for video_id, _, features in videos])
