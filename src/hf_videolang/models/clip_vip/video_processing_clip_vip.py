@@ -73,13 +73,10 @@ class CLIPViPVideoProcessor(AnyVideoProcessor):
     size = {"height": 224, "width": 224}
     crop_size = {"height": 224, "width": 224}
     default_to_square = True
-    do_resize = True
     do_center_crop = False
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
-    do_convert_rgb = True
-    do_sample_frames = True
     num_frames = 12
     fps = None
     antialias = False

@@ -84,11 +84,8 @@ class ClipBertVideoProcessor(AnyVideoProcessor):
     image_std = [1.0, 1.0, 1.0]
     size = {"longest_edge": 448}
     default_to_square = False
-    do_resize = True
     do_rescale = False
     do_normalize = True
-    do_convert_rgb = True
-    do_sample_frames = True
     num_frames = 2
     num_clips = 1
     fps = 2

@@ -72,9 +72,6 @@ class S3DVideoProcessor(AnyVideoProcessor):
     size = {"shortest_edge": 224}
     crop_size = {"height": 224, "width": 224}
     default_to_square = False
-    do_resize = True
-    do_convert_rgb = True
-    do_sample_frames = True
     fps = 30
     frames_per_clip = 30
     max_clips = None

@@ -28,6 +28,7 @@ class AnyVideoProcessor(RemoteCodeMixin, BaseVideoProcessor):
         new_generator: of random numbers, as `sample_frames` takes it as `seed`, of a family that draws frames.
     """
 
+    do_resize = do_convert_rgb = do_sample_frames = True
     new_generator: Callable[[int], Any]
 
     def fetch_videos(self, video_url_or_urls: Any, sample_indices_fn=None):

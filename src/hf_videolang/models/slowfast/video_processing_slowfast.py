@@ -61,13 +61,10 @@ class SlowFastVideoProcessor(AnyVideoProcessor):
     size = {"shortest_edge": 256}
     crop_size = {"height": 256, "width": 256}
     default_to_square = False
-    do_resize = True
     do_center_crop = True
     do_rescale = True
     rescale_factor = 1 / 255
     do_normalize = True
-    do_convert_rgb = True
-    do_sample_frames = True
     num_frames = 32
     clip_seconds = 64 / 30
     valid_kwargs = SlowFastVideoProcessorKwargs  # type: ignore[assignment]
