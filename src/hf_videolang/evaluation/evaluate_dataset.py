@@ -123,7 +123,7 @@ def evaluate_dataset(
                 evaluator = PairScoringEvaluator(processor, cache_gigabytes=cache_gigabytes, querybank=bank, **options)
             else:
                 evaluator = RetrievalEvaluator(processor, querybank=bank, features=store, **options)
-        seen = processor.input_protocol(**({} if store is None else {"features": store.description}))
+        seen = evaluator.input_protocol()
         pair_scorer = None
         if rerank:
             pair_scorer, second = load_model_and_processor(rerank)
