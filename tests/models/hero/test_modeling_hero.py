@@ -326,7 +326,7 @@ def test_wrong_input_is_told(changed, message):
     ("changed", "message"),
     [
         ({"temporal_config": {"hidden_size": 96}}, "hidden sizes .* one width for all"),
-        ({"query_config": {"hidden_size": 48, "num_attention_heads": 5}}, "query_config .* multiple"),
+        ({"query_config": {"hidden_size": 48, "num_attention_heads": 5}}, "query_config.* multiple"),
         ({"max_frames": 41}, "max_frames is 41, but temporal_config has 40"),
         ({"ranking_loss": "triplet"}, "ranking_loss"),
     ],
