@@ -9,9 +9,10 @@ from torch import nn
 from transformers import BertTokenizer, set_seed
 
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining
+from tests.common.forks import Fork
 from tests.common.tiny.clipbert import tiny_config, tiny_processor
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import finish, run, start
 
 VIDEOS = SHARED / "data" / "video"
 pytestmark = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
@@ -74,7 +75,7 @@ def write_folder(folder, clips, rows):
 def evaluate(model, folder, output):
     """What the command saves of the questions that were trained on."""
     words = ["--model", model, "--dataset", folder, "--split", "train+validation", "--cpu", "--output-dir", output]
-    run("hf_videolang.cli", "evaluate", *words)
+    finish(Fork("hf_videolang.cli", "evaluate", *words))
     return json.loads((output / "results.json").read_text())
 
 
@@ -93,13 +94,9 @@ def test_answers_of_a_list(base, clips, tmp_path):
     assert "outside the vocabulary: 10 of 14 answers, counted as wrong" in printed
     results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
     assert results["questions"] == 23 and results["scores"]["accuracy"] >= 0.9
-    asked = [
-        start("hf_videolang.cli", "ask", VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json")
-        for name in ("video6.gif", "video1.mkv", "video30.mov")
-    ]
-    for process in asked:
-        output = process.communicate(timeout=240)[0]
-        assert process.returncode == 0, output
+    for command, name in ((start, "video6.gif"), (Fork, "video1.mkv"), (Fork, "video30.mov")):
+        words = [VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json"]
+        output = finish(command("hf_videolang.cli", "ask", *words))
         assert len(json.loads(output.splitlines()[-1])["answers"]) == 5
 
 
@@ -122,7 +119,7 @@ def test_options(base, clips, tmp_path):
     write_folder(tmp_path / "folder", clips, rows)
     (tmp_path / "recipe.yaml").write_text(RECIPE + "num_train_epochs: 25\ntest: false\n")
     words = ["--model", base, "--data_dir", tmp_path / "folder", "--output_dir", tmp_path / "run"]
-    run(TRAIN, tmp_path / "recipe.yaml", *words)
+    finish(Fork(TRAIN, tmp_path / "recipe.yaml", *words))
     scores = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")["scores"]
     for kind in ("question", "caption"):
         assert scores["raw"][kind]["questions"] == 37 and scores["raw"][kind]["accuracy"] >= 0.9

@@ -8,10 +8,11 @@ from transformers import BertTokenizer
 
 from hf_videolang.models.clipbert.processing_clipbert import ClipBertProcessor
 from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideoProcessor
+from tests.common.forks import Fork
 from tests.common.tiny import clip_vip
 from tests.common.tiny.clipbert import tiny_model
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import start
+from tests.training.tiny_run import finish, run
 
 DATA = SHARED / "data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs the shared clips, ../shared/data")
@@ -37,15 +38,8 @@ disable_tqdm: true
 """
 
 
-def run(*words) -> str:
-    process = start(*words)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    return output
-
-
 def videolang(*words) -> str:
-    return run("hf_videolang.cli", *words)
+    return finish(Fork("hf_videolang.cli", *words))
 
 
 @pytest.mark.timeout(900)
