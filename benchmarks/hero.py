@@ -252,10 +252,10 @@ def loading(small: bool) -> dict[str, Any]:
         store = FeatureStore(Path(folder) / "store", {"extractors": [extractor]})
         plain = Path(folder) / "plain"
         with open(plain, "wb") as file:
-            for first in range(0, count, 256):
+            for first in range(0, count, 64):
                 videos = [
                     VideoFeatures(str(number), draw.standard_normal((rows[number], width), np.float32).astype("f2"))
-                    for number in range(first, min(first + 256, count))
+                    for number in range(first, min(first + 64, count))
                 ]
                 store.write_features(f"part-{first}", videos)
                 file.writelines(video.features.tobytes() for video in videos)

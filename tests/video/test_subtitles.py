@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from hf_videolang.video import subtitles
 from hf_videolang.video.subtitles import SubtitleError, find_subtitles, read_subtitle_lines, read_subtitles
 
 SRT = """1
@@ -68,6 +69,15 @@ def test_order_and_ends_are_put_right(tmp_path, caplog):
         assert [one["text"] for one in read_subtitles(path)] == ["first", "last"]
     assert "2 subtitles do not stand in the order" in caplog.text
     assert "1 subtitles end before they start" in caplog.text
+
+
+def test_a_file_is_parsed_again_once_it_has_changed(tmp_path, monkeypatch):
+    parse, parsed = subtitles._read_file, []
+    monkeypatch.setattr(subtitles, "_read_file", lambda path: parsed.append(path) or parse(path))
+    (path := tmp_path / "a.srt").write_text(SRT)
+    assert read_subtitles(path) == read_subtitles(path) == EXPECTED and len(parsed) == 1
+    path.write_text(SRT + "\n9\n00:00:50,000 --> 00:00:51,000\nlast\n")
+    assert len(read_subtitles(path)) == len(EXPECTED) + 1 and len(parsed) == 2
 
 
 def test_an_empty_file_has_no_subtitles(tmp_path):

@@ -57,13 +57,20 @@ def read_subtitles(source: str | Path | Iterable[Mapping[str, Any]] | None) -> l
     file, separator, video = str(source).partition(".jsonl#") if isinstance(source, (str, Path)) else ("", "", "")
     if separator:
         return list(_cached_lines(f"{file}.jsonl").get(video, ()))
-    name = str(source) if isinstance(source, (str, Path)) else "the list of subtitles"
     if isinstance(source, (str, Path)):
-        found = _read_file(Path(source))
-    else:
-        found = [Subtitle(start=float(one["start"]), end=float(one["end"]), text=one["text"]) for one in source]
-        if not all(isinstance(one["text"], str) and isfinite(one["start"] + one["end"]) for one in found):
-            raise SubtitleError(f"{name} has an entry without a text or with endless seconds; correct it.")
+        if not Path(source).is_file():
+            raise SubtitleError(f"{source} does not exist; give a file of {', '.join(SUFFIXES)}.")
+        facts = Path(source).stat()
+        return list(_cached_file(Path(source), facts.st_mtime_ns, facts.st_size))
+    name = "the list of subtitles"
+    found = [Subtitle(start=float(one["start"]), end=float(one["end"]), text=one["text"]) for one in source]
+    if not all(isinstance(one["text"], str) and isfinite(one["start"] + one["end"]) for one in found):
+        raise SubtitleError(f"{name} has an entry without a text or with endless seconds; correct it.")
+    return _in_order(found, name)
+
+
+def _in_order(found: list[Subtitle], name: str) -> list[Subtitle]:
+    """By their start, without those that end before they start, which are counted."""
     kept = [one for one in found if one["start"] <= one["end"]]
     if len(kept) < len(found):
         logger.warning(f"{name}: {len(found) - len(kept)} subtitles end before they start and are left out.")
@@ -104,6 +111,11 @@ def read_subtitle_lines(path: str | Path) -> dict[str, list[Subtitle]]:
 _cached_lines = lru_cache(maxsize=4)(read_subtitle_lines)  # a benchmark has one file for all videos
 
 
+@lru_cache(maxsize=4096)  # training reads a file once, however many queries and epochs the video has
+def _cached_file(path: Path, changed: int, size: int) -> list[Subtitle]:
+    return _in_order(_read_file(path), str(path))
+
+
 def find_subtitles(video: str | Path) -> Path | None:
     """The subtitle file beside a video, such as `talk.srt` or `talk.en.vtt` beside `talk.mp4`; `None` without one."""
     video = Path(video)
@@ -139,8 +151,6 @@ def _read_file(path: Path) -> list[Subtitle]:
     import av
     from av.subtitles.subtitle import AssSubtitle
 
-    if not path.is_file():
-        raise SubtitleError(f"{path} does not exist; give a file of {', '.join(SUFFIXES)}.")
     if not path.read_bytes().strip():
         return []
     entries = []

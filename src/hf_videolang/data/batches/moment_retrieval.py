@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_videolang.data.stores.feature_store import FeatureStore
-from hf_videolang.video.subtitles import Subtitle, read_subtitles
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,17 +37,14 @@ class SubtitledVideoCollator:
 
     def __init__(self, processor: Any, features: FeatureStore):
         self.processor, self.features = processor, features
-        self._read: dict[str | None, list[Subtitle]] = {}  # a file is read once
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return dict(self._inputs(records))
 
     def _inputs(self, records: Sequence[dict[str, Any]], **texts: Any) -> dict[str, torch.Tensor]:
-        for path in {record["subtitles"] for record in records} - self._read.keys():
-            self._read[path] = read_subtitles(path)
         return self.processor(
             video_features=[self.features.features(record["video_id"]) for record in records],
-            subtitles=[self._read[record["subtitles"]] for record in records],
+            subtitles=[record["subtitles"] for record in records],
             truncation=True,
             **texts,
         )

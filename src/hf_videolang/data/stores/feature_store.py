@@ -144,7 +144,7 @@ class FeatureStore(PartStore):
             )
         if place.problem is not None:
             raise VideoDecodingError(video_id, f"it has no features: {place.problem}")
-        (video,) = _from_table(self.read(place.part, place.row))
+        (video,) = self._videos(self.read(place.part, place.row))
         return torch.from_numpy(video.features).float()
 
     def first_rows(self) -> torch.Tensor:
@@ -208,28 +208,32 @@ class FeatureStore(PartStore):
         """Write one part, completely or not at all."""
         import pyarrow
 
-        rows = [video.features for video in videos]
-        flat = np.concatenate([np.empty((0, self.dim), np.float16), *rows]).astype(np.float16)
-        pages = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.reshape(-1)), self.dim)
+        # Bytes are read ten times faster than lists of numbers.
+        features = [video.features.astype(np.float16).tobytes() for video in videos]
         columns = {
             "video_id": pyarrow.array([video.video_id for video in videos], pyarrow.string()),
-            "features": pyarrow.ListArray.from_arrays(np.cumsum([0, *map(len, rows)], dtype=np.int32), pages),
-            "num_rows": pyarrow.array(map(len, rows), pyarrow.int64()),
+            "features": pyarrow.array(features, pyarrow.large_binary()),
+            "num_rows": pyarrow.array([len(video.features) for video in videos], pyarrow.int64()),
             "problem": pyarrow.array([video.problem for video in videos], pyarrow.string()),
             "num_bytes": pyarrow.array([video.num_bytes for video in videos], pyarrow.int64()),
             "source": pyarrow.array([video.source for video in videos], pyarrow.string()),
             "note": pyarrow.array([video.note for video in videos], pyarrow.string()),
         }
-        # A row group is a video, so that one video can be read alone. A dictionary would not make numbers smaller.
-        self.write(name, columns, row_group_size=1, use_dictionary=False)
+        # A row group is a video, so that one video can be read alone. Packed numbers would be hardly smaller.
+        self.write(name, columns, row_group_size=1, use_dictionary=False, compression="none")
 
     def read_features(self, name: str) -> list[VideoFeatures]:
         """The rows of one part."""
-        return list(_from_table(self.read(name)))
+        return list(self._videos(self.read(name)))
 
     def facts(self, name: str) -> list[dict[str, Any]]:
         """The rows of one part without the features: a dictionary of the other columns for each."""
         return self.read(name, columns=[column for column in COLUMNS if column != "features"]).to_pylist()
+
+    def _videos(self, table: Any) -> Iterator[VideoFeatures]:
+        for video in table.to_pylist():
+            rows = np.frombuffer(video.pop("features"), np.float16).reshape(video.pop("num_rows"), self.dim)
+            yield VideoFeatures(**video, features=rows.copy())
 
     @cached_property
     def _places(self) -> dict[str, "_Place"]:
@@ -265,16 +269,6 @@ def are_unit_rows(features: np.ndarray | torch.Tensor) -> bool:
     """Whether each row `[rows, width]` has norm 1, as far as float16 tells (videoclip A4)."""
     norms = torch.as_tensor(features).float().norm(dim=1)
     return bool(((norms - 1).abs() <= NORM_TOLERANCE).all())
-
-
-def _from_table(table: Any) -> Iterator[VideoFeatures]:
-    features = table["features"].combine_chunks()
-    width = features.type.value_type.list_size
-    flat = features.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    ends = np.cumsum(table["num_rows"].to_numpy())
-    for facts, end in zip(table.drop_columns(["features"]).to_pylist(), ends):
-        num_rows = facts.pop("num_rows")
-        yield VideoFeatures(**facts, features=flat[end - num_rows : end].copy())
 
 
 def _describe(extractor: Mapping[str, Any]) -> str:

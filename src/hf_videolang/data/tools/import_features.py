@@ -19,7 +19,7 @@ from hf_videolang.data.stores.feature_store import FeatureStore, VideoFeatures, 
 
 logger = logging.getLogger(__name__)
 
-VIDEOS_PER_PART = 256  # of a file of the store
+VIDEOS_PER_PART = 64  # of a file of the store: a read of one video reads the index of its file
 LAYOUT = "an .npy file with an array of floats [rows, width], without Python objects"
 
 
