@@ -156,6 +156,7 @@ class HeroForVideoCaptioning(HeroPreTrainedModel, GenerationMixin):
     model_tags = ["hf_videolang", "hero", "video-captioning"]
     main_input_name = "video_features"
     accepts_loss_kwargs = True  # the number of words of an update
+    _keys_to_ignore_on_save = ["lm_head.decoder.weight"]  # tied, so a Trainer need not warn that a checkpoint lacks it
     _tied_weights_keys = {"lm_head.decoder.weight": "hero.cross_modal_model.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: HeroConfig):
