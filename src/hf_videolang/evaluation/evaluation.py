@@ -40,12 +40,9 @@ class Evaluation:
     @classmethod
     def of_similarity(cls, saved: SavedSimilarity, scores: Scores, ties: str) -> "Evaluation":
         """Scores of a matrix with this rule for `ties`."""
-
-        def save_details(folder: Path) -> None:
-            saved.save(folder / SIMILARITY)
-
         settings = {**saved.settings, "ties": ties, "post-processing": saved.post_processing}
-        return cls(saved.model, saved.version, saved.protocol, settings, scores, save_details)
+        facts = saved.model, saved.version, saved.protocol, settings
+        return cls(*facts, scores, lambda folder: saved.save(folder / SIMILARITY))
 
     @property
     def line(self) -> str:

@@ -16,7 +16,7 @@ The output folder gets the chosen model with its processor, code and card (AutoM
 recipe.yaml and the history of the run (trainer_state.json).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +57,8 @@ def set_up(argv: list[str] | None) -> Run:
     set_seed(training_args.seed)
     model, notes = _with_head(loaded, (processor, training_processor))
     reads_together = is_pair_scorer(model)
-    _check_keys(given, model, TWO_TOWERS if reads_together else PAIR_SCORER)
+    if unused := [key for key in (TWO_TOWERS if reads_together else PAIR_SCORER) if key in given]:
+        raise RecipeError(f"{' and '.join(unused)} would change nothing for {type(model).__name__}; leave it out.")
     freeze_parts(model, arguments.freeze)
     has_dsl = compares_cosines(processor) and not reads_together
     if arguments.select_on == "test" and "metric_for_best_model" not in given and has_dsl:
@@ -92,11 +93,6 @@ def _with_head(loaded: PreTrainedModel, processors: Sequence[Any]) -> tuple[PreT
     for processor in processors:
         set_video_settings(processor, **getattr(model, "video_settings", {}))
     return model, [f"note: {type(model).__name__} gets a new head, which starts random."]
-
-
-def _check_keys(given: Mapping[str, Any], model: Any, foreign: tuple[str, ...]) -> None:
-    if unused := [key for key in foreign if key in given]:
-        raise RecipeError(f"{' and '.join(unused)} would change nothing for {type(model).__name__}; leave it out.")
 
 
 def _first_captions(records: Any, protocol: Protocol) -> tuple[Any, Protocol]:

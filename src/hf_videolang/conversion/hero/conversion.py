@@ -105,6 +105,10 @@ def convert(
         changed = [name for name, one in sources.items() if one is not None and one.shape != targets[name].shape]
     created = new_layers(targets, changed, model_config.initializer_range, seed)
     replaced = dict.fromkeys((layout.origin(name)[0] for name in created), "new, for another width of features")
+    training = f"By the authors; the checkpoint has {layout.flavour}."
+    if created:
+        new = "".join(f"\n- `{name}`: {how}" for name, (_, how) in created.items())
+        training += f"\n\nNew, for another width of features, are:\n{new}"
     processor = _processor(model_config, layout, tokenizer)
     if not processor:
         notes.append(
@@ -130,7 +134,7 @@ def convert(
         flavour=f"HERO with {layout.flavour}",
         facts={"config": None if config is None else Path(config).name, "seed": seed if created else None},
         notes=notes,
-        card={"training": _training(layout, created)},
+        card={"training": training},
     )
 
 
@@ -248,9 +252,3 @@ def _processor(config: HeroConfig, layout: Layout, tokenizer: str | Path | None)
             context_subtitles=context,
         )
     ]
-
-
-def _training(layout: Layout, created: Mapping[str, Any]) -> str:
-    start = "".join(f"\n- `{name}`: {how}" for name, (_, how) in created.items())
-    text = f"By the authors; the checkpoint has {layout.flavour}."
-    return f"{text}\n\nNew, for another width of features, are:\n{start}" if created else text
