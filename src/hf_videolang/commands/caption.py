@@ -39,7 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     which.add_argument(
         "--segments", nargs="+", type=_segment, metavar="START-END", help="seconds to caption, such as 12-19.5"
     )
-    which.add_argument("--every", type=float, metavar="SECONDS", help="caption the whole video in segments so long")
+    which.add_argument(
+        "--every", type=float, metavar="SECONDS", help="caption the whole video in segments of this length"
+    )
     parser.add_argument("--num-beams", type=int, help="captions followed at once (default: as the model was saved)")
     parser.add_argument("--format", choices=("table", "json", "srt"), default="table", help="default: %(default)s")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")

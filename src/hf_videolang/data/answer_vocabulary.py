@@ -20,7 +20,7 @@ def count_answers(dataset: "Dataset", min_count: int = 1, max_size: int | None =
     Args:
         dataset: records with questions.
         min_count: answers that fewer questions have are left out.
-        max_size: at most so many answers.
+        max_size: the most answers to keep.
 
     Raises:
         ValueError: nothing is left.

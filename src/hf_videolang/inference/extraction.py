@@ -111,7 +111,7 @@ def extract_features(
         shards: where the videos are.
         output_dir: the feature store, new or to be continued. All nodes must see the folder.
         extractors: the model on this process's device; or several, whose rows are joined, cut to the shortest.
-        videos_per_part (defaults to 16): videos of a file of the store. A kill costs so many in each process.
+        videos_per_part (defaults to 16): videos of a file of the store. A kill costs at most as many in each process.
         num_workers (defaults to 0): decoding processes of each process. Each decodes a video of its own.
         retry_failed (defaults to `False`): also try the videos again that did not decode.
 

@@ -25,7 +25,7 @@ class MomentRanking:
         max_predictions: how many moments and videos are returned. Twice as many moments are ranked first.
         nms_threshold: the IoU above which a moment is left out in favour of a better one; `None` keeps all.
         legacy_length: reproduces a fault of the original, which reads the places of the moments as if every video had
-            so many frames (hero §9.2). `None` reads them right.
+            this many frames (hero §9.2). `None` reads them right.
     """
 
     seconds_per_frame: float = 1.5

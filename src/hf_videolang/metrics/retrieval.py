@@ -128,7 +128,7 @@ def chance_metrics(
 
 
 def _chance(right: np.ndarray, candidates: int, recall_at: Sequence[int]) -> dict[str, float]:
-    """The ranks of queries that have so many `right` ones among the candidates in random order."""
+    """The ranks of queries, each with its number of `right` candidates, among all candidates in random order."""
     sizes, counts = np.unique(right, return_counts=True)
     share, place = counts / counts.sum(), np.arange(candidates)
     # The first k of n candidates hold none of the m right ones with probability (n-m)/n · (n-m-1)/(n-1) · … (k times).

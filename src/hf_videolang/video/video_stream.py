@@ -236,7 +236,7 @@ class VideoStream:
             return index
         if len(shown) < len(index):
             raise VideoDecodingError(self.name, f"only {len(shown)} of its {len(index)} frames decode", self._reached)
-        if not is_complete:  # the packets behind the damage promise frames, so that who asks for them gets an error
+        if not is_complete:  # the packets behind the damage promise frames; asking for those is an error
             shown += [None] * max(1, len(coded) - len(shown))
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         return shown_ticks(shown, coded, 1 / (rate * self._stream.time_base))

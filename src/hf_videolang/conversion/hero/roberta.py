@@ -86,7 +86,7 @@ class Roberta:
         return {"cross_modal_config": {**wide, **own}, **{name: dict(wide) for name in others}}
 
     def step(self, kept: int) -> int:
-        """HERO keeps the last layer of every group of so many."""
+        """Layers of a group, of which HERO keeps the last."""
         if not 0 < kept <= self.num_layers or self.num_layers % kept:
             raise ConversionError(
                 f"{self.path} has {self.num_layers} layers, of which {kept} cannot be kept evenly; give a number that "

@@ -146,7 +146,7 @@ def import_features(
 def _name_extractors(
     source: FeatureSource, name: str | None, width: int, file: Path
 ) -> dict[str | None, ValueFeature]:
-    """The extractors whose features stand side by side in rows of so many numbers; a single one if not VALUE's."""
+    """The extractors whose features stand side by side in rows of this width; a single one if not VALUE's."""
     known = name or source.name
     if known not in WIDTHS:
         return {known: ValueFeature(model=None, frames=None, width=width)}

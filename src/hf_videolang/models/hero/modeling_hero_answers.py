@@ -81,7 +81,7 @@ class HeroForMultipleChoice(HeroAnswerModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if module is self.span_pool:  # whose turn comes after answer_pool's
+        if module is self.span_pool:  # initialised after answer_pool
             init.copy_(module.weight, self.answer_pool.weight)
 
     @can_return_tuple

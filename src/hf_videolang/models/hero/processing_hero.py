@@ -36,11 +36,12 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         features (`str`, *optional*): which features the model was trained on, such as `"resnet_slowfast"`.
         context_subtitles (`int`, defaults to 0): how many earlier subtitles stand before each subtitle's text.
         row_start (`str`, defaults to `"sep"`): the token before a subtitle, `"sep"` or `"cls"`.
-        frames_per_group (`int`, defaults to 5): a video without subtitles is read in groups of so many rows.
+        frames_per_group (`int`, defaults to 5): a video without subtitles is read in groups of this many rows.
         max_length (`int`, defaults to 60): tokens of a caption, of a query or, with the longest choice, of a question.
             Captions are cut. Training leaves out longer queries and questions; they are not cut.
-        min_moment_frames, max_moment_frames (`int`, default to 2, 16): a moment's last row lies at least so many and
-            less than so many rows behind its first. Ours are TVR's; How2R has 3 and 20.
+        min_moment_frames, max_moment_frames (`int`, default to 2, 16): a moment's last row lies at least
+            `min_moment_frames` and less than `max_moment_frames` rows behind its first. Defaults are TVR's; How2R has
+            3 and 20.
         video_score_scale (`float`, defaults to 20.0): a video weighs the exponential of its score times this when
             moments of several videos are ranked.
         text_encoder (`str`, defaults to `"hero"`): whose format the texts have (hero §11). With `"clip"`, `tokenizer`

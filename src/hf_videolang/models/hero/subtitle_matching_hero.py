@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_videolang.video.subtitles import Subtitle
 
-LONG_SECONDS, LONG_FRAMES = 16, 11  # of a last subtitle that lasts longer, only so many frames count
+LONG_SECONDS, LONG_FRAMES = 16, 11  # if the last subtitle lasts longer, only this many frames count
 
 
 def match_frames(subtitles: Sequence[Subtitle], num_frames: int, seconds_per_frame: float) -> list[int]:

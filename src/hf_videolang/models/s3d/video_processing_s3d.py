@@ -29,7 +29,7 @@ class S3DVideoProcessorKwargs(VideosKwargs, total=False):
     frames_per_clip (`int`, defaults to 30):
         Frames that become one row of features: a second at 30 frames a second.
     max_clips (`int`, *optional*):
-        Only the first so many clips of a video, or of the cut that is asked for, are read. `None` reads all.
+        Only this many clips at the start of a video, or of the cut that is asked for, are read. `None` reads all.
     """
 
     frames_per_clip: int
@@ -154,7 +154,7 @@ class S3DVideoProcessor(AnyVideoProcessor):
 
         Args:
             video: as for `read_clip`.
-            number: clips at a time; only so many are in memory.
+            number: clips at a time; no more are in memory.
 
         Yields:
             The position of the first clip, and uint8 `[clips * frames_per_clip, 3, height, width]`. Position 0 may

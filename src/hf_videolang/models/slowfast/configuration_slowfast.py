@@ -16,7 +16,7 @@ class SlowFastConfig(RemoteCodeMixin, PreTrainedConfig):
             fast pathway. Stage i of a pathway gives 4 * 2^i times as many.
         depths (`list[int]`, defaults to `[3, 4, 6, 3]`): bottlenecks of each of the four stages.
         num_frames (`int`, defaults to 32): frames of a clip. The fast pathway sees all.
-        alpha (`int`, defaults to 4): the slow pathway sees one of so many frames.
+        alpha (`int`, defaults to 4): the slow pathway sees one frame in `alpha`.
         dropout (`float`, defaults to 0.5): before the classifier, in training.
         initializer_range (`float`, defaults to 0.01): standard deviation of new weights of the classifier.
         id2label, label2id: names of the classes, as of every config of transformers.
