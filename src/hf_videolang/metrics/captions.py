@@ -45,7 +45,7 @@ def caption_metrics(
             is Java.
 
     Returns:
-        `CIDEr`, `METEOR`, `ROUGEL`, and `BLEU1` to `BLEU4`, in the hundredfold as papers report them. Without Java
+        `CIDEr`, `METEOR`, `ROUGEL`, and `BLEU1` to `BLEU4`, times 100, as papers report them. Without Java
         there is no `METEOR`.
 
     Raises:

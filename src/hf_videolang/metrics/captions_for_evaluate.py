@@ -8,7 +8,7 @@ from hf_videolang.metrics.facts import CITATION
 
 INPUTS = """
 predictions: texts. references: of each text, what people wrote, a list of texts. Returns CIDEr, METEOR (if there is
-Java), ROUGEL, BLEU1 to BLEU4, in the hundredfold as papers report them.
+Java), ROUGEL, BLEU1 to BLEU4, times 100, as papers report them.
 """
 
 

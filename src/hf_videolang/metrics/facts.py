@@ -9,8 +9,8 @@ class MetricFacts:
     Attributes:
         title: as it stands in a model card.
         card_type: identifier of the metric in the metadata of a model card on the Hub.
-        is_share: the value is a share from 0 to 1, which people read in per cent. Scores of captions are in the
-            hundredfold already, since CIDEr is no share.
+        is_share: the value is a share from 0 to 1, which people read in per cent. Scores of captions are
+            multiplied by 100 already, and CIDEr is not a share.
         higher_is_better: false for ranks.
     """
 
