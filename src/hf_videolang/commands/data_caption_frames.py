@@ -70,23 +70,9 @@ def main(args: Namespace) -> int:
     shards = find_shards(args.shards, args.split)
     count_clips(shards)  # makes the indices of tars; the processes share this work
     inputs = CaptionerInputs(args.model, args.prompt)
-    captioner = ImageCaptioner(
-        args.model,
-        inputs,
-        state.device,
-        getattr(torch, args.dtype),
-        args.max_new_tokens,
-        args.num_beams,
-        args.max_words or None,
-    )
-    report = caption_shards(
-        shards,
-        args.output_dir,
-        captioner,
-        rows_per_part=args.rows_per_part,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        retry_failed=args.retry_failed,
-    )
+    lengths = args.max_new_tokens, args.num_beams, args.max_words or None
+    captioner = ImageCaptioner(args.model, inputs, state.device, getattr(torch, args.dtype), *lengths)
+    names = ("rows_per_part", "batch_size", "num_workers", "retry_failed")
+    report = caption_shards(shards, args.output_dir, captioner, **{name: getattr(args, name) for name in names})
     end_processes(state, report)
     return int(report.failed)

@@ -74,16 +74,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> int:
     state = start_processes(args.cpu)
-    shards = _find(args)
-    extractors = _extractors(args, state.device)
-    report = extract_features(
-        shards,
-        args.output,
-        extractors,
-        videos_per_part=args.videos_per_part,
-        num_workers=args.num_workers,
-        retry_failed=args.retry_failed,
-    )
+    options = {name: getattr(args, name) for name in ("videos_per_part", "num_workers", "retry_failed")}
+    report = extract_features(_find(args), args.output, _extractors(args, state.device), **options)
     end_processes(state, report)
     return int(bool(report.broken))
 
