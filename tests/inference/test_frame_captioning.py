@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import signal
 import tarfile
 import time
 from pathlib import Path
@@ -28,8 +27,9 @@ from hf_videolang.cli import main
 from hf_videolang.data.moving_shapes import write_video
 from hf_videolang.data.stores.caption_store import CaptionStore
 from hf_videolang.inference.image_captioner import CaptionerInputs, ImageCaptioner
+from tests.common.forks import Fork
 from tests.inference.tiny_captioners import TEXT, VISION, word_tokenizer, write_blip, write_git, write_llava
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import run_ranks
 
 COMMAND = ("data", "caption-frames")
 TOKENS = 12
@@ -149,30 +149,21 @@ def test_report_and_broken_videos(files, shards, unbroken, blip, tmp_path, capsy
 
 
 def test_two_processes_write_the_store_of_one(shards, unbroken, blip, tmp_path):
-    words = (
-        "--shards",
-        shards,
-        "--model",
-        blip,
-        "--max-new-tokens",
-        TOKENS,
-        "--output-dir",
-        tmp_path / "store",
-    )
-    output = run("hf_videolang.cli", *COMMAND, *words, *PARTS, "--num-workers", 1, "--cpu", processes=2)
+    words = ("--shards", shards, "--model", blip, "--max-new-tokens", TOKENS, "--output-dir", tmp_path / "store")
+    outputs = run_ranks("hf_videolang.cli", *COMMAND, *words, *PARTS, "--num-workers", 1, "--cpu")
     assert contents(tmp_path / "store") == contents(unbroken)
-    assert output.count("12 of 12 videos captioned now") == 1
+    assert ["12 of 12 videos captioned now" in output for output in outputs] == [True, False]
 
 
 def test_killed_and_continued(shards, unbroken, blip, tmp_path):
     store = tmp_path / "store"
     words = ("--shards", shards, "--model", blip, "--output-dir", store, *PARTS)
-    process = start("hf_videolang.cli", *COMMAND, *words, "--num-workers", 0, "--max-new-tokens", TOKENS, "--cpu")
+    process = Fork("hf_videolang.cli", *COMMAND, *words, "--num-workers", 0, "--max-new-tokens", TOKENS, "--cpu")
     deadline = time.monotonic() + 120
     while not list(store.glob("[!.]*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     done = contents(store)
     assert {"store.json", "a-00000000.parquet"} <= done.keys() and len(done) < len(contents(unbroken))
     assert caption(*words) == 0

@@ -50,9 +50,10 @@ from hf_videolang.training.run_moment_retrieval import main as train_moments
 from hf_videolang.video.decode import stack_pictures, with_stream
 from hf_videolang.video.sampling import constant_rate_indices
 from hf_videolang.video.subtitles import read_subtitles
+from tests.common.forks import Fork
 from tests.common.tiny.hero import PART, SPECIAL, clip_tokenizer, tiny_config, word_tokenizer
 from tests.parity.cases import REPOSITORY, SHARED
-from tests.training.tiny_run import run, start
+from tests.training.tiny_run import finish, start
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RATE, SIDE = 8, 32  # frames a second and pixels of the videos
@@ -257,7 +258,7 @@ def test_clips_are_found_and_questions_answered(joined):
         base, output = write_base(tmp_path / f"{name}_base", model_class, tokenizer), tmp_path / f"{name}_run"
         where = {"model": base, "data_dir": tmp_path / name, "features": features, "output_dir": output}
         recipe = {**RECIPE, "train_split": "test", "per_device_train_batch_size": 8, **own, **where}
-        run(f"hf_videolang.training.{script}", *options(**recipe))
+        finish(Fork(f"hf_videolang.training.{script}", *options(**recipe)))
     scores = {}
     for name in recipes:
         (evaluation,) = json.loads((tmp_path / f"{name}_run" / "eval_results.json").read_text())["evaluations"]
@@ -272,12 +273,12 @@ def test_clips_are_found_and_questions_answered(joined):
     common = ["--features", features, "--json", "--model"]
     running = [
         start("hf_videolang.cli", "moments", about, moment["text"], *common, tmp_path / "moments_run"),
-        start(
+        Fork(
             *("hf_videolang.cli", "ask", video, asked["question"], "--choices", *asked["choices"]),
             *(*common, tmp_path / "questions_run"),
         ),
     ]
-    printed = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in running]
+    printed = [json.loads(finish(process).splitlines()[-1]) for process in running]
     best = printed[0]["moments"][0]
     assert temporal_iou([(best["start"], best["end"])], (moment["start"], moment["end"])) >= 0.7
     assert printed[1]["answers"][0]["answer"] == asked["choices"][asked["answer"]]

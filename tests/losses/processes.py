@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing import start_processes
 
-import tests.common.forks  # noqa: F401  these processes are forks of the same one
+from tests.common.forks import FORKS
 
 
 def run_processes(function: Callable, world_size: int, folder: Path, *arguments) -> None:
@@ -20,8 +20,8 @@ def run_processes(function: Callable, world_size: int, folder: Path, *arguments)
 
     The processes meet through a file in `folder`, so no port can be taken.
     """
-    arguments = (world_size, str(folder / "rendezvous"), function, arguments)
-    start_processes(_process, arguments, nprocs=world_size, start_method="forkserver")
+    given = world_size, str(folder / "rendezvous"), function, arguments
+    start_processes(_process, given, nprocs=world_size, start_method=FORKS.get_start_method())
 
 
 def _process(rank: int, world_size: int, rendezvous: str, function: Callable, arguments: tuple) -> None:

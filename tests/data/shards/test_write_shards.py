@@ -21,7 +21,7 @@ from hf_videolang.data.shards.tar_shard import TarShard
 from hf_videolang.data.shards.write_shards import write_shards
 from hf_videolang.video import VideoDecodingError, decode_video
 from hf_videolang.video.video_inputs import video_source
-from tests.training.tiny_run import start
+from tests.common.forks import Fork
 
 
 @pytest.fixture(scope="module")
@@ -294,10 +294,10 @@ def test_a_killed_run_continues_to_the_same_bytes(folder, tmp_path, capsys):
             4,
         ]
 
-    process = start(*command("killed"))
+    process = Fork(*command("killed"))
     shards = [tmp_path / "killed" / f"train-{i:05d}-of-00014.tar" for i in range(14)]  # 6 are held out
     while not shards[1].exists():
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

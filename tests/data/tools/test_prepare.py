@@ -16,7 +16,7 @@ from hf_videolang.cli import main
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.tools.reencode import choose_frames
 from hf_videolang.video import decode_video, probe_video
-from tests.training.tiny_run import start
+from tests.common.forks import Fork
 from tests.video.making import picture, write_frames, write_video
 
 SIX = ("--frames-per-second", 6)
@@ -254,15 +254,13 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
     assert prepare(source, tmp_path / "uninterrupted") == 0
     whole = tree(tmp_path / "uninterrupted")
 
-    process = start(
-        "hf_videolang.cli", "data", "prepare", "--data-dir", source, "--output-dir", out, "--num-workers", 2
-    )
+    words = ("data", "prepare", "--data-dir", source, "--output-dir", out, "--num-workers", 2)
+    process = Fork("hf_videolang.cli", *words)
     deadline = time.monotonic() + 120
     while not list(out.glob("[!.]*.mp4")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL, process.stdout.read()
-    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL, process.communicate()[0]
     finished = {path: path.stat().st_mtime_ns for path in out.glob("[!.]*.mp4")}
     assert 1 <= len(finished) < 8 and all(whole[path.name] == path.read_bytes() for path in finished)
     (out / ".v7.12345678.part.mp4").write_text("v")  # what a kill may leave behind
