@@ -1,7 +1,7 @@
 """benchmarks/language_gap: NMI against all clusterings, texts of every kind of source, and the real command."""
 
 import json
-import subprocess
+import runpy
 import sys
 from itertools import product
 from math import log
@@ -69,7 +69,7 @@ def test_texts_of_every_kind_of_source(tmp_path):
     assert read_texts(f"{tmp_path}/*.parquet:subtitle", 4) == ["text 0", "text 10", "text 19"]
 
 
-def test_the_command_compares_each_pair(tmp_path):
+def test_the_command_compares_each_pair(tmp_path, monkeypatch, capsys):
     """Texts of the same letters lie closer together than texts of other letters."""
     tiny_model().save_pretrained(tmp_path / "model")
     tiny_processor(60).save_pretrained(tmp_path / "model")
@@ -77,10 +77,12 @@ def test_the_command_compares_each_pair(tmp_path):
     for name, letters in (("one", "abcdef"), ("same", "abcdef"), ("other", "uvwxyz")):
         words = ["".join(generator.choice(list(letters), 5)) for _ in range(40)]
         (tmp_path / f"{name}.txt").write_text("\n".join(words))
-    command = [sys.executable, FOLDER / "language_gap.py", "--model", tmp_path / "model", "--samples=30", "--draws=3"]
+    command = ["language_gap.py", "--model", tmp_path / "model", "--samples=30", "--draws=3"]
     first, second = [f"one={tmp_path}/one.txt"], [f"{name}={tmp_path}/{name}.txt" for name in ("same", "other")]
     command += ["--first", *first, "--second", *second, "--output", tmp_path / "gap.json"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    runpy.run_path(str(FOLDER / "language_gap.py"), run_name="__main__")
+    output = capsys.readouterr().out
     same, other = json.loads((tmp_path / "gap.json").read_text())["pairs"]
     assert (other["first"], other["second"], len(other["nmi"])) == ("one", "other", 3)
     assert other["mean"] > 0.3 > 0.1 > same["mean"]

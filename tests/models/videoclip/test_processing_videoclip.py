@@ -1,8 +1,5 @@
 """Texts, videos and features in one call; folders that neighbouring libraries load."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -100,28 +97,3 @@ def test_four_lines(folder, video):
     )
     stored = processor(video_features=rows.half(), text=["ab", "c"])
     torch.testing.assert_close(model(**stored).video_embeds, model(**inputs).video_embeds, atol=2e-3, rtol=0)
-
-
-PROGRAM = """
-import sys
-import numpy as np
-import hf_videolang
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer(sys.argv[1])
-assert {"text", "video"} <= set(model.modalities) and model.similarity_fn_name == "dot"
-video, text = model.encode(sys.argv[3:]), model.encode(["ab", "c"])
-np.savez(sys.argv[2], text=text, similarity=model.similarity(text, video))
-"""
-
-
-@torch.no_grad()
-def test_sentence_transformers_reads_the_folder_and_compares_by_dot_product(folder, video, tmp_path):
-    pytest.importorskip("sentence_transformers", reason="needs the extra `embed`")
-    arguments = [str(folder), str(tmp_path / "out.npz"), video]
-    subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True, cwd=tmp_path)
-    out = np.load(tmp_path / "out.npz")
-    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
-    expected = model(**processor(text=["ab", "c"], videos=[video]))
-    torch.testing.assert_close(torch.from_numpy(out["text"]), expected.text_embeds, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(torch.from_numpy(out["similarity"]), expected.logits_per_text, atol=1e-5, rtol=1e-5)
