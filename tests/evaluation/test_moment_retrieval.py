@@ -106,3 +106,17 @@ def test_features_of_another_kind_are_refused(folder, tmp_path, capsys, changed,
         command += ["--features", str(tmp_path / "other")]
     assert main(command) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("DATA", "nowhere", "data (videofolder) has no split nowhere; it has test"),
+        ("tvr", "test", "No dataset 'tvr' with data_dir None: expected a benchmark (msrvtt-1ka,"),
+    ],
+)
+def test_an_unknown_task_or_split_is_named(folder, capsys, name, split, message):
+    dataset = name.replace("DATA", str(folder / "data"))
+    command = ["evaluate", "--model", folder / "model", "--dataset", dataset, "--features", folder / "features"]
+    assert main([str(word) for word in (*command, "--split", split, "--cpu")]) == 2
+    assert message in capsys.readouterr().err
