@@ -10,7 +10,9 @@ import pytest
 
 from hf_videolang.cli import main
 from hf_videolang.data.moving_shapes import write_moving_shapes
+from hf_videolang.data.tools import worker_processes
 from hf_videolang.data.tools.check import _in_processes, check_data
+from tests.common.forks import FORKS
 from tests.data.tools.crashing import dies_or_not
 from tests.parity.cases import SHARED
 from tests.video.making import write_frames, write_video
@@ -251,7 +253,8 @@ def test_annotations_that_are_no_text_are_one_line(tmp_path, run_here):
     assert (code, printed) == (2, "") and "[1, None]" in errors
 
 
-def test_a_crash_costs_one_file():
+def test_a_crash_costs_one_file(monkeypatch):
+    monkeypatch.setattr(worker_processes, "get_context", lambda method: FORKS)  # three pools start at once
     tasks = [("good0", []), ("bad0", []), ("dies0", []), *((f"good{i}", []) for i in range(1, 10)), ("bad1", [])]
     found = {task[0]: error for task, error in _in_processes(dies_or_not, tasks, num_workers=1)}
     assert found.keys() == {name for name, _ in tasks}
