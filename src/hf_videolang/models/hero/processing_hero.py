@@ -333,10 +333,11 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             raise ValueError(f"{len(entries)} entries of subtitles for {len(videos)} videos; pass one a video.")
         features, frame_subtitles, rows = [], [], []
         for number, (video, one) in enumerate(zip(videos, entries)):
-            if video.ndim != 2 or not len(video) or not video.isfinite().all():
+            is_finite = video.sum().isfinite()  # ten times faster than to look at each number
+            if video.ndim != 2 or not len(video) or not is_finite:
                 raise ValueError(
                     f"features of video {number} have shape {tuple(video.shape)}"
-                    f"{'' if video.isfinite().all() else ' and hold NaN or infinity'}; expected finite [rows, width]."
+                    f"{'' if is_finite else ' and hold NaN or infinity'}; expected finite [rows, width]."
                 )
             if len(video) > self.max_frames and not truncation:
                 raise ValueError(
@@ -347,13 +348,12 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
             texts, matched = self._match(read_subtitles(one), len(video))
             features.append(video[: self.max_frames])
             frame_subtitles.append(torch.tensor(matched))
-            rows.append([torch.tensor(text) for text in texts])
-        longest, most = max(len(text) for video in rows for text in video), max(map(len, rows))
-        ids = torch.full((len(rows), most, longest), self._padding)
-        mask = torch.zeros_like(ids)
-        for video, texts in enumerate(rows):
-            for subtitle, text in enumerate(texts):
-                ids[video, subtitle, : len(text)], mask[video, subtitle, : len(text)] = text, 1
+            rows.append(texts)
+        padded = self._pad([text for texts in rows for text in texts])
+        ids, mask = (
+            pad_sequence(padded[name].split([len(texts) for texts in rows]), batch_first=True, padding_value=value)
+            for name, value in (("input_ids", self._padding), ("attention_mask", 0))
+        )
         ones = [torch.ones(len(video), dtype=torch.long) for video in features]
         return {
             "video_features": pad_sequence(features, batch_first=True),
@@ -375,7 +375,7 @@ class HeroProcessor(PushedCardMixin, RemoteCodeMixin, ProcessorMixin):
         start = self.tokenizer.sep_token_id if self.row_start == "sep" else self.tokenizer.cls_token_id
         with_context = [slice(max(number - self.context_subtitles, 0), number + 1) for number in kept]
         if self.text_encoder == "clip":
-            return self._cut([self._row(texts[part], None) for part in with_context]), matched
+            return [self._row(texts[part], None) for part in with_context], matched
         ids = [self.token_ids(text) for text in texts]
         return [[start, *chain.from_iterable(ids[part])] for part in with_context], matched
 
