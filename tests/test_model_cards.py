@@ -39,6 +39,7 @@ OTHERS = {  # → family
     "clipbert-image-text": "clipbert",
     **dict.fromkeys(("hero-tv-ht100", "hero-tvr", "hero-how2r"), "hero"),
     **dict.fromkeys(("hero-tvqa", "hero-how2qa", "hero-vlep", "hero-violin"), "hero"),
+    **dict.fromkeys(("hero-tvc", "hero-yc2c", "hero-vatex-c"), "hero"),
     "s3d-howto100m": "s3d",
     "slowfast-r50-8x8": "slowfast",
     "videoclip-howto100m": "videoclip",
@@ -110,7 +111,7 @@ def test_reported_numbers_of_hero_are_those_of_the_specification():
     [header] = re.findall(r"^\| \| (TVR .*) \|$", section, re.MULTILINE)
     [row] = re.findall(r"^\| PT \(resnet_slowfast\) ST \| (.*) \|$", section, re.MULTILINE)
     published = dict(zip(header.split(" | "), row.split(" | ")))
-    for task in ("TVR", "How2R", "TVQA", "How2QA", "VLEP", "VIOLIN"):
+    for task in ("TVR", "How2R", "TVQA", "How2QA", "VLEP", "VIOLIN", "TVC", "YC2C", "VATEX-C"):
         assert re.search(rf"\| {task} test \| \w+ \| {published[task]} \|\n", CARDS[f"hero-{task.lower()}"])
 
 

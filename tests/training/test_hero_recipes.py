@@ -41,6 +41,7 @@ VATEX_EN_R_CLIP_ENHANCED = {
     **MOMENTS,
     "model": "clip-enhanced-start",
     "dataset": "vatex-en-r",
+    "context_subtitles": 1,
     "learning_rate": 7e-5,
     "max_steps": 4000,
     "warmup_steps": 400,
@@ -78,6 +79,7 @@ CAPTIONS = {
     "label_smoothing": 0.1,
     "item": "video",
     "long_captions": "cut",
+    "context_subtitles": 1,
     "lr_multipliers": {"hero.": 1, "lm_head.": 1, "": 10},
     "metric_for_best_model": "captions_CIDEr",
 }

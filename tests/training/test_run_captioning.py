@@ -60,7 +60,7 @@ def run(folder, output, *more: str) -> int:
 def trained(folder):
     """Over-fitted on the captions of the training videos."""
     more = ["--max_steps", "60", "--learning_rate", "3e-3", "--per_device_train_batch_size", "9", "--test", "false"]
-    assert run(folder, folder / "run", *more, "--label_smoothing", "0.05") == 0
+    assert run(folder, folder / "run", *more, "--label_smoothing", "0.05", "--context_subtitles", "1") == 0
     return folder / "run"
 
 
@@ -79,6 +79,7 @@ def test_captions_are_learnt_from_a_folder(folder, trained):
     by_chance = caption_metrics.caption_metrics(shuffled, references)["CIDEr"]
     assert scores["CIDEr"] >= 5 * by_chance and scores["CIDEr"] > 100, (scores, by_chance, texts)
     assert json.loads((trained / "config.json").read_text())["label_smoothing"] == 0.05
+    assert evaluator.settings["subtitles"] == "with 1 before each"
     assert evaluator.predictions[1]["ts"] == [6.0, 12.0]
     assert evaluator.settings["METEOR"] == "not measured (needs Java)"
     assert evaluator.settings["decoding"] == "the likeliest word each time, at most 30"

@@ -72,6 +72,15 @@ class FinetuningArguments(ModelArguments):
     test: bool = option(True, "evaluate the chosen checkpoint on the test split, if there is one")
 
 
+@dataclass(kw_only=True)
+class SubtitledVideoArguments(FinetuningArguments):
+    """Model and data of a run on videos that may have subtitles. The help texts explain the fields."""
+
+    context_subtitles: int | None = option(
+        None, "earlier subtitles that the model reads before each, of a system that reads them; saved with the model"
+    )
+
+
 @dataclass
 class VideoTrainingArguments(TrainingArguments):
     """

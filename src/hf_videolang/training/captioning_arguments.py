@@ -3,11 +3,11 @@
 from dataclasses import MISSING, dataclass
 from typing import Literal
 
-from .arguments import FinetuningArguments, VideoTrainingArguments, option
+from .arguments import SubtitledVideoArguments, VideoTrainingArguments, option
 
 
 @dataclass(kw_only=True)
-class CaptioningArguments(FinetuningArguments):
+class CaptioningArguments(SubtitledVideoArguments):
     """Model and data of a run. The help texts explain the fields."""
 
     features: str | None = option(

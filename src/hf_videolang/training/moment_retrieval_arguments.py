@@ -2,11 +2,11 @@
 
 from dataclasses import MISSING, dataclass
 
-from .arguments import FinetuningArguments, VideoTrainingArguments, option
+from .arguments import SubtitledVideoArguments, VideoTrainingArguments, option
 
 
 @dataclass(kw_only=True)
-class MomentRetrievalArguments(FinetuningArguments):
+class MomentRetrievalArguments(SubtitledVideoArguments):
     """Model and data of a run. The help texts explain the fields."""
 
     features: str | None = option(

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .arguments import FinetuningArguments, VideoTrainingArguments, option
+from .arguments import SubtitledVideoArguments, VideoTrainingArguments, option
 
 
 @dataclass(kw_only=True)
-class QuestionAnsweringArguments(FinetuningArguments):
+class QuestionAnsweringArguments(SubtitledVideoArguments):
     """Model and data of a run. The help texts explain the fields."""
 
-    context_subtitles: int | None = option(
-        None, "earlier subtitles that the model reads before each, of a system that reads them; saved with the model"
-    )
     head: Literal["open", "soft", "multiple_choice", "count", "statement"] | None = option(
         None,
         "how questions are answered: open (one of the answers), soft (the same, trained on scored answers), "

@@ -47,6 +47,8 @@ def set_up(argv: list[str] | None) -> Run:
     model, note = with_caption_head(model, processor)
     if arguments.label_smoothing is not None:
         model.config.label_smoothing = arguments.label_smoothing
+    if arguments.context_subtitles is not None:
+        processor.context_subtitles = arguments.context_subtitles
     freeze_parts(model, arguments.freeze)
 
     # ---- Data ----

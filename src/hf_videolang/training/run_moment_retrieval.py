@@ -92,13 +92,13 @@ def set_up(argv: list[str] | None) -> Run:
 
 
 def change_settings(model: Any, processor: Any, arguments: MomentRetrievalArguments) -> None:
-    """The recipe's losses into the model's config, and its lengths of moments into the processor."""
+    """The recipe's losses into the model's config; its subtitles and lengths of moments into the processor."""
     for name, value in (arguments.losses or {}).items():
         if not hasattr(model.config, name):
             raise RecipeError(f"losses has {name!r}, which the model's config lacks.")
         setattr(model.config, name, value)
     model.config.validate()
-    for name in ("min_moment_frames", "max_moment_frames"):
+    for name in ("context_subtitles", "min_moment_frames", "max_moment_frames"):
         if (value := getattr(arguments, name)) is not None:
             setattr(processor, name, value)
 
