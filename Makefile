@@ -24,7 +24,7 @@ quality: $(INSTALLED) ## lint, format check and type check
 	$(BIN)/mypy
 
 test: quality ## quality, then the whole CPU suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 demo: $(INSTALLED) ## fine-tune a tiny model on real video files and look; DATA=DIR: your own clips; TASK=questions
 	$(BIN)/python demo/$(or $(TASK),demo).py $(if $(DATA),--data "$(DATA)")

@@ -181,10 +181,7 @@ def test_fsdp2_equals_one_process(tiny_run, accumulated, tmp_path, precision):
     """With the gradient cache, gradient accumulation and recomputed activations."""
     options = (*CACHED, "--gradient_accumulation_steps", "2", "--activation_checkpointing", "true")
     command = words(tiny_run, tmp_path, *options, "--bf16", precision == "bfloat16")
-    if precision == "float32":
-        run("tests.training.fsdp2_on_cpu", *command, processes=2, config="fsdp2")
-    else:  # the same without the seconds of the launcher
-        output, _ = run_ranks("tests.training.fsdp2_on_cpu", *command, variables=variables_of("fsdp2"))
+    output, _ = run_ranks("tests.training.fsdp2_on_cpu", *command, variables=variables_of("fsdp2"))
     assert (tmp_path / "checkpoint-3" / "pytorch_model_fsdp.bin").exists()  # it was sharded
     losses, norms = ([logged(folder, key) for folder in (tmp_path, accumulated)] for key in ("loss", "grad_norm"))
     if precision == "float32":
