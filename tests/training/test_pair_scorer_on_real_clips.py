@@ -1,4 +1,4 @@
-"""Questions about real clips, from a folder to the answers, by the commands of the documentation."""
+"""Questions about real clips, and their sentences, from a folder to answers and scores, by the documented commands."""
 
 import csv
 import json
@@ -9,8 +9,11 @@ from torch import nn
 from transformers import BertTokenizer, set_seed
 
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining
+from hf_videolang.models.clipbert.processing_clipbert import ClipBertProcessor
+from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideoProcessor
 from tests.common.forks import Fork
-from tests.common.tiny.clipbert import tiny_config, tiny_processor
+from tests.common.tiny import clip_vip
+from tests.common.tiny.clipbert import tiny_config, tiny_model, tiny_processor
 from tests.parity.cases import SHARED
 from tests.training.tiny_run import finish, run, start
 
@@ -33,6 +36,31 @@ logging_steps: 20
 report_to: none
 disable_tqdm: true
 """
+
+RETRIEVAL = """
+extends: clipbert/my_videos.yaml
+dataset: msrvtt-1ka
+train_split: train+validation
+select_on: none
+eval_strategy: "no"
+load_best_model_at_end: false
+num_clips: 1
+sampling: uniform
+size: 64
+max_length: 32
+num_negatives: 7
+per_device_train_batch_size: 12
+max_steps: 220
+learning_rate: 2.0e-3
+dataloader_num_workers: 0
+save_strategy: "no"
+report_to: none
+disable_tqdm: true
+"""
+
+
+def videolang(*words) -> str:
+    return finish(Fork("hf_videolang.cli", *words))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +103,7 @@ def write_folder(folder, clips, rows):
 def evaluate(model, folder, output):
     """What the command saves of the questions that were trained on."""
     words = ["--model", model, "--dataset", folder, "--split", "train+validation", "--cpu", "--output-dir", output]
-    finish(Fork("hf_videolang.cli", "evaluate", *words))
+    videolang("evaluate", *words)
     return json.loads((output / "results.json").read_text())
 
 
@@ -124,3 +152,53 @@ def test_options(base, clips, tmp_path):
     for kind in ("question", "caption"):
         assert scores["raw"][kind]["questions"] == 37 and scores["raw"][kind]["accuracy"] >= 0.9
         assert scores["chance"][kind]["accuracy"] == pytest.approx(0.2)
+
+
+@pytest.mark.timeout(900)
+def test_clips_are_found_by_their_sentences(clips, tmp_path):
+    notes = VIDEOS / "annotations"
+    rows = [json.loads(line) for line in (notes / "captions.jsonl").read_text().splitlines()]
+    files = {row["video_id"]: VIDEOS / row["file"] for row in rows}
+
+    # The files of MSR-VTT, and its training videos
+    small = tmp_path / "small"
+    small.mkdir()
+    shutil.copy(notes / "msrvtt_style.json", small / "MSRVTT_data.json")
+    shutil.copy(notes / "retrieval_test.csv", small / "MSRVTT_JSFUSION_test.csv")
+    shutil.copy(notes / "train_ids.csv", small / "MSRVTT_train.9k.csv")
+    for row in rows:
+        if row["split"] == "train":
+            (small / f"{row['video_id']}.mp4").symlink_to(clips / f"{row['video_id']}.mp4")
+
+    # A tiny ClipBERT with random weights, and the words of BERT
+    tokenizer = BertTokenizer.from_pretrained(SHARED / "data" / "tokenizers" / "bert")
+    sizes = {"vocab_size": 30522, "hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 32}
+    tiny_model(**sizes).save_pretrained(tmp_path / "model")
+    tokenizer.model_max_length = 32
+    processor = ClipBertProcessor(ClipBertVideoProcessor(size={"longest_edge": 64}), tokenizer, max_length=32)
+    processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "recipe.yaml").write_text(RETRIEVAL)
+    data = ("--model", tmp_path / "model", "--data_dir", small, "--output_dir", tmp_path / "trained")
+    printed = run("hf_videolang.training.run_retrieval", tmp_path / "recipe.yaml", *data)
+    assert "train+validation: 23 of" in printed and "69 captions" in printed
+
+    what = ("--dataset", "msrvtt-1ka", "--data-dir", small, "--split", "train+validation")
+    videolang("evaluate", "--model", tmp_path / "trained", *what, "--output-dir", tmp_path / "scores")
+    scores = json.loads((tmp_path / "scores" / "results.json").read_text())["scores"]["raw"]
+    assert scores["text_to_video"]["R1"] >= 0.8 and scores["video_to_text"]["R1"] >= 0.8
+
+    # A two-tower model that knows nothing finds in all 37 clips as they were published, and the trained one reranks
+    clip_vip.tiny_model().save_pretrained(tmp_path / "two_towers")
+    clip_vip.tiny_processor(60).save_pretrained(tmp_path / "two_towers")
+    (tmp_path / "all").mkdir()
+    lines = [{"file_name": files[row["video_id"]].name, "captions": row["captions"]} for row in rows]
+    (tmp_path / "all" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for file in files.values():
+        shutil.copy(file, tmp_path / "all")
+    what = ("--dataset", tmp_path / "all", "--split", "train+validation", "--output-dir", tmp_path / "reranked")
+    both = ("--model", tmp_path / "two_towers", "--rerank", tmp_path / "trained", "--rerank-top", 30)
+    printed = videolang("evaluate", *both, *what)
+    assert "reranked (top 30)" in printed and "37 videos, 111 captions" in printed
+    scores = json.loads((tmp_path / "reranked" / "results.json").read_text())["scores"]
+    before, after = (scores[name]["text_to_video"]["R1"] for name in ("raw", "reranked (top 30)"))
+    assert after > 0.2 > before
