@@ -151,6 +151,17 @@ def test_a_helper_with_unread_frames_is_stopped(video):
     assert stream._process.poll() == -signal.SIGKILL and stream._process.pid not in idle_helpers()
 
 
+def test_a_helper_whose_last_frame_was_read_is_kept(video):
+    """The reader need not ask once more, as `zip` and `next` do not."""
+    stream = HelperStream(str(video), "a video", 1, limit=60)
+    pictures = stream.pictures(range(NUM_FRAMES))
+    for number in range(NUM_FRAMES):
+        np.testing.assert_array_equal(next(pictures), picture(number, WIDTH, HEIGHT))
+    stream.close()
+    assert stream._process.pid in idle_helpers()
+    assert_decodes(video)
+
+
 def test_helpers_end_with_a_process_that_was_killed(tmp_path, video):
     """The idle helper sees that its pipe was closed; an alarm ends the one that hangs in FFmpeg after the limit."""
     pipe = tmp_path / "pipe.mp4"

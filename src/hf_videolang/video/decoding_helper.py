@@ -76,14 +76,14 @@ class HelperStream:
 
     def pictures(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """As `VideoStream.pictures`."""
-        self._busy = True
+        self._busy = len(numbers) > 0
         self._ask({"read": list(map(int, numbers)), "size": size})
         seconds = self.whole.seconds
-        for number in numbers:
+        for place, number in enumerate(numbers, 1):
             answer, pixels = self._answer(self._limit)
+            self._busy = place < len(numbers)  # nobody need ask once more after the last picture
             self._reached = None if seconds is None else float(seconds[number])
             yield np.frombuffer(pixels, np.uint8).reshape(answer["shape"])
-        self._busy = False
 
     def close(self) -> None:
         """Keep the helper for the next video, or stop it if it is still at work on this one."""

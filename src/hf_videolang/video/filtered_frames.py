@@ -59,7 +59,7 @@ def filtered_rows(
         wanted, places = np.unique(rows[::-1], return_index=True)
         last_rows = (len(rows) - 1 - places // rows.shape[1])[wanted != BLACK]
         wanted = wanted[wanted != BLACK]
-        pictures = zip(wanted.tolist(), last_rows, stream.pictures(wanted, size or None))
+        pictures = zip(wanted, last_rows, stream.pictures(wanted, size or None))
         kept: dict[int, tuple[int, np.ndarray]] = {}  # frame → the last row that needs it, and its picture
         for first in range(0, len(rows), number):
             part, chunk = rows[first : first + number], None
