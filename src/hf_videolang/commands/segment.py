@@ -12,6 +12,7 @@ within one video.
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace) -> int:
     """Returns 0; 1 if the video is broken; 2 if options, model or features cannot be used."""
-    texts = args.query if args.labels is None else _read_labels(args.labels)
+    texts = _read_queries(args) if args.labels is None else _read_labels(args.labels)
     threshold = _threshold(args)
     for file in filter(None, (args.json, args.picture)):
         if not file.parent.is_dir():
@@ -103,16 +104,29 @@ def _read_labels(file: Path) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line))
 
 
+def _read_queries(args: Namespace) -> list[str]:
+    if not all(map(str.strip, args.query)):
+        raise ValueError("a --query is empty; expected a sentence to look for.")
+    if args.top < 1:
+        raise ValueError(f"--top is {args.top}; expected the number of stretches for each --query, 1 or more.")
+    return args.query
+
+
 def _threshold(args: Namespace) -> float | None:
     """The number of --background, if it is one."""
     if args.background == "none":
         return None
     if args.query:
         raise ValueError(f"--background is {args.background}, but a --query has no background; leave it out.")
+    if args.background == "original":
+        return None
     try:
-        return None if args.background == "original" else float(args.background)
+        threshold = float(args.background)
     except ValueError:
-        raise ValueError(f"--background is {args.background!r}; expected none, original, or a number.") from None
+        threshold = nan
+    if isnan(threshold):
+        raise ValueError(f"--background is {args.background!r}; expected none, original, or a number.")
+    return threshold
 
 
 def _table(parts: list[VideoPart]) -> str:
