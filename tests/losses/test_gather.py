@@ -1,5 +1,7 @@
 """Two gloo processes against one with the joint batch, through the real model, replicated and sharded."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
@@ -8,6 +10,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_videolang.losses import contrastive_loss, gather_features
+from hf_videolang.training.contrastive_trainer import ContrastiveTrainer
+from tests.common.tiny import videoclip
 from tests.common.tiny.clip_vip import tiny_inputs, tiny_model
 from tests.losses.processes import run_processes
 
@@ -23,6 +27,7 @@ def two_processes(rank: int) -> None:
     features_come_in_rank_order(rank)
     unequal_batches_raise_everywhere(rank)
     real_model_has_the_gradients_of_the_joint_batch(rank)
+    videoclip_may_compare_the_pairs_of_its_own_process(rank)
 
 
 def features_come_in_rank_order(rank: int) -> None:
@@ -67,6 +72,33 @@ def real_model_has_the_gradients_of_the_joint_batch(rank: int) -> None:
     # The comparison can fail: half of the batch alone has another loss.
     half = contrastive_loss(outputs.video_embeds, outputs.text_embeds, model.logit_scale)
     assert abs(half - expected) > 0.1
+
+
+def videoclip_may_compare_the_pairs_of_its_own_process(rank: int) -> None:
+    """`negatives: process`, as its authors train: the mean of both losses, with its gradient."""
+    halves = [
+        {name: tensor.chunk(WORLD_SIZE)[part] for name, tensor in videoclip.tiny_inputs(batch=4).items()}
+        for part in range(WORLD_SIZE)
+    ]
+
+    def loss_on_features(video, text):
+        return contrastive_loss(video, text, 0.0, "text_to_video")
+
+    alone, losses = videoclip.tiny_model(), []
+    for half in halves:
+        outputs = alone(**half)
+        losses.append(loss_on_features(outputs.video_embeds, outputs.text_embeds))
+        (losses[-1] / WORLD_SIZE).backward()
+
+    model = videoclip.tiny_model()
+    parallel = DistributedDataParallel(model)
+    outputs = parallel(**halves[rank])
+    trainer = SimpleNamespace(args=SimpleNamespace(negatives="process"), loss_on_features=loss_on_features)
+    loss = ContrastiveTrainer._loss_over_processes(trainer, outputs.video_embeds, outputs.text_embeds)
+    loss.backward()
+    torch.testing.assert_close(loss, losses[rank])
+    for (name, parameter), reference in zip(model.named_parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, reference.grad, atol=1e-6, rtol=1e-5, msg=in_parameter(name))
 
 
 def shard(model: torch.nn.Module) -> torch.nn.Module:
