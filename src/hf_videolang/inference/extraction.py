@@ -200,6 +200,7 @@ def _extract_parts(
         video_id, problem, note, num_bytes = content
         made = rows.pop(number, None)
         features = empty if problem is not None or made is None else _join(made)
+        del made  # to write a long video takes memory enough
         finished[part.name][video.source] = VideoFeatures(
             video_id, features.numpy(), problem, num_bytes, video.source, note
         )
