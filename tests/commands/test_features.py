@@ -69,6 +69,19 @@ def test_training_reads_features(folder, tmp_path):
     assert "unit rows" in result["protocol"]["features"]
 
 
+def test_a_model_that_reads_features_alone_is_refused_before_a_video_is_decoded(folder, tmp_path, capsys):
+    videoclip.tiny_model().save_pretrained(tmp_path / "videoclip")
+    videoclip.tiny_processor().save_pretrained(tmp_path / "videoclip")
+    shutil.copytree(folder / "videos", tmp_path / "videos")
+    for video in (tmp_path / "videos").rglob("*.mp4"):
+        video.write_text("no video")
+    assert evaluate(tmp_path) == 2
+    assert "this model holds no S3D" in capsys.readouterr().err.splitlines()[-1]
+    words = ["--model", tmp_path / "videoclip", "--data_dir", tmp_path / "videos", "--output_dir", tmp_path / "run"]
+    assert train(["videoclip/my_videos.yaml", *map(str, words), "--max_length", "12"]) == 2
+    assert "this model holds no S3D" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("rows", "facts", "message"),
     [

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
-from hf_videolang.data.batches.clip_reader import check_features
+from hf_videolang.data.batches.clip_reader import check_features, check_pixels, may_read_frames
 from hf_videolang.data.load_dataset import find_dataset
 from hf_videolang.evaluation.captioning import CaptioningEvaluator
 from hf_videolang.evaluation.evaluation import Evaluation, check_earlier_results
@@ -91,6 +91,8 @@ def evaluate_dataset(
             wanted = found.read(split)[0] + (found.read(querybank)[0] if querybank else [])
             store = complete_features(features, wanted, processor, extractors, cpu=use_cpu, num_workers=num_workers)
             check_features(store, loaded, processor)
+        elif may_read_frames(processor):
+            check_pixels(loaded, processor)
         reading = {"need_videos": store is None, "skip_absent": is_retrieval and on_broken_video == "skip"}
         records, protocol = found.load(split, **reading)
         version = model_version(model, loaded.config)

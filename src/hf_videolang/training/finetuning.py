@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, TrainingArguments
 
-from hf_videolang.data.batches.clip_reader import check_features, check_pixels
+from hf_videolang.data.batches.clip_reader import check_features, check_pixels, may_read_frames
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.data.video_dataset import VideoDataset
 from hf_videolang.hub.loading import load_model_and_processor, set_video_settings
@@ -25,7 +25,7 @@ def load_model(arguments: FinetuningArguments, head: str | None = None) -> tuple
 
     Raises:
         ValueError, OSError: as of [`load_model_and_processor`]; or the model has no `score_aggregation`, no such one,
-            or no positions for frames of `size` pixels.
+            or no positions for frames of `size` pixels, or reads features alone and gets none.
     """
     model, processor = load_model_and_processor(
         arguments.model,
@@ -45,7 +45,7 @@ def load_model(arguments: FinetuningArguments, head: str | None = None) -> tuple
             model.config.validate()
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__)) from error
-    if arguments.size is not None:
+    if arguments.size is not None or (arguments.features is None and may_read_frames(processor)):
         check_pixels(model, processor)
     training_processor = processor
     if arguments.num_clips is not None:

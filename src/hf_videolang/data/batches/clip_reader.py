@@ -109,6 +109,16 @@ def reads_subtitles(processor: Any) -> bool:
     return "subtitles" in inspect.signature(type(processor).__call__).parameters
 
 
+def reads_features(processor: Any) -> bool:
+    """Whether the model reads features of videos."""
+    return "video_features" in inspect.signature(type(processor).__call__).parameters
+
+
+def may_read_frames(processor: Any) -> bool:
+    """Whether the model reads features, and also frames if its folder holds what makes features of them."""
+    return reads_features(processor) and hasattr(processor, "video_processor")
+
+
 @torch.no_grad()
 def check_pixels(model: Any, processor: Any) -> None:
     """
@@ -118,7 +128,7 @@ def check_pixels(model: Any, processor: Any) -> None:
         model, processor: what will read videos.
 
     Raises:
-        ValueError: the model has no positions for frames of this size.
+        ValueError: the model has no positions for frames of this size, or reads features alone.
     """
     black = torch.zeros(getattr(processor.video_processor, "num_clips", 1), 3, 8, 8, dtype=torch.uint8)
     shape = process_clips(processor, [black], limit=1)["pixel_values_videos"].shape
@@ -140,7 +150,7 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
             another name. Where one of the names is unknown, there is a warning.
         MissingFeaturesError: the store has no row.
     """
-    if "video_features" not in inspect.signature(type(processor).__call__).parameters:
+    if not reads_features(processor):
         raise ValueError(
             f"{features.folder} holds features, but a {type(model).__name__} reads frames; leave the features out."
         )

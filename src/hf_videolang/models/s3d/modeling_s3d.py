@@ -247,7 +247,10 @@ class S3DVideoModel(S3DPreTrainedModel):
         mask = torch.ones(batch, number) if video_attention_mask is None else video_attention_mask
         mask = mask.to(clips.device, self.fc.weight.dtype)[:, :, None]
         clips = clips.flatten(0, 1)
-        real = mask.flatten().nonzero()[:, 0]
+        if video_attention_mask is None:
+            real = torch.arange(len(clips), device=clips.device)
+        else:
+            real = mask.flatten().nonzero()[:, 0]
         encoded = [self.encode_clips(clips[chunk]) for chunk in real.split(self.config.clips_per_chunk)]
         hidden = mask.new_zeros(batch * number, self.fc.in_features).index_copy(0, real, torch.cat(encoded))
         hidden = hidden.unflatten(0, (batch, number))
