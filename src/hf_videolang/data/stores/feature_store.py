@@ -219,8 +219,10 @@ class FeatureStore(PartStore):
             "source": pyarrow.array([video.source for video in videos], pyarrow.string()),
             "note": pyarrow.array([video.note for video in videos], pyarrow.string()),
         }
-        # A row group is a video, so that one video can be read alone. Packed numbers would be hardly smaller.
-        self.write(name, columns, row_group_size=1, use_dictionary=False, compression="none")
+        # A row group is a video, so that one video can be read alone. Packed numbers would be hardly smaller, and to
+        # compare them for statistics takes several times their memory.
+        options = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+        self.write(name, columns, row_group_size=1, **options)
 
     def read_features(self, name: str) -> list[VideoFeatures]:
         """The rows of one part."""
