@@ -156,7 +156,7 @@ def whole(folder: Path, rounds: int) -> dict[str, Any]:
     )
     found = ratio(times, "whole", ["decoding", "network"], "clock")
     hours = median(times["whole"]["clock"]) / (4 * 3)  # as many as there are hours of video
-    print(f"whole: {found:.2f} of decoding and network one after the other, {hours:.2f} h an hour of video", flush=True)
+    print(f"whole: {found:.2f} of decoding and network one by one, {hours:.2f} h an hour of video", flush=True)
     return {"seconds": times, "clock": found, "hours_an_hour_of_video": hours}
 
 
