@@ -62,7 +62,7 @@ def main() -> None:
     """Three scenes of a second; four clips of two frames, half a second each."""
     PICTURE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        video = write_scenes(Path(folder) / "scenes", 1, 1, seed=2) / "train" / "train0000.mp4"
+        video = write_scenes(Path(folder) / "scenes", 1, 1, seed=2) / "test" / "test0000.mp4"
         frames_taken(str(video), ClipBertVideoProcessor(num_clips=4, num_frames=2, fps=4)).save(PICTURE)
     print(PICTURE)
 

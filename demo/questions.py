@@ -32,8 +32,8 @@ RECIPE = {
     "extends": "clipbert/my_questions.yaml",
     # A tiny model that has learnt nothing yet needs larger steps.
     "learning_rate": 1.0e-3,
-    # Otherwise it learns not only what a shape looks like, but also which colours the shape never has.
-    "label_smoothing_factor": 0.1,
+    # With other colours and shapes held out, 0.3 learnt faster than 0.1, and did better on what it had not seen.
+    "label_smoothing_factor": 0.3,
     "train_split": "train+validation",
     "select_on": "none",
     "load_best_model_at_end": False,
@@ -43,7 +43,7 @@ RECIPE = {
     "num_frames": 1,
     "fps": 4,
     "sampling": "uniform",
-    "size": 48,
+    "size": 40,
     "max_length": 16,
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64,
@@ -57,8 +57,8 @@ RECIPE = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "demo_output", help="default: demo_output")
-    parser.add_argument("--videos", type=int, default=720, help="to train on; default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=24, help="default: %(default)s")
+    parser.add_argument("--videos", type=int, default=1440, help="to train on; default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     arguments = parser.parse_args()
     started, output = time.perf_counter(), arguments.output.absolute()
     if output.exists() and not (output / "initial" / "config.json").is_file():
@@ -67,7 +67,7 @@ def main() -> None:
     output.mkdir(parents=True)
 
     say("1. Data")
-    size = {"num_scenes": 2, "size": 48, "frames_per_second": 4}
+    size = {"num_scenes": 2, "size": 40, "frames_per_second": 4}
     data = write_scenes(output / "data", arguments.videos, max(4, arguments.videos // 10), seed=3, **size)
     train, protocol = load_dataset(str(data), split="train+validation")
     test, test_protocol = load_dataset(str(data))
@@ -108,7 +108,7 @@ def make_model(train, folder: Path) -> None:
     words = sorted({word for question in train["question"] for word in question.replace("?", " ?").split()})
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
     tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=16)
-    video_processor = ClipBertVideoProcessor(size={"longest_edge": 48}, image_mean=[60.0] * 3, image_std=[60.0] * 3)
+    video_processor = ClipBertVideoProcessor(size={"longest_edge": 40}, image_mean=[60.0] * 3, image_std=[60.0] * 3)
     processor = ClipBertProcessor(video_processor, tokenizer, max_length=16, padding="longest")
     set_seed(0)
     config = ClipBertConfig(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datasets import Video, load_dataset
 
+from hf_videolang.data import moving_shapes
 from hf_videolang.data.moving_shapes import (
     COLOURS,
     DIRECTIONS,
@@ -121,29 +122,41 @@ def nearest(pixel, names):
     return min(names, key=lambda name: np.abs(pixel - np.array(names[name])).sum())
 
 
-def test_scenes_show_what_their_questions_ask(tmp_path):
+def test_scenes_show_what_their_questions_ask(tmp_path, monkeypatch):
     """The asked colour is that of the pixels on the asked ground. No training scene has a combination of the test."""
+    drawn = []
+    draw = moving_shapes.moving_shape_frames
+    monkeypatch.setattr(
+        moving_shapes, "moving_shape_frames", lambda *scene, **how: drawn.append(scene[:2]) or draw(*scene, **how)
+    )
     folder = write_scenes(tmp_path / "scenes", num_train=24, num_test=9, seed=2)
-    seen = {"train": set(), "test": set()}
-    for split, found in seen.items():
+    for split, count in (("train", 24), ("test", 9)):
         rows = [json.loads(line) for line in (folder / split / "metadata.jsonl").read_text().splitlines()]
-        assert len(rows) == 2 * (24 if split == "train" else 9)
-        for colour, shape in zip(rows[::2], rows[1::2]):
-            assert colour["file_name"] == shape["file_name"]
-            found.add((colour["answer"], shape["answer"]))
-            frames = decode_video(folder / split / colour["file_name"]).frames.permute(0, 2, 3, 1).float().numpy()
+        assert len(rows) == 2 * count
+        for number, pair in enumerate(zip(rows[::2], rows[1::2])):
+            scenes = [drawn.pop(0) for _ in range(3)]
+            assert pair[0]["file_name"] == pair[1]["file_name"] and pair[0]["question"] != pair[1]["question"]
+            kinds = [row["answer_type"] for row in pair]
+            assert kinds == (["colour", "shape"] if split == "test" else [["colour", "shape"][number % 2]] * 2)
+            frames = decode_video(folder / split / pair[0]["file_name"]).frames.permute(0, 2, 3, 1).float().numpy()
             assert len(frames) == 36
             shown = {}
-            for frame in frames[6::12]:
-                ground = np.median(frame.reshape(-1, 3), axis=0)
-                vivid = np.ptp(frame, axis=-1)  # not the ground, nor the white rim
-                shape_pixels = frame[vivid > 0.9 * vivid.max()]
-                shown[nearest(ground, GROUNDS)] = nearest(np.median(shape_pixels, axis=0), SCENE_COLOURS)
+            for frame, (colour, shape) in zip(frames[6::12], scenes):
+                ground = np.median(frame[:: len(frame) - 1, :: len(frame) - 1].reshape(-1, 3), axis=0)  # the corners
+                shown[nearest(ground, GROUNDS)] = (colour, shape)
+                if kinds == ["shape", "shape"]:  # colours that no answer names
+                    assert all(abs(np.array(colour) - named).max() > 45 for named in SCENE_COLOURS.values())
+                    continue
+                assert isinstance(shape, str) == (split == "test" or number % 4 == 2)  # else a blot
+                assert not isinstance(shape, str) or ((colour, shape) in HELD_OUT) == (split == "test")
+                vivid = np.ptp(frame, axis=-1)  # neither the ground nor the black rim
+                inside = frame[vivid > 0.9 * vivid.max()]
+                assert nearest(np.median(inside, axis=0), SCENE_COLOURS) == colour
             assert shown.keys() == GROUNDS.keys()
-            (ground,) = [name for name in GROUNDS if f"the {name} ground" in colour["question"]]
-            assert f"the {ground} ground" in shape["question"] and shown[ground] == colour["answer"]
-    assert not seen["train"] & seen["test"] and len(seen["test"]) > 3 and seen["test"] <= set(HELD_OUT)
-    assert {colour for colour, _ in HELD_OUT} == set(SCENE_COLOURS)
+            for row in pair:
+                (ground,) = [name for name in GROUNDS if f"the {name} ground" in row["question"]]
+                assert shown[ground][row["answer_type"] == "shape"] == row["answer"]
+    assert not drawn and {colour for colour, _ in HELD_OUT} == set(SCENE_COLOURS)
     captions = write_scenes(tmp_path / "captions", 3, 2, seed=1, task="retrieval") / "test" / "metadata.jsonl"
     assert all(json.loads(row)["caption"].split()[1] in SCENE_COLOURS for row in captions.read_text().splitlines())
 

@@ -29,13 +29,12 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle", "cross")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x grows to the right, y downwards
 
-# Of scenes, whose shapes have a white rim
-SCENE_COLOURS = {name: rgb for name, rgb in COLOURS.items() if name != "white"}
-SCENE_COLOURS |= {"orange": (240, 130, 20), "cyan": (40, 200, 210), "pink": (245, 140, 190)}
+# Of scenes
+SCENE_COLOURS = {name: rgb for name, rgb in COLOURS.items() if name != "white"} | {"cyan": (40, 200, 210)}
 SCENE_SHAPES = (*SHAPES, "ring", "bar")
-GROUNDS = {"black": (20, 20, 20), "grey": (120, 120, 120), "brown": (105, 70, 40)}
+GROUNDS = {"grey": (110, 110, 110), "white": (245, 245, 245), "brown": (130, 90, 50)}
 # Of each colour, the one of the six shapes with which only the test shows it.
-HELD_OUT = [(colour, SCENE_SHAPES[number % len(SCENE_SHAPES)]) for number, colour in enumerate(SCENE_COLOURS)]
+HELD_OUT = list(zip(SCENE_COLOURS, SCENE_SHAPES, strict=True))
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_second: int = 12) -> Path:
@@ -54,7 +53,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], frames_per_secon
 
 
 def draw_shape(
-    shape: str,
+    shape: str | np.ndarray,
     colour: tuple[int, int, int],
     centre: tuple[float, float],
     radius: float,
@@ -63,29 +62,35 @@ def draw_shape(
     rim: float = 0.0,
 ) -> np.ndarray:
     """
-    An RGB picture, uint8 `[size, size, 3]`, of a shape on a plain ground. Edges are blurred by one pixel. The share
-    `rim` of the way from edge to middle is white.
+    An RGB picture, uint8 `[size, size, 3]`, of a shape on a plain ground. Edges are blurred by one pixel.
+
+    The shape has a name, or is a blot of discs `[discs, 3]`: x, y and radius as shares of `radius`. The share `rim` of
+    the way from edge to middle is black.
     """
     y, x = np.mgrid[:size, :size].astype(np.float32)
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
-    distance = {  # <= 1 inside
-        "circle": np.hypot(x, y),
-        "square": np.maximum(abs(x), abs(y)) / 0.85,
-        "triangle": np.maximum(y / 0.8, abs(x) * 1.8 - y),
-        "cross": np.maximum(np.minimum(abs(x), abs(y)) / 0.3, np.maximum(abs(x), abs(y))),
-        "ring": abs(np.hypot(x, y) - 0.75) / 0.25,
-        "bar": np.maximum(abs(x), abs(y) / 0.35),
-    }[shape]
+    # At most 1 inside
+    if isinstance(shape, str):
+        distance = {
+            "circle": np.hypot(x, y),
+            "square": np.maximum(abs(x), abs(y)) / 0.85,
+            "triangle": np.maximum(y / 0.8, abs(x) * 1.8 - y),
+            "cross": np.maximum(np.minimum(abs(x), abs(y)) / 0.3, np.maximum(abs(x), abs(y))),
+            "ring": abs(np.hypot(x, y) - 0.75) / 0.25,
+            "bar": np.maximum(abs(x), abs(y) / 0.35),
+        }[shape]
+    else:
+        distance = np.min([np.hypot(x - right, y - down) / share for right, down, share in shape], axis=0)
     picture = np.array(ground, np.float32)
-    for share, paint in ((1.0, (240, 240, 240)), (1 - rim, colour)) if rim else ((1.0, colour),):
+    for share, paint in ((1.0, (0, 0, 0)), (1 - rim, colour)) if rim else ((1.0, colour),):
         inside = np.clip((share - distance) * radius + 0.5, 0, 1)[..., None]
         picture = picture * (1 - inside) + np.array(paint, np.float32) * inside
     return picture.astype(np.uint8)
 
 
 def moving_shape_frames(
-    colour: str,
-    shape: str,
+    colour: str | tuple[int, int, int],
+    shape: str | np.ndarray,
     directions: tuple[str, str],
     generator: np.random.Generator,
     size: int,
@@ -98,7 +103,8 @@ def moving_shape_frames(
     """
     The frames of one video: the shape moves in the first direction for half the time, then in the second.
 
-    The radius and the length of each way are drawn between two shares of `size`. `rim` is as of [`draw_shape`].
+    The colour is a name or RGB, `shape` and `rim` are as of [`draw_shape`]. The radius and the length of each way are
+    drawn between two shares of `size`.
     """
     radius = size * generator.uniform(*radii)
     half = num_frames // 2
@@ -107,7 +113,7 @@ def moving_shape_frames(
     # The starting point is drawn so that the shape stays in the picture.
     low, high = radius + 1 - way.min(axis=0), size - radius - 1 - way.max(axis=0)
     way = way + generator.uniform(low, high)
-    rgb = (COLOURS | SCENE_COLOURS)[colour]
+    rgb = (COLOURS | SCENE_COLOURS)[colour] if isinstance(colour, str) else colour
     return [draw_shape(shape, rgb, tuple(centre), radius, size, ground, rim) for centre in way]
 
 
@@ -201,15 +207,17 @@ def write_scenes(
     """
     Write videos of several scenes, a second each, as a `videofolder` like that of [`write_moving_shapes`].
 
-    A scene shows a shape that moves, on a ground of its own colour. The shape has a white rim, which looks the same
-    whatever its colour. The texts are about one scene: the questions "what colour is the shape on the grey ground?"
-    and "which shape is on the grey ground?", or the caption "a red square on a grey ground". In the test videos, all
-    shapes have colours that they never have in training (`HELD_OUT`). The questions do not name the shape whose colour
-    they ask for: a model would learn which colours it never has.
+    A scene shows a shape that moves, on a ground of its own colour. The shape has a black rim, which looks the same
+    whatever its colour. A text is about one scene: the questions "what colour is the shape on the grey ground?" and
+    "which shape is on the grey ground?", or the caption "a red square on a grey ground".
+
+    In the test videos, all shapes have colours that they never have in training (`HELD_OUT`). A model would learn
+    that, too, and never give these answers together. So the questions name only the ground, a training video that asks
+    for shapes shows them in colours without a name, and every other one that asks for colours shows blots.
 
     Args:
         folder: created if absent. It must not contain `train` or `test` yet.
-        num_train, num_test: videos. Each has two questions, or one caption.
+        num_train, num_test: videos. Each has two questions, in training of one kind, or one caption.
         seed: the same seed gives the same files, byte by byte.
         task: which texts are written.
         num_scenes: seconds of a video, 1 to 3.
@@ -219,7 +227,7 @@ def write_scenes(
     Example:
         >>> dataset, _ = load_dataset(str(write_scenes("scenes")), split="train")
         >>> dataset[0]["question"], dataset[0]["answer"]
-        ('what colour is the shape on the grey ground?', 'green')
+        ('what colour is the shape on the white ground?', 'green')
     """
     generator = np.random.default_rng(seed)
     combined = [kind for kind in product(SCENE_COLOURS, SCENE_SHAPES) if kind not in HELD_OUT]
@@ -228,21 +236,45 @@ def write_scenes(
     def make(split: str, number: int, path: Path) -> list[dict[str, Any]]:
         grounds = generator.permutation(list(GROUNDS)[:num_scenes]).tolist()
         scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
+        asked = ["caption"] if task == "retrieval" else ["colour", "shape"]
+        if split == "train":
+            asked = [asked[number % len(asked)]] * len(asked)
         frames: list[np.ndarray] = []
         for ground, (colour, shape) in zip(grounds, scenes, strict=True):
             directions = generator.permutation(list(DIRECTIONS))[:2].tolist()
-            scene = (colour, shape, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
-            frames += moving_shape_frames(*scene, radii=(0.32, 0.4), ways=(0.05, 0.12), rim=0.4)
+            paint: Any = _unnamed_colour(generator) if set(asked) == {"shape"} else colour
+            form: Any = _blot(generator) if set(asked) == {"colour"} and number % 4 == 0 else shape
+            scene = (paint, form, tuple(directions), generator, size, frames_per_second, GROUNDS[ground])
+            frames += moving_shape_frames(*scene, radii=(0.34, 0.4), ways=(0.05, 0.1), rim=0.17)
         write_video(path, frames, frames_per_second)
-        (colour, shape), ground = scenes[number % num_scenes], grounds[number % num_scenes]
-        if task == "retrieval":
-            return [{"caption": f"a {colour} {shape} on a {ground} ground"}]
-        asked = {"colour": f"what colour is the shape on the {ground} ground?"}
-        asked["shape"] = f"which shape is on the {ground} ground?"
-        answers = {"colour": colour, "shape": shape}
-        return [{"question": asked[kind], "answer": answers[kind], "answer_type": kind} for kind in asked]
+        texts = []
+        for place, kind in enumerate(asked, start=number):
+            colour, shape = scenes[place % num_scenes]
+            texts.append(_scene_text(kind, colour, shape, grounds[place % num_scenes]))
+        return texts
 
     return _write_folder(Path(folder), {"train": num_train, "test": num_test}, make)
+
+
+def _unnamed_colour(generator: np.random.Generator) -> tuple[int, int, int]:
+    """A vivid colour, far from all that have a name."""
+    named = np.array(list(SCENE_COLOURS.values()))
+    while True:
+        rgb = generator.integers(0, 256, 3)
+        if np.ptp(rgb) > 60 and abs(named - rgb).max(axis=1).min() > 45:
+            return tuple(rgb.tolist())
+
+
+def _blot(generator: np.random.Generator) -> np.ndarray:
+    return np.column_stack([generator.uniform(-0.55, 0.55, (3, 2)), generator.uniform(0.3, 0.6, 3)])
+
+
+def _scene_text(kind: str, colour: str, shape: str, ground: str) -> dict[str, str]:
+    if kind == "caption":
+        return {"caption": f"a {colour} {shape} on a {ground} ground"}
+    asked = f"what colour is the shape on the {ground} ground?", f"which shape is on the {ground} ground?"
+    question, answer = (asked[0], colour) if kind == "colour" else (asked[1], shape)
+    return {"question": question, "answer": answer, "answer_type": kind}
 
 
 def write_subtitled_scenes(
