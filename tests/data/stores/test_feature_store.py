@@ -31,6 +31,7 @@ def test_features_are_those_that_were_written(store):
     assert store.features("kitchen").dtype == torch.float32
     assert store.features("kitchen").tolist() == numbered(9).tolist()
     assert store.features("films/street").tolist() == numbered(1).tolist()
+    assert (store.num_rows("kitchen#t=1,2"), store.num_rows("films/street")) == (9, 1)
     kitchen = store.read_features("a")[0]
     assert (kitchen.num_bytes, kitchen.source, kitchen.features.dtype) == (1234, "kitchen", np.float16)
 

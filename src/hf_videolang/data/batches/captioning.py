@@ -76,7 +76,7 @@ def is_read(segment: Mapping[str, Any], video_id: str, processor: Any, features:
     """Whether a segment starts within the rows of features that the model reads."""
     if segment["start"] is None:
         return True
-    rows = min(len(features.features(video_id)), processor.max_frames)
+    rows = min(features.num_rows(video_id), processor.max_frames)
     return segment["start"] < rows * processor.seconds_per_feature
 
 

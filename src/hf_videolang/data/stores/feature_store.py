@@ -48,6 +48,7 @@ class VideoFeatures:
 class _Place(NamedTuple):
     part: str
     row: int
+    num_rows: int
     num_bytes: int | None
     problem: str | None
 
@@ -136,16 +137,13 @@ class FeatureStore(PartStore):
             MissingFeaturesError: the store does not know the video.
             VideoDecodingError: it did not decode when the features were made.
         """
-        place = self._place(video_id)
-        if place is None:
-            raise MissingFeaturesError(
-                f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
-                "`hf-videolang extract` on the folder with this video; the store keeps what it has."
-            )
-        if place.problem is not None:
-            raise VideoDecodingError(video_id, f"it has no features: {place.problem}")
+        place = self._known_place(video_id)
         (video,) = self._videos(self.read(place.part, place.row))
         return torch.from_numpy(video.features).float()
+
+    def num_rows(self, video_id: str) -> int:
+        """How many rows `features` returns, without reading them. The errors are its own."""
+        return self._known_place(video_id).num_rows
 
     def first_rows(self) -> torch.Tensor:
         """
@@ -240,7 +238,7 @@ class FeatureStore(PartStore):
     @cached_property
     def _places(self) -> dict[str, "_Place"]:
         """Where each video is. Parts written after the first call are not seen."""
-        columns = ["video_id", "num_bytes", "problem"]
+        columns = ["video_id", "num_rows", "num_bytes", "problem"]
         return {
             video.pop("video_id"): _Place(part, row, **video)
             for part in self.names()
@@ -249,6 +247,17 @@ class FeatureStore(PartStore):
 
     def _place(self, video_id: str) -> "_Place | None":
         return self._places.get(video_id) or self._places.get(whole_video_id(video_id))
+
+    def _known_place(self, video_id: str) -> "_Place":
+        place = self._place(video_id)
+        if place is None:
+            raise MissingFeaturesError(
+                f"{self.folder} has no features of {video_id}; it has those of {name_some(self.video_ids, 3)}. Run "
+                "`hf-videolang extract` on the folder with this video; the store keeps what it has."
+            )
+        if place.problem is not None:
+            raise VideoDecodingError(video_id, f"it has no features: {place.problem}")
+        return place
 
 
 def read_rows(path: str | Path) -> torch.Tensor:
