@@ -83,11 +83,16 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """The 37 clips, small and fast to read: some need all frames decoded before one can be read."""
-    folder = tmp_path_factory.mktemp("clips") / "small"
+    """The 37 clips and the files of MSR-VTT, small and fast to read: some need all frames decoded to read one."""
+    folder, notes = tmp_path_factory.mktemp("clips"), VIDEOS / "annotations"
+    shutil.copytree(VIDEOS / "clips", folder / "msrvtt")
+    shutil.copy(notes / "msrvtt_style.json", folder / "msrvtt" / "MSRVTT_data.json")
+    shutil.copy(notes / "retrieval_test.csv", folder / "msrvtt" / "MSRVTT_JSFUSION_test.csv")
+    shutil.copy(notes / "train_ids.csv", folder / "msrvtt" / "MSRVTT_train.9k.csv")
     options = ("--frames-per-second", "4", "--shortest-edge", "64")
-    run("hf_videolang.cli", "data", "prepare", "--data-dir", VIDEOS / "clips", "--output-dir", folder, *options)
-    return folder
+    words = ("data", "prepare", "--data-dir", folder / "msrvtt", "--output-dir", folder / "small")
+    run("hf_videolang.cli", *words, *options)
+    return folder / "small"
 
 
 def write_folder(folder, clips, rows):
@@ -156,19 +161,8 @@ def test_options(base, clips, tmp_path):
 
 @pytest.mark.timeout(900)
 def test_clips_are_found_by_their_sentences(clips, tmp_path):
-    notes = VIDEOS / "annotations"
-    rows = [json.loads(line) for line in (notes / "captions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (VIDEOS / "annotations" / "captions.jsonl").read_text().splitlines()]
     files = {row["video_id"]: VIDEOS / row["file"] for row in rows}
-
-    # The files of MSR-VTT, and its training videos
-    small = tmp_path / "small"
-    small.mkdir()
-    shutil.copy(notes / "msrvtt_style.json", small / "MSRVTT_data.json")
-    shutil.copy(notes / "retrieval_test.csv", small / "MSRVTT_JSFUSION_test.csv")
-    shutil.copy(notes / "train_ids.csv", small / "MSRVTT_train.9k.csv")
-    for row in rows:
-        if row["split"] == "train":
-            (small / f"{row['video_id']}.mp4").symlink_to(clips / f"{row['video_id']}.mp4")
 
     # A tiny ClipBERT with random weights, and the words of BERT
     tokenizer = BertTokenizer.from_pretrained(SHARED / "data" / "tokenizers" / "bert")
@@ -178,11 +172,11 @@ def test_clips_are_found_by_their_sentences(clips, tmp_path):
     processor = ClipBertProcessor(ClipBertVideoProcessor(size={"longest_edge": 64}), tokenizer, max_length=32)
     processor.save_pretrained(tmp_path / "model")
     (tmp_path / "recipe.yaml").write_text(RETRIEVAL)
-    data = ("--model", tmp_path / "model", "--data_dir", small, "--output_dir", tmp_path / "trained")
+    data = ("--model", tmp_path / "model", "--data_dir", clips, "--output_dir", tmp_path / "trained")
     printed = run("hf_videolang.training.run_retrieval", tmp_path / "recipe.yaml", *data)
     assert "train+validation: 23 of" in printed and "69 captions" in printed
 
-    what = ("--dataset", "msrvtt-1ka", "--data-dir", small, "--split", "train+validation")
+    what = ("--dataset", "msrvtt-1ka", "--data-dir", clips, "--split", "train+validation")
     videolang("evaluate", "--model", tmp_path / "trained", *what, "--output-dir", tmp_path / "scores")
     scores = json.loads((tmp_path / "scores" / "results.json").read_text())["scores"]["raw"]
     assert scores["text_to_video"]["R1"] >= 0.8 and scores["video_to_text"]["R1"] >= 0.8
