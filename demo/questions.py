@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "demo_output", help="default: demo_output")
     parser.add_argument("--videos", type=int, default=1440, help="to train on; default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=9, help="default: %(default)s")
     arguments = parser.parse_args()
     started, output = time.perf_counter(), arguments.output.absolute()
     if output.exists() and not (output / "initial" / "config.json").is_file():
