@@ -70,6 +70,19 @@ def test_another_extractor_and_another_kind_of_store_are_refused(store, tmp_path
         FeatureStore(tmp_path / "captions")
 
 
+def test_a_store_of_an_earlier_version_is_refused_by_name(tmp_path):
+    old = {"video_id": ["kitchen"], "features": [[[0.5, 1.0]]], "problem": [None], "num_bytes": [1234]}
+    PartStore(tmp_path / "old", {"extractors": [EXTRACTOR]}).write("a", old)
+    for provenance in (None, {"extractors": [EXTRACTOR]}):
+        with pytest.raises(ValueError, match=r"/old holds features in an old layout, .* `hf-videolang extract` or"):
+            FeatureStore(tmp_path / "old", provenance)
+
+
+def test_a_store_with_a_damaged_part_opens_so_that_the_part_can_be_written_again(store):
+    (store.folder / "a.parquet").write_bytes(b"half")
+    assert FeatureStore(store.folder).names() == ["a", "b"]
+
+
 def test_joined_extractors_stand_side_by_side_in_the_description(tmp_path):
     second = EXTRACTOR | {"model": None, "version": None, "frames": None, "width": 2, "normalized": True}
     store = FeatureStore(tmp_path, {"extractors": [EXTRACTOR, second]})

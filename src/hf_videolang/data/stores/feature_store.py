@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +63,8 @@ class FeatureStore(PartStore):
     `version`, `rows_per_second` (`None`: one vector a clip), `width`, `normalized` (whether its part of each row is a
     unit vector), and how frames and pixels were chosen. What is not known is `None`.
 
-    Arguments and errors are those of `PartStore`.
+    Arguments and errors are those of `PartStore`. A store of something else, and one that an earlier version of the
+    package wrote in another layout, raise `ValueError`, too.
 
     Example:
         >>> store = FeatureStore("features")
@@ -76,6 +78,12 @@ class FeatureStore(PartStore):
             raise ValueError(
                 f"{folder} is a store, but not of features; expected a folder that `hf-videolang extract` or "
                 "`hf-videolang data import-features` wrote."
+            )
+        if self._has_old_layout():
+            raise ValueError(
+                f"{folder} holds features in an old layout: {self.names()[0]}.parquet has no column num_rows. Remove "
+                "the folder, or choose another one, and run `hf-videolang extract` or `hf-videolang data "
+                "import-features` again."
             )
 
     @property
@@ -229,6 +237,13 @@ class FeatureStore(PartStore):
     def facts(self, name: str) -> list[dict[str, Any]]:
         """The rows of one part without the features: a dictionary of the other columns for each."""
         return self.read(name, columns=[column for column in COLUMNS if column != "features"]).to_pylist()
+
+    def _has_old_layout(self) -> bool:
+        """Whether features are lists of numbers instead of bytes, as far as the first part tells."""
+        for name in self.names()[:1]:
+            with suppress(ValueError):  # a damaged part may be written again
+                return "num_rows" not in self.read(name, columns=["num_rows"]).column_names
+        return False
 
     def _videos(self, table: Any) -> Iterator[VideoFeatures]:
         for video in table.to_pylist():
