@@ -49,7 +49,7 @@ def convert(checkpoint: Checkpoint, *, dictionary: str | Path | None = None) -> 
     processor: S3DProcessor | S3DVideoProcessor = S3DVideoProcessor()
     notes = ["No tokenizer was written, so the model reads videos alone. Pass s3d_dict.npy as --dictionary for texts."]
     if dictionary is not None:
-        words, notes = _words(Path(dictionary), config)
+        words, notes = _words(Path(dictionary), config), []
         processor = S3DProcessor(processor, s3d_tokenizer(words, config.max_words), max_length=config.max_words)
     return Conversion(
         model_class=S3DModel,
@@ -95,19 +95,17 @@ def _config(values: Mapping[str, Any]) -> S3DConfig:
     )
 
 
-def _words(path: Path, config: S3DConfig) -> tuple[list[str], list[str]]:
-    """The words in order, and what the user should know about them."""
+def _words(path: Path, config: S3DConfig) -> list[str]:
+    """The words in order."""
     try:
-        words = np.load(path, allow_pickle=False)  # a pickle could run code
+        words = np.lib.format.open_memmap(path, mode="r")  # refuses Python objects, which could run code
     except (OSError, ValueError) as error:
         raise ConversionError(f"{path} cannot be read as an array of words: {error}") from error
     if words.ndim != 1 or words.dtype.kind != "U":
         raise ConversionError(f"{path} holds {words.dtype} {list(words.shape)}, expected a list of words.")
-    fitting, published = config.vocab_size - 1, S3DConfig().vocab_size - 1
-    if len(words) > fitting or len(words) < fitting == published:
+    if len(words) != (rows := config.vocab_size - 1):
         raise ConversionError(
-            f"{path} has {len(words)} words, but the word table of the checkpoint has rows for {fitting}. Give the "
+            f"{path} has {len(words)} words, but the word table of the checkpoint has rows for {rows}. Give the "
             "dictionary that belongs to it, or none, for a model that reads videos alone."
         )
-    unused = fitting - len(words)
-    return words.tolist(), [f"{unused} rows of the word table have no word in {path.name}."] if unused else []
+    return words.tolist()

@@ -17,7 +17,11 @@ from hf_videolang.models.s3d.processing_s3d import S3DProcessor
 from tests.parity.cases import SHARED, Case
 
 
-def load(checkpoint: Path, dictionary: Path, folder: Path) -> tuple[S3DModel, S3DProcessor]:
+def load(checkpoint: Path, words: np.ndarray, folder: Path) -> tuple[S3DModel, S3DProcessor]:
+    """The case names the words of its sentences. The other rows of the table get words that no sentence has."""
+    rows = len(torch.load(checkpoint, weights_only=True)["text_module.word_embd.weight"]) - 1
+    unused = [f"unused{row}" for row in range(len(words), rows)]
+    np.save(dictionary := folder.with_name("s3d_dict.npy"), np.concatenate([words, unused]))
     convert(checkpoint, folder, dictionary=dictionary)
     return AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
 
@@ -74,7 +78,7 @@ def check_texts(case: Case, model: S3DModel, processor: S3DProcessor) -> None:
 
 
 def check_small_width(case: Case, tmp_path: Path) -> None:
-    model, processor = load(case.path / "s3d_howto100m.pth", case.path / "s3d_dict.npy", tmp_path / "s3d")
+    model, processor = load(case.path / "s3d_howto100m.pth", np.load(case.path / "s3d_dict.npy"), tmp_path / "s3d")
     check_texts(case, model, processor)
     check_clips(case, model, {name.removesuffix(".video"): clip for name, clip in case.inputs.items()})
 
@@ -100,11 +104,7 @@ def check_full_width(case: Case, tmp_path: Path) -> None:
         np.testing.assert_allclose(flat[-1], check["last"], rtol=1e-6)
         np.testing.assert_allclose(flat.double().sum(), check["sum_float64"], rtol=1e-9)
     torch.save(values, tmp_path / "s3d_howto100m.pth")
-    np.save(tmp_path / "s3d_dict.npy", dictionary := np.array(case.meta["dictionary_words"]))
-    # The published table has words for all rows; fill up with words that no sentence has.
-    rows = values["text_module.word_embd.weight"].shape[0] - 1 - len(dictionary)
-    np.save(tmp_path / "s3d_dict.npy", np.concatenate([dictionary, [f"unused{row}" for row in range(rows)]]))
-    model, processor = load(tmp_path / "s3d_howto100m.pth", tmp_path / "s3d_dict.npy", tmp_path / "s3d")
+    model, processor = load(tmp_path / "s3d_howto100m.pth", np.array(case.meta["dictionary_words"]), tmp_path / "s3d")
     check_texts(case, model, processor)
     clips = {
         f"clip{i}": formula_clip(shape, case.meta["seed"] + i) for i, shape in enumerate(case.meta["clip_shapes"])

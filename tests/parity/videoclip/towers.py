@@ -144,7 +144,7 @@ def check_crosstask_localization(case: Case, tmp_path: Path) -> None:
 @torch.no_grad()
 def check_end_to_end_demo(case: Case, tmp_path: Path) -> None:
     """S3D inside, fed with unnormalised rows as the original's demo does."""
-    convert(case.path / "s3d_howto100m.pth", tmp_path / "s3d", dictionary=case.path / "s3d_dict.npy")
+    convert(case.path / "s3d_howto100m.pth", tmp_path / "s3d")
     model = load(case, tmp_path, s3d=tmp_path / "s3d")
     assert model.config.normalize_features
     model.config.normalize_features = False
