@@ -70,11 +70,13 @@ def test_table_json_and_picture(folder, tmp_path, capsys):
     assert picture.shape[1] == 1200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
 
 
-def test_stored_features_give_the_same_scores(folder, store, tmp_path):
+def test_stored_features_give_the_same_scores(folder, store, tmp_path, capsys):
     words = (folder / "lesson.mp4", "--labels", folder / "labels.txt", "--json")
     assert segment(*words, tmp_path / "video.json", "--model", folder / "model") == 0
+    assert "features:" not in capsys.readouterr().out
     stored = ("--model", folder / "features_only", "--features", store)
     assert segment(*words, tmp_path / "features.json", *stored) == 0
+    assert "; features: a (b), frames unknown, unit rows, 1 row a second\n" in capsys.readouterr().out
     scores = [
         torch.tensor(json.loads((tmp_path / f"{name}.json").read_text())["scores"]) for name in ("video", "features")
     ]

@@ -86,7 +86,8 @@ def main(args: Namespace) -> int:
     else:
         parts = label_parts(scores, texts, threshold)
     table = _table(parts) if parts or args.query else "every second is background"
-    print(f"{args.video}: {len(scores)} seconds, scored by {args.model}\n\n{table}")
+    source = "" if store is None else f"; features: {store.description}"
+    print(f"{args.video}: {len(scores)} seconds, scored by {args.model}{source}\n\n{table}")
     if args.json:
         content = {"parts": [asdict(part) for part in parts], "labels": texts, "scores": scores.tolist()}
         with atomic_file(args.json) as temporary:
