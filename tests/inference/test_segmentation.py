@@ -126,7 +126,7 @@ def test_what_cannot_be_segmented_is_told(videoclip):
         segment_video("a.mp4", [], model, processor)
     with pytest.raises(ValueError, match="are 'crack eggs'; expected a list"):  # not a label for each letter
         search_video("a.mp4", "crack eggs", model, processor)
-    with pytest.raises(ValueError, match="a CLIPViPModel has no states for single seconds"):
+    with pytest.raises(ValueError, match="CLIPViPModel has no states for single seconds"):
         segment_video("a.mp4", LABELS, clip_vip.tiny_model(), clip_vip.tiny_processor())
     with pytest.raises(ValueError, match="rows of norm 1"):
         segment_video(None, LABELS, model, processor, video_features=torch.full((4, 16), 2.0))

@@ -84,7 +84,7 @@ class FeatureExtractor:
     ):
         if not hasattr(model, "get_video_features"):
             raise ValueError(
-                f"a {type(model).__name__} embeds no video alone; expected a two-tower model, or one whose features "
+                f"{type(model).__name__} embeds no video alone; expected a two-tower model, or one whose features "
                 "other models read."
             )
         frames_per_row = getattr(model.config, "frames_per_clip", None)

@@ -73,7 +73,7 @@ def complete_features(
     if not name:
         raise ValueError(
             f"The model does not say which features it was trained on, and {folder} is not a store. Give stored ones "
-            "with --features, or say what makes them: --extractor clip-vit=DIR."
+            "with --features (`hf-videolang extract` makes them), or the model that makes them: --extractor NAME=DIR."
         )
     if not lacking:
         raise MissingFeaturesError(

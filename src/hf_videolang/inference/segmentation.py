@@ -109,7 +109,7 @@ def embed_texts(texts: Sequence[str], model: Any, processor: Any) -> Tensor:
         raise ValueError(f"labels or queries are {texts!r}; expected a list of one text or more.")
     if not hasattr(model, "make_features"):
         raise ValueError(
-            f"a {type(model).__name__} has no states for single seconds; docs/tasks/segmentation.md names the systems "
+            f"{type(model).__name__} has no states for single seconds; docs/tasks/segmentation.md names the systems "
             "that have them."
         )
     return model.get_text_features(**processor(text=list(texts)).to(model.device)).pooler_output.float()

@@ -1,4 +1,4 @@
-"""Which frames of a video are read. Frames are counted; the frame rate plays no role (clip_vip §5.2)."""
+"""Which frames of a video are read: by counting (clip_vip §5.2), or by time at a constant rate (videoclip A1)."""
 
 from fractions import Fraction
 

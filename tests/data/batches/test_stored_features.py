@@ -142,5 +142,5 @@ def test_a_model_takes_the_features_that_it_was_trained_on(tmp_path, caplog):
 
 
 def test_a_model_that_reads_frames_takes_no_features(store):
-    with pytest.raises(ValueError, match="holds features, but a CLIPViPModel reads frames"):
+    with pytest.raises(ValueError, match="holds features, but CLIPViPModel reads frames"):
         check_features(store, clip_vip.tiny_model(), clip_vip.tiny_processor())

@@ -152,7 +152,7 @@ def check_features(features: FeatureStore, model: Any, processor: Any) -> None:
     """
     if not reads_features(processor):
         raise ValueError(
-            f"{features.folder} holds features, but a {type(model).__name__} reads frames; leave the features out."
+            f"{features.folder} holds features, but {type(model).__name__} reads frames; leave the features out."
         )
     frames_per_row = getattr(getattr(processor, "video_processor", None), "frames_per_clip", None)
     seconds_per_row = getattr(processor, "seconds_per_feature", None)

@@ -136,7 +136,10 @@ def _files_of_glob(source: str) -> list[str]:
             found = [files.unstrip_protocol(path) for path in found]
     paths = list(filter(_is_shard, found))  # "*" also finds hidden files, such as indices
     if not paths:
-        raise FileNotFoundError(f"{source} matches no .tar or .parquet file.{_unpack(found)}")
+        raise FileNotFoundError(
+            f"{source} matches no .tar or .parquet file; for single videos, give the folder that holds them."
+            f"{_unpack(found)}"
+        )
     return paths
 
 

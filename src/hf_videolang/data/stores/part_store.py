@@ -43,7 +43,10 @@ class PartStore:
         if provenance is not None:
             write_or_check_provenance(file, provenance, self.names())
         elif not file.is_file():
-            raise FileNotFoundError(f"{self.folder} is not a store: it has no {PROVENANCE}.")
+            raise FileNotFoundError(
+                f"{self.folder} is not a store: it has no {PROVENANCE}. Give a folder that `hf-videolang extract` or "
+                "another command wrote as its store."
+            )
         self.provenance = read_provenance(file)
 
     def names(self) -> list[str]:
