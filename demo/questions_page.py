@@ -9,6 +9,12 @@ from transformers import AutoProcessor
 
 from hf_videolang.evaluation.scores import score_table
 
+TRAINING = (
+    "Each test video shows shapes in a colour that they never have in training. Training videos that ask for colours "
+    "show blots, or shapes in their other colours; those that ask for shapes show them in colours without a name, "
+    "some of which resemble the absent one. A model that had learnt which pairs are absent would never answer by one."
+)
+
 
 def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[str, dict]) -> Path:
     """
@@ -28,6 +34,7 @@ def write_page(output: Path, results: dict, rows: list[dict], predictions: dict[
     parts = [
         f"<!doctype html><meta charset='utf-8'><title>hf_videolang demo</title><style>{STYLE}</style>",
         "<h1>A tiny ClipBERT is asked about colours and shapes that it never saw together</h1>",
+        f"<p>{escape(TRAINING)}</p>",
         f"<div class='numbers'><div><b>{scores['accuracy']:.1%}</b>accuracy</div>",
         f"<div><b>{chance:.1%}</b>by chance</div></div><h2>Questions</h2>",
     ]

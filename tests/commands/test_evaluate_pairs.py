@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from hf_videolang.data.load_dataset import load_dataset
 from hf_videolang.data.stores.part_store import PartStore
 from tests.commands.test_evaluate import evaluate
+from tests.common.questions import save_model
 from tests.training.tiny_run import kill, run_ranks, start_ranks
 
 
@@ -97,9 +98,11 @@ def test_broken_videos_are_left_out(tiny_run, tiny_pairs, tmp_path):
     torch.testing.assert_close(reranked["pair_scores"], one["similarity"], atol=1e-5, rtol=0)
 
 
-def test_models_in_the_wrong_place_are_refused(tiny_run, tiny_pairs, capsys):
+def test_models_in_the_wrong_place_are_refused(tiny_run, tiny_pairs, tmp_path, capsys):
     data = ("--dataset", tiny_run / "videos")
     assert evaluate("--model", tiny_run / "model", "--rerank", tiny_run / "model", *data) == 2
-    assert "must score pairs" in capsys.readouterr().err
+    assert "expected a pair scorer, a model that embeds" in capsys.readouterr().err
+    assert evaluate("--model", save_model(tmp_path / "answers"), *data) == 2
+    assert "does not compare texts with videos; a ClipBertForVideoTextRetrieval does." in capsys.readouterr().err
     assert evaluate("--model", tiny_pairs, "--querybank", "train", *data) == 2
     assert "a pair scorer has none; leave the querybank out" in capsys.readouterr().err

@@ -157,8 +157,26 @@ def test_scenes_show_what_their_questions_ask(tmp_path, monkeypatch):
                 (ground,) = [name for name in GROUNDS if f"the {name} ground" in row["question"]]
                 assert shown[ground][row["answer_type"] == "shape"] == row["answer"]
     assert not drawn and {colour for colour, _ in HELD_OUT} == set(SCENE_COLOURS)
-    captions = write_scenes(tmp_path / "captions", 3, 2, seed=1, task="retrieval") / "test" / "metadata.jsonl"
-    assert all(json.loads(row)["caption"].split()[1] in SCENE_COLOURS for row in captions.read_text().splitlines())
+
+
+def test_captions_of_scenes_name_what_a_ground_shows(tmp_path):
+    """No caption in training names a combination of the test; one scene makes one question in training."""
+    folder = write_scenes(tmp_path / "captions", num_train=12, num_test=4, seed=1, task="retrieval", num_scenes=2)
+    for split, count in (("train", 12), ("test", 4)):
+        rows = [json.loads(line) for line in (folder / split / "metadata.jsonl").read_text().splitlines()]
+        assert len(rows) == count
+        for row in rows:
+            _, colour, shape, _, _, ground, _ = row["caption"].split()
+            assert ((colour, shape) in HELD_OUT) == (split == "test")
+            shown = {}
+            for frame in decode_video(folder / split / row["file_name"], [6, 18]).frames.permute(0, 2, 3, 1).numpy():
+                vivid = np.ptp(frame.astype(int), axis=-1)
+                inside = frame[vivid > 0.9 * vivid.max()]
+                shown[nearest(frame[0, 0], GROUNDS)] = nearest(np.median(inside, axis=0), SCENE_COLOURS)
+            assert shown[ground] == colour
+    single = write_scenes(tmp_path / "single", num_train=2, num_test=1, num_scenes=1)
+    counts = [len((single / split / "metadata.jsonl").read_text().splitlines()) for split in ("train", "test")]
+    assert counts == [2, 2]
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])

@@ -212,12 +212,13 @@ def write_scenes(
     "which shape is on the grey ground?", or the caption "a red square on a grey ground".
 
     In the test videos, all shapes have colours that they never have in training (`HELD_OUT`). A model would learn
-    that, too, and never give these answers together. So the questions name only the ground, a training video that asks
-    for shapes shows them in colours without a name, and every other one that asks for colours shows blots.
+    that, too, and never give these answers together. So the questions name only the ground; a training video that asks
+    for shapes shows them in colours without a name, dark red for example; and every other one that asks for colours
+    shows blots. Videos with captions show named shapes in named colours alone.
 
     Args:
         folder: created if absent. It must not contain `train` or `test` yet.
-        num_train, num_test: videos. Each has two questions, in training of one kind, or one caption.
+        num_train, num_test: videos. Each has two questions, in training of one kind about two scenes, or one caption.
         seed: the same seed gives the same files, byte by byte.
         task: which texts are written.
         num_scenes: seconds of a video, 1 to 3.
@@ -238,7 +239,7 @@ def write_scenes(
         scenes = [kinds[split][i] for i in generator.permutation(len(kinds[split]))[:num_scenes]]
         asked = ["caption"] if task == "retrieval" else ["colour", "shape"]
         if split == "train":
-            asked = [asked[number % len(asked)]] * len(asked)
+            asked = [asked[number % len(asked)]] * min(len(asked), num_scenes)
         frames: list[np.ndarray] = []
         for ground, (colour, shape) in zip(grounds, scenes, strict=True):
             directions = generator.permutation(list(DIRECTIONS))[:2].tolist()

@@ -18,7 +18,7 @@ from hf_videolang.evaluation.reranking import RerankingEvaluator
 from hf_videolang.evaluation.retrieval import RetrievalEvaluator, sample_querybank
 from hf_videolang.evaluation.saved_similarity import SavedSimilarity
 from hf_videolang.folder_lock import locked_folder
-from hf_videolang.hub.heads import CAPTION_HEAD, RETRIEVAL_HEAD
+from hf_videolang.hub.heads import CAPTION_HEAD, RETRIEVAL_HEAD, check_compares
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.hub.model_version import model_version
 from hf_videolang.inference.first_use import complete_features
@@ -117,6 +117,7 @@ def evaluate_dataset(
                 processor, store, nms_threshold=nms, legacy_index=legacy_index, **options
             )
         else:
+            check_compares(loaded)
             bank = None
             if querybank:
                 bank = sample_querybank(found.load(querybank, **reading)[0], records, querybank_size)
@@ -131,8 +132,9 @@ def evaluate_dataset(
             pair_scorer, second = load_model_and_processor(rerank)
             if type(evaluator) is not RetrievalEvaluator or not is_pair_scorer(pair_scorer):
                 raise ValueError(
-                    f"--rerank has {rerank} ({type(pair_scorer).__name__}) read again what --model {model} "
-                    f"({type(loaded).__name__}) finds; the first must score pairs, and the second must embed them."
+                    f"--rerank is {rerank} ({type(pair_scorer).__name__}), --model is {model} "
+                    f"({type(loaded).__name__}), and the data are for {found.task}; expected a pair scorer, a model "
+                    "that embeds texts and videos, and data for retrieval."
                 )
             read_again = {**options["provenance"], "pair scorer": model_version(rerank, pair_scorer.config)}
             again = PairScoringEvaluator(

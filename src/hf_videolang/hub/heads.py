@@ -11,6 +11,12 @@ from hf_videolang.hub.loading import align_weights, class_with_head
 RETRIEVAL_HEAD, CAPTION_HEAD = "ForVideoTextRetrieval", "ForVideoCaptioning"
 
 
+def check_compares(model: PreTrainedModel) -> None:
+    """Raises `ValueError` if a model does not; the message names the class of its family that does."""
+    if not (hasattr(model, "get_text_features") or hasattr(model, "score_pairs")):
+        raise _without(model, RETRIEVAL_HEAD, "does not compare texts with videos")
+
+
 def check_finds_moments(model: PreTrainedModel) -> None:
     """Raises `ValueError` if a model does not; the message names the class of its family that does."""
     if not hasattr(model, "frame_similarity"):
