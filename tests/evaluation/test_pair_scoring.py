@@ -97,7 +97,7 @@ def test_reranking_everything_is_the_pair_scorer_alone(scorer, tiny_run, records
         if seen:
             assert scores[f"reranked (top {top})"] == expected["raw"] != scores["raw"]
             assert evaluator.settings["pairs read"] == "98 of 98"
-        else:  # what is not among the best two keeps its rank
+        else:  # the best two of each text are read
             for text, row in enumerate(evaluator.tensors["similarity"]):
                 best = row.argsort(descending=True, stable=True)[:2]
                 assert not evaluator.tensors["pair_scores"][text, best].isnan().any()

@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(args: Namespace) -> int:
-    if args.choices and len(args.choices) == 1:
+    if args.choices and len(set(args.choices)) == 1:
         raise ValueError(f"--choices has a single option, {args.choices[0]!r}; give two or more.")
     model, processor = load_model_and_processor(args.model, args.num_frames, num_clips=args.num_clips)
     model = on_device(model)

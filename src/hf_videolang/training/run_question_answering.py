@@ -83,7 +83,7 @@ def set_up(argv: list[str] | None) -> Run:
     notes += [
         f"{split}: {len(found)} of {len(data[split][0])} questions have an answer that the model can give"
         + (f" ({len(answers)} answers)" if head in OPEN_HEADS else "")
-        + ("; the others are left out." if split == arguments.train_split else ".")
+        + ("; the run trains on these." if split == arguments.train_split else ".")
         for split, found in covered.items()
     ]
 
