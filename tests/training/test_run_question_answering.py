@@ -208,6 +208,7 @@ REFUSALS = {
         "one of 3 answers, the recipe has 4",
     ),
     "empty vocabulary": (["train", "--answers", '{{"min_count": 9}}'], 2, "the vocabulary of answers is empty"),
+    "mistyped limit": (["train", "--answers", '{{"min_cnt": 9}}'], 2, "answers has min_cnt; expected min_count"),
     "one answer": (["train", "--answers", '{{"max_size": 1}}'], 2, "the only one is 'blue'"),
     "no such head": (["train", "--model", "{other_family}"], 2, "has no head 'open'"),
     "wrong aggregation": (["train", "--score_aggregation", "sum"], 2, "invalid choice: 'sum'"),

@@ -7,6 +7,7 @@ import torch
 
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining, ClipBertForVideoTextRetrieval
+from hf_videolang.training.run import freeze_parts
 from hf_videolang.training.run_retrieval import main
 from tests.common.forks import Fork
 from tests.common.tiny.clipbert import tiny_model
@@ -92,6 +93,14 @@ def test_any_model_of_the_family_gets_the_head(words, tiny_pairs, tmp_path, caps
     results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
     (scores,) = (found["scores"] for found in results["evaluations"] if found["split"] == "test")
     assert list(scores) == ["raw", "chance"] and results["step"] in (1, 2)
+
+
+def test_a_frozen_language_model_leaves_eyes_and_head_to_train():
+    """clipbert A17."""
+    model = tiny_model()
+    freeze_parts(model, ["language_model"])
+    names = [name.removeprefix("clipbert.") for name, value in model.named_parameters() if value.requires_grad]
+    assert {name.split(".")[0] for name in names} == {"cnn", "visual_embeddings", "classifier"}
 
 
 def test_an_aggregation_that_does_not_fit_the_loss_is_refused(words, tiny_pairs, tmp_path, capsys):

@@ -6,12 +6,12 @@ Ask a question about a video.
   hf-videolang ask clip.mp4 "who sits?" --model hero-tvqa --choices Ana Bo --features clip.npy
   hf-videolang ask clip.mp4 "the woman leaves" --model hero-violin --features clip.npy
 
-A model that reads features takes the subtitles beside the video; the features that it names are extracted, unless
---features has them. If it chooses, it also prints the moment that it looked at. A model of statements says whether the
-sentence is true.
 Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
 that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
 cannot tell "left then up" from its reversal in time.
+A model that reads features takes the subtitles beside the video; the features that it names are extracted, unless
+--features has them. If it chooses, it also prints the moment that it looked at. A model of statements says whether the
+sentence is true.
 Exit code 0; 1 if the video does not decode; 2 if model or options cannot be used.
 """
 

@@ -150,7 +150,11 @@ def choose_head(
     if isinstance(given, str) and given != "new":
         answers = read_answers(given)
     else:
-        answers = count_answers(records, **(given if isinstance(given, Mapping) else {}))
+        limits = given if isinstance(given, Mapping) else {}
+        if unknown := limits.keys() - {"min_count", "max_size"}:
+            names = ", ".join(sorted(unknown))
+            raise RecipeError(f"answers has {names}; expected min_count or max_size, a file, or new.")
+        answers = count_answers(records, **limits)
     if head == own and given != "new":
         if answers != answers_of(model):
             raise ValueError(
