@@ -27,7 +27,7 @@ def test_two_processes_fill_a_store_of_joined_features(tmp_path):
     words = ["extract", "--preset", "clip-vit_slowfast", *given, "--videos", tmp_path / "videos", "--cpu"]
     words += ["--output", tmp_path / "store", "--videos-per-part", 1, "--num-workers", 0]
     outputs = run_ranks("hf_videolang.cli", *words)
-    assert "2 of 2 videos extracted now" in outputs[0]
+    assert "2 of 2 videos read now" in outputs[0]
     assert "note: frames: it has 3 frames a second, so slowfast sees the first 0.20 s of each 1.5 s" in outputs[0]
     store = FeatureStore(tmp_path / "store")
     assert len(store.names()) == 2 and [len(store.features(name)) for name in ("talk", "frames")] == [1, 1]

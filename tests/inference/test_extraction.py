@@ -77,7 +77,7 @@ def test_broken_videos_are_named_with_the_reason(model, videos, unbroken, tmp_pa
     shutil.copytree(unbroken, tmp_path / "store")
     assert extract("--model", model, "--videos", videos, "--output", tmp_path / "store") == 1
     report = capsys.readouterr().out
-    assert "0 of 7 videos extracted now" in report and "15 rows of 16 numbers" in report
+    assert "0 of 7 videos read now" in report and "15 rows of 16 numbers" in report
     assert "broken: text: Invalid data" in report and "broken: cut: Invalid data" in report
     assert contents(tmp_path / "store") == contents(unbroken)
 
@@ -98,7 +98,7 @@ def test_a_launch_of_two_processes_is_killed_and_one_process_goes_on(model, vide
     store.rename(moved)
     assert extract("--model", model, "--videos", mine, "--output", moved) == 1
     report = capsys.readouterr().out
-    assert "of 7 videos extracted now" in report and "7 of 7" not in report and "broken: text: " in report
+    assert "of 7 videos read now" in report and "7 of 7" not in report and "broken: text: " in report
     names = [name for name in contents(moved) if not name.startswith(".")]
     assert {name: contents(moved)[name] for name in names} == contents(unbroken)
 
@@ -115,7 +115,7 @@ def test_workers_and_added_repaired_and_changed_videos(model, videos, unbroken, 
     (mine / "cut.mp4").unlink()
     capsys.readouterr()
     assert extract("--model", model, "--videos", mine, "--output", store) == 0
-    assert "3 of 7 videos extracted now" in capsys.readouterr().out
+    assert "3 of 7 videos read now" in capsys.readouterr().out
     now, before = FeatureStore(store), FeatureStore(unbroken)
     for name, same in {"added": "d", "text": "e", "f": "a", "a": "a", "d": "d"}.items():
         assert torch.equal(now.features(name), before.features(same)), name

@@ -56,7 +56,7 @@ class ExtractionReport:
     seconds: float
 
     def __str__(self) -> str:
-        made = f"{self.num_extracted} of {self.num_videos} videos extracted now in {self.seconds:.0f} s"
+        made = f"{self.num_extracted} of {self.num_videos} videos read now in {self.seconds:.0f} s"
         size = sum(file.stat().st_size for file in self.store.folder.glob("[!.]*.parquet")) / 1e6
         store = f"{self.store.folder}: {self.num_rows} rows of {self.store.dim} numbers, {size:.1f} MB, by"
         notes = [f"note: {source}: {note}" for source, note in self.notes.items()]
