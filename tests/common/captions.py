@@ -1,6 +1,7 @@
 """A folder of subtitled videos with captions of their scenes, its features, and a tiny model that reads both."""
 
 import json
+import sys
 from pathlib import Path
 
 from hf_videolang.models.hero.modeling_hero_captioning import HeroForVideoCaptioning
@@ -25,3 +26,11 @@ def write_captions(folder: Path, num_videos: int = 12) -> Path:
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(folder / "model")
     return folder
+
+
+def write_java(folder: Path, code: str) -> str:
+    """A program `java` of a few lines of Python. Returns the PATH on which it is the only one."""
+    program = folder / "java"
+    program.write_text(f"#!{sys.executable}\n{code}\n")
+    program.chmod(0o755)
+    return str(folder)

@@ -1,14 +1,13 @@
 """Scores of captions: the golden values with and without Java, broken Java, and the evaluate library."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import evaluate
 import pytest
 
 from hf_videolang.metrics import caption_metrics, captions, metric_path
 from hf_videolang.metrics.captions import JavaError, tokenize_captions
+from tests.common.captions import write_java
 
 needs_java = pytest.mark.skipif(not shutil.which("java"), reason="there is no Java: its tokenizer is not compared")
 PREDICTIONS = ["A dog doesn't run!", "", "two cats (black)"]
@@ -47,15 +46,10 @@ def test_unequal_lengths_are_refused():
             caption_metrics(predictions, references)
 
 
-def fake_java(tmp_path: Path, monkeypatch, code: str) -> None:
-    program = tmp_path / "java"
-    program.write_text(f"#!{sys.executable}\n{code}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-
 def test_java_that_fails_is_an_error_with_its_message(tmp_path, monkeypatch):
-    fake_java(tmp_path, monkeypatch, "import sys; sys.exit('Could not create the Java Virtual Machine.')")
+    monkeypatch.setenv(
+        "PATH", write_java(tmp_path, "import sys; sys.exit('Could not create the Java Virtual Machine.')")
+    )
     with pytest.raises(JavaError, match="code 1: Could not create .* off the PATH"):
         caption_metrics(PREDICTIONS, REFERENCES)
     with pytest.raises(JavaError, match="METEOR, a Java program, answered .*Could not create"):
@@ -63,7 +57,7 @@ def test_java_that_fails_is_an_error_with_its_message(tmp_path, monkeypatch):
 
 
 def test_java_that_hangs_is_an_error(tmp_path, monkeypatch):
-    fake_java(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setenv("PATH", write_java(tmp_path, "import time; time.sleep(60)"))
     monkeypatch.setattr(captions, "JAVA_SECONDS", 0.5)
     with pytest.raises(JavaError, match=r"has not answered for 0\.5 seconds"):
         caption_metrics(PREDICTIONS, REFERENCES)

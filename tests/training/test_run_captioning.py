@@ -20,7 +20,7 @@ from hf_videolang.evaluation.captioning import CaptioningEvaluator
 from hf_videolang.hub.loading import load_model_and_processor
 from hf_videolang.metrics import captions as caption_metrics
 from hf_videolang.training.run_captioning import main
-from tests.common.captions import write_captions
+from tests.common.captions import write_captions, write_java
 from tests.common.moments import write_moments
 from tests.common.tiny.hero import WORDS, tiny_processor, word_tokenizer
 from tests.training.tiny_run import run_ranks
@@ -99,6 +99,16 @@ def test_evaluate_from_the_command_line(folder, trained, tmp_path, capsys):
     assert command(command_line[:-4]) == 0  # and without a folder
     assert command(["evaluate", *words[:4]]) == 2
     assert "captions are written from stored features; give their folder" in capsys.readouterr().err
+
+
+def test_broken_java_is_told_before_the_training(folder, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()  # of `without_java`
+    monkeypatch.setenv("PATH", write_java(tmp_path, "import sys; sys.exit('No virtual machine.')"))
+    evaluating = ["--model", trained, "--dataset", folder / "data", "--features", folder / "features", "--cpu"]
+    for status in (run(folder, tmp_path / "run"), command(["evaluate", *map(str, evaluating), "--num-workers", "0"])):
+        assert status == 2
+    told = "error: Java ended with code 1: No virtual machine. Repair Java, or take it off the PATH"
+    assert capsys.readouterr().err.count(told) == 2 and not (tmp_path / "run").exists()
 
 
 def test_a_killed_evaluation_continues(folder, trained, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Timer
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ JAVA_SECONDS = 1800  # after which a Java program hangs; METEOR scores some hund
 MISSING = 'captions are scored by pycocoevalcap and NLTK: pip install "hf_videolang[captions]".'
 
 
-class JavaError(RuntimeError):
+class JavaError(OSError):
     """A Java program failed or hangs. The message has its output and the remedy."""
 
 
@@ -113,7 +114,7 @@ def _run_tokenizer(lines: Sequence[str]) -> list[str]:
         raise JavaError(f"Java has not answered for {JAVA_SECONDS} seconds. {REMEDY}") from error
     found = done.stdout.splitlines()
     if done.returncode or len(found) != len(lines):
-        said = " ".join(done.stderr.split()[-60:]) or f"{len(found)} of {len(lines)} lines"
+        said = " ".join(done.stderr.split()[-60:]).rstrip(".") or f"{len(found)} of {len(lines)} lines"
         raise JavaError(f"Java ended with code {done.returncode}: {said}. {REMEDY}")
     return found
 
@@ -122,8 +123,17 @@ def _meteor(known: dict[int, list[str]], found: dict[int, list[str]]) -> float:
     """It counts the matches of each caption, then makes one score of all counts, in one process that starts slowly."""
     command = ["java", "-jar", "-Xmx2G", str(_package("meteor") / "meteor-1.5.jar")]
     options = ["-", "-", "-stdio", "-l", "en", "-norm"]
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen([*command, *options], text=True, encoding="utf-8", **pipes) as process:
+    with (
+        TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            encoding="utf-8",
+        ) as process,
+    ):
         watch = Timer(JAVA_SECONDS, process.kill)
         watch.start()
         to_java: Any = process.stdin
@@ -140,7 +150,8 @@ def _meteor(known: dict[int, list[str]], found: dict[int, list[str]]) -> float:
             scores = [ask("EVAL", *counts), *(from_java.readline() for _ in found)]  # the last one is of all
             return float(scores[-1])
         except (ValueError, OSError) as error:
-            said = " ".join(answers).strip() or f"nothing for {JAVA_SECONDS} seconds"
+            complaints.seek(0)
+            said = " ".join([*answers, complaints.read()]).strip() or f"nothing for {JAVA_SECONDS} seconds"
             raise JavaError(f"METEOR, a Java program, answered {said[-500:]!r}. {REMEDY}") from error
         finally:
             watch.cancel()

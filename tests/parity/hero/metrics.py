@@ -180,6 +180,7 @@ def check_eval_captioning(case: Case, tmp_path: Path) -> None:
     for java in dict.fromkeys((None, shutil.which("java"))):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(captions.shutil, "which", lambda name, java=java: java)
+            patch.setenv("JAVA_TOOL_OPTIONS", "-Dsome=option")  # of which Java tells on its standard error
             assert tokenize_captions([text for texts in references for text in texts]) == expected_words
             for name, used in (
                 ("multi_reference", references),
