@@ -77,17 +77,32 @@ def test_json_and_table(folder, capsys):
         ),
         (["--segments", "4-4"], "segment 4 to 4 s; expected seconds within"),
         (["--every", "0"], "segments of 0 s; expected more than 0"),
+        (["--every", "nan"], "segments of nan s; expected more than 0"),
+        (["--num-beams", "0"], "--num-beams is 0; expected the number of captions followed at once, 1 or more."),
     ],
 )
-def test_a_segment_that_shows_nothing_is_told(folder, capsys, more, message):
+def test_what_writes_nothing_is_told(folder, capsys, more, message):
     assert main(words(folder, *more)) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_is_no_segment(folder, capsys):
+@pytest.mark.parametrize("segment", ["4", "4-inf", "1-2-3"])
+def test_what_is_no_segment(folder, capsys, segment):
     with pytest.raises(SystemExit):
-        main(words(folder, "--segments", "4"))
-    assert "'4' is no segment; expected seconds as START-END" in capsys.readouterr().err
+        main(words(folder, "--segments", segment))
+    assert f"{segment!r} is no segment; expected seconds as START-END" in capsys.readouterr().err
+
+
+def test_even_segments_end_with_the_video():
+    assert even_segments(18.0, 7.0) == [(0.0, 7.0), (7.0, 14.0), (14.0, 18.0)]
+    assert even_segments(6.0, 100.0) == [(0.0, 6.0)]
+    for seconds, length in ((16.5, 3.3), (10.5, 0.7)):  # whose quotients are not whole numbers to Python
+        assert len(even_segments(seconds, length)) == round(seconds / length)
+
+
+def test_a_subtitle_file_is_in_order(folder, tmp_path, capsys):
+    assert main(words(folder, "--segments", "12-17", "0-3", "--format", "srt")) == 0
+    assert capsys.readouterr().out.startswith("1\n00:00:00,000 --> 00:00:03,000\n")
 
 
 def test_what_cannot_be_captioned(folder, tmp_path, capsys):

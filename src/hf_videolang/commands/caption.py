@@ -5,8 +5,8 @@ Write captions of the segments of a video, which may have subtitles.
   hf-videolang caption talk.mp4 --model hero-tvc --segments 12-19.5 40-55 --num-beams 4 --format json
   hf-videolang caption talk.mp4 --model hero-tvc --every 10 --format srt > seen.srt
 
-Without --segments and --every, it writes one caption of the whole video. The format srt is a subtitle file of what is
-seen. A video longer than the model reads is divided into overlapping windows.
+Without --segments and --every, it writes one caption of the whole video, which the model must read at once. Segments
+of a longer video are read in overlapping windows. The format srt is a subtitle file of what is seen.
 A caption of the middle frame of each of many videos, for pre-training, is `hf-videolang data caption-frames`.
 Exit code 0; 1 if the video does not decode or its subtitles cannot be read; 2 if model, features or options cannot be
 used.
@@ -15,6 +15,7 @@ used.
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(args: Namespace) -> int:
     if not args.video.exists():
         raise ValueError(f"{args.video} does not exist.")
+    if args.num_beams is not None and args.num_beams < 1:
+        raise ValueError(
+            f"--num-beams is {args.num_beams}; expected the number of captions followed at once, 1 or more."
+        )
     model: Any
     model, processor = load_model_and_processor(args.model, head=CAPTION_HEAD)
     check_writes_captions(model)
@@ -61,7 +66,8 @@ def main(args: Namespace) -> int:
         try:
             features = rows_of(args.video)
             seconds = len(features) * processor.seconds_per_feature
-            segments = args.segments or even_segments(seconds, seconds if args.every is None else args.every)
+            whole = [(0.0, seconds)]
+            segments = args.segments or (whole if args.every is None else even_segments(seconds, args.every))
             captions = caption_segments(model, processor, features, subtitles, segments, **options)
         except (SubtitleError, MissingFeaturesError, VideoDecodingError) as error:
             print_error(f"{args.video}: {error}")
@@ -71,7 +77,8 @@ def main(args: Namespace) -> int:
         content = {"video": str(args.video), "captions": [asdict(one) for one in captions], "protocol": protocol}
         print(json.dumps(content, ensure_ascii=False))
     elif args.format == "srt":
-        print(subtitle_text((one.text, one.start, one.end) for one in captions))
+        in_order = sorted(captions, key=lambda one: one.start)  # as players expect it
+        print(subtitle_text((one.text, one.start, one.end) for one in in_order))
     else:
         for one in captions:
             print(f"{one.start:>8.1f} {one.end:>8.1f}  {one.text}")
@@ -81,6 +88,8 @@ def main(args: Namespace) -> int:
 def _segment(text: str) -> tuple[float, float]:
     try:
         start, end = map(float, text.split("-"))
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no segment; expected seconds as START-END, such as 12-19.5") from error
-    return start, end
+        if isfinite(start + end):
+            return start, end
+    except ValueError:
+        pass
+    raise ArgumentTypeError(f"{text!r} is no segment; expected seconds as START-END, such as 12-19.5")

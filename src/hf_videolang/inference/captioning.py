@@ -1,5 +1,6 @@
 """Captions of the segments of one video, however long it is."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,9 @@ class Caption:
 
 def even_segments(seconds: float, length: float) -> list[tuple[float, float]]:
     """A video in segments of equal length; the last one may be shorter."""
-    if length <= 0:
+    if not 0 < length < math.inf:
         raise ValueError(f"segments of {length:g} s; expected more than 0.")
-    count = max(int(-(-seconds // length)), 1)
+    count = max(math.ceil(round(seconds / length, 6)), 1)  # 16.5 s are five times 3.3 s, which is a bit less to Python
     return [(number * length, min((number + 1) * length, seconds)) for number in range(count)]
 
 
@@ -66,7 +67,7 @@ def caption_segments(
             with torch.inference_mode():
                 written = model.generate(**inputs.to(model.device), **options)
             texts = processor.batch_decode(written, skip_special_tokens=True)
-            captions |= zip(some, map(str.strip, texts))
+            captions |= zip(some, (" ".join(text.split()) for text in texts))  # a blank line would end a subtitle
     return [Caption(*segment, captions[segment]) for segment in segments]
 
 
