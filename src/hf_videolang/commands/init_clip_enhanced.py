@@ -22,22 +22,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--roberta", required=True, metavar="ROBERTA", help=f"roberta-base: a file, or {hub}")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="must not exist, or be empty")
     # The function that makes the folder has their defaults.
-    group = parser.add_argument_group("otherwise than the report", argument_default=SUPPRESS)
-    group.add_argument("--features", help="name of the features of the videos, or none")
+    group = parser.add_argument_group("other choices", argument_default=SUPPRESS)
+    group.add_argument(
+        "--features", metavar="NAME", help="VALUE's name of the features (default: the report's), or none"
+    )
     group.add_argument("--video-feature-size", metavar="N", help="their width, with --features none")
     group.add_argument("--config", metavar="FILE", help="the authors' JSON, for other layers than 6, 3 and 2")
     group.add_argument("--clip-tokenizer", metavar="DIR_OR_ID", help="if it is not beside the weights")
     group.add_argument("--roberta-tokenizer", metavar="DIR_OR_ID", help="if it is not beside the weights")
-    group.add_argument("--cross-modal", choices=["roberta", "random"], help="how the cross-modal BERT starts")
+    group.add_argument(
+        "--cross-modal", choices=["roberta", "random"], help="how the cross-modal BERT starts (default: roberta)"
+    )
     group.add_argument(
         "--no-text-norm", dest="text_norm", action="store_false", help="no norm behind the projection of CLIP's states"
     )
     group.add_argument(
         "--caption-vocabulary",
         choices=["roberta", "clip", "clip_tied"],
-        help="words of captions: RoBERTa's, CLIP's in a new table, or CLIP's in its own",
+        help="words of captions: RoBERTa's (default), CLIP's in a new table, or CLIP's in its own",
     )
-    group.add_argument("--seed", type=int, help="of what is random")
+    group.add_argument("--seed", type=int, help="of what is random (default: 42)")
     group.add_argument("--push-to-hub", metavar="ORG/NAME", help="upload the folder when it is complete")
 
 
