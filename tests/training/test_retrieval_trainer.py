@@ -107,9 +107,11 @@ def test_logit_scale_is_clamped_after_each_update(tiny_run, tmp_path):
         assert trainer.state.log_history[0]["logit_scale"] == model.logit_scale.item()
 
 
-def test_gradient_accumulation_averages_batches(tiny_run, tmp_path):
-    """The average of a batch and the same batch is that batch."""
-    trainer = make_trainer(tiny_run, tmp_path, gradient_accumulation_steps=2, max_steps=1)
+@pytest.mark.parametrize(("is_sum", "factor"), [(False, 1), (True, 2)])
+def test_gradients_of_batches_are_averaged_or_added_up(tiny_run, tmp_path, is_sum, factor):
+    """The average of a batch and the same batch is that batch, their sum is twice the batch."""
+    options = {"gradient_accumulation_steps": 2, "sum_accumulated_gradients": is_sum}
+    trainer = make_trainer(tiny_run, tmp_path, max_steps=1, **options)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 2
     batch = first_batch(trainer)
@@ -119,7 +121,7 @@ def test_gradient_accumulation_averages_batches(tiny_run, tmp_path):
     trainer.model.zero_grad()
     trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch)).backward()
     for name, parameter in trainer.model.named_parameters():
-        torch.testing.assert_close(twice[name], parameter.grad, msg=name)
+        torch.testing.assert_close(twice[name], factor * parameter.grad, msg=name)
 
 
 def test_epochs_draw_other_captions_and_frames(tiny_run, tmp_path):

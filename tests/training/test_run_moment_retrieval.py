@@ -154,6 +154,28 @@ def loss_and_gradients(folder, rows) -> tuple[float, dict[str, torch.Tensor]]:
     return float(loss.detach()), gradients
 
 
+def test_span_losses_and_hard_mismatches_begin_at_their_steps(folder, tmp_path):
+    model = HeroForVideoTextRetrieval.from_pretrained(folder / "model").eval()
+    processor, losses = HeroProcessor.from_pretrained(folder / "model"), {}
+    inputs = MomentRetrievalCollator(processor, FeatureStore(folder / "features"))(rows_of(folder))
+    for first in (0, 3, -1):
+        args = MomentRetrievalTrainingArguments(
+            str(tmp_path), span_loss_from_step=first, hard_negatives_from_step=5, hard_pool_size=2, report_to="none"
+        )
+        trainer = MomentRetrievalTrainer(model, args, processor)
+        for step in (2, 3, 5):
+            trainer.state.global_step = step
+            loss, output = trainer.compute_loss(model, dict(inputs), return_outputs=True)
+            losses[first, step] = float(loss.detach())
+            assert model.config.hard_pool_size == (2 if step == 5 else 0)
+    spans = inputs["start_positions"], inputs["end_positions"]
+    logits = output.start_logits, output.end_logits
+    span = 0.01 * sum(map(torch.nn.functional.cross_entropy, logits, spans)).item()
+    assert losses[-1, 2] == losses[-1, 3] != losses[-1, 5]
+    assert losses[3, 2] == losses[-1, 2] and losses[3, 3] == losses[0, 3] == losses[0, 2]
+    assert losses[0, 2] - losses[-1, 2] == pytest.approx(span, rel=1e-3) and span > 0
+
+
 def rows_of(folder):
     records, _ = find_dataset(str(folder / "data")).load("train", need_videos=False)
     rows = list(query_rows(records).select(range(0, 24, 3)))

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,7 +76,7 @@ def test_statements_train_evaluate_and_are_judged(folder, tmp_path, capsys):
     assert sum(one["probability"] for one in found["answers"]) == pytest.approx(1)
 
 
-def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
+def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys, caplog):
     words = ["--model", folder / "base", "--data_dir", folder / "data", "--features", folder / "features"]
     words += ["--output_dir", tmp_path / "run", "--select_on", "none", "--max_steps", "60", "--learning_rate", "2e-3"]
     words += ["--per_device_train_batch_size", "4", "--report_to", "none", "--logging_steps", "20"]
@@ -97,6 +98,12 @@ def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {one["answer"] for one in found["answers"]} == {"a", "b", "c"}
     assert found["moment"]["start"] < found["moment"]["end"]
+    rows = FeatureStore(folder / "features").features("video01").numpy()
+    np.save(tmp_path / "long.npy", np.concatenate([rows, rows]))  # 24 rows, and the model reads 12
+    assert command([*map(str, [*words[:-1], tmp_path / "long.npy", "--choices", "a", "b", "c", "--json"])]) == 0
+    captured = capsys.readouterr()
+    assert "the video lasts 36 s, and the model reads only the first 18 s" in captured.err + caplog.text
+    assert json.loads(captured.out.splitlines()[-1])["answers"] == found["answers"]
     assert command([*map(str, [*words[:-2], "--choices", "a", "b"])]) == 2
     assert "there is no file to extract features from" in capsys.readouterr().err
     assert command([*map(str, [*words, "--choices", "a"])]) == 2

@@ -53,6 +53,8 @@ def main(args: Namespace) -> int:
         raise ValueError(f"{args.video} is no video and holds none.")
     if len(videos) > 1 and args.subtitles not in ("auto", "none"):
         raise ValueError("--subtitles is a file, but there are several videos; give auto, or one video.")
+    if args.top < 1:
+        raise ValueError(f"--top is {args.top}; expected the number of moments to print, 1 or more.")
     model: Any
     model, processor = load_model_and_processor(args.model, head=RETRIEVAL_HEAD)
     check_finds_moments(model)
@@ -81,7 +83,7 @@ def main(args: Namespace) -> int:
         content = {"query": args.query, "moments": [asdict(moment) for moment in found], "protocol": protocol}
         print(json.dumps(content, ensure_ascii=False))
     elif encoded:
-        print(f"{len(encoded)} videos; {described(protocol)}\n")
+        print(f"{len(encoded)} video{'s' * (len(encoded) != 1)}; {described(protocol)}\n")
         for moment in found:
             print(f"{_clock(moment.start):>9} {_clock(moment.end):>9} {moment.score:>10.3g}  {moment.video}")
     return 1 if num_unusable else 0

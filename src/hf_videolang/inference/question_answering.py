@@ -8,10 +8,13 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from hf_videolang.data.answer_vocabulary import check_choices
 from hf_videolang.data.batches.question_answering import is_cut
 from hf_videolang.hub.question_heads import UNUSED, answers_of, question_head
+
+logger = logging.get_logger(__name__)
 
 TOP = 5  # answers of a question that are kept
 
@@ -80,7 +83,7 @@ def ask_features(
 
     Args:
         model: chooses among options, or judges statements.
-        processor: of the model. Of a longer video it keeps the start.
+        processor: of the model. Of a video that is longer than the model reads it keeps the start, with a warning.
         features: `[rows, width]` of the video.
         subtitles: what the processor takes.
         question, choices: the question, perhaps empty, and its options; or a statement without options.
@@ -93,6 +96,12 @@ def ask_features(
     check_choices(head, int(bool(choices)), 1)
     is_statement = head == "statement"
     text = {"statement": question} if is_statement else {"question": question, "choices": list(choices)}
+    if len(features) > processor.max_frames:
+        seconds = processor.seconds_per_feature
+        logger.warning(
+            f"the video lasts {len(features) * seconds:g} s, and the model reads only the first "
+            f"{processor.max_frames * seconds:g} s. Cut out the part that the question is about."
+        )
     inputs = processor(video_features=features, subtitles=subtitles, truncation=True, **text).to(model.device)
     with torch.no_grad():
         output = model(**inputs)

@@ -206,7 +206,7 @@ def _feature_problems(found: Found, features: FeatureStore) -> Iterator[Problem]
         ends[record.video_id] += [end for _, end in _spans(record)]
     for split, record in {record.video_id: (split, record) for split, record in reversed(found)}.values():
         try:
-            rows = len(features.features(record.video_id))
+            rows = features.num_rows(record.video_id)
         except (MissingFeaturesError, VideoDecodingError) as error:
             yield Problem("missing_features", str(error), split, record.video_id)
             continue
