@@ -74,7 +74,7 @@ def test_a_store_of_an_earlier_version_is_refused_by_name(tmp_path):
     old = {"video_id": ["kitchen"], "features": [[[0.5, 1.0]]], "problem": [None], "num_bytes": [1234]}
     PartStore(tmp_path / "old", {"extractors": [EXTRACTOR]}).write("a", old)
     for provenance in (None, {"extractors": [EXTRACTOR]}):
-        with pytest.raises(ValueError, match=r"/old holds features in an old layout, .* `hf-videolang extract` or"):
+        with pytest.raises(ValueError, match=r"/old holds features in an old layout: .* `hf-videolang extract` or"):
             FeatureStore(tmp_path / "old", provenance)
 
 

@@ -241,7 +241,7 @@ class FeatureStore(PartStore):
     def _has_old_layout(self) -> bool:
         """Whether features are lists of numbers instead of bytes, as far as the first part tells."""
         for name in self.names()[:1]:
-            with suppress(ValueError):  # a damaged part may be written again
+            with suppress(FileNotFoundError, ValueError):  # a damaged part may be written again
                 return "num_rows" not in self.read(name, columns=["num_rows"]).column_names
         return False
 
