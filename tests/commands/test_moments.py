@@ -118,6 +118,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(made, folder, capsys)
     [
         ("nowhere.mp4", (), "is no video and holds none"),
         ("", ("--subtitles", "a.srt"), "there are several videos"),
+        ("", ("--features", "rows.npy"), "rows.npy has the features of one video, but there are 4; give a store"),
         ("", ("--top", "0"), "--top is 0; expected the number of moments to print, 1 or more"),
         ("video00.mp4", ("--features", "rows.npy"), "rows.npy is not in the layout of features"),
     ],

@@ -204,3 +204,5 @@ def test_weights_of_another_model_are_refused(weights, tmp_path):
     model.save_pretrained(tmp_path / "clip", state_dict={"logit_scale": model.logit_scale})
     with pytest.raises(ValueError, match="lacks weights of CLIPModel, such as text_model"):
         load_preset("clip-vit", {"clip-vit": tmp_path / "clip"})
+    with pytest.raises(ValueError, match="holds a model of type 'clip'; value-slowfast-r50 needs one of .*'slowfast'"):
+        load_preset("slowfast", {"slowfast": weights["clip-vit"]})

@@ -94,13 +94,14 @@ def test_questions_train_evaluate_and_are_asked(folder, tmp_path, capsys, caplog
 
     shutil.copy(folder / "data" / "video01.srt", tmp_path / "video01.srt")
     words = ["ask", tmp_path / "video01.mp4", "m", "--model", tmp_path / "run", "--features", folder / "features"]
-    assert command([*map(str, [*words, "--choices", "a", "b", "c", "--json"])]) == 0
+    choices = ["--choices", *"abcdef", "--json"]
+    assert command([*map(str, [*words, *choices])]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {one["answer"] for one in found["answers"]} == {"a", "b", "c"}
+    assert {one["answer"] for one in found["answers"]} == set("abcdef")
     assert found["moment"]["start"] < found["moment"]["end"]
     rows = FeatureStore(folder / "features").features("video01").numpy()
     np.save(tmp_path / "long.npy", np.concatenate([rows, rows]))  # 24 rows, and the model reads 12
-    assert command([*map(str, [*words[:-1], tmp_path / "long.npy", "--choices", "a", "b", "c", "--json"])]) == 0
+    assert command([*map(str, [*words[:-1], tmp_path / "long.npy", *choices])]) == 0
     captured = capsys.readouterr()
     assert "the video lasts 36 s, and the model reads only the first 18 s" in captured.err + caplog.text
     assert json.loads(captured.out.splitlines()[-1])["answers"] == found["answers"]

@@ -6,9 +6,9 @@ Ask a question about a video.
   hf-videolang ask clip.mp4 "who sits?" --model hero-tvqa --choices Ana Bo --features clip.npy
   hf-videolang ask clip.mp4 "the woman leaves" --model hero-violin --features clip.npy
 
-Prints what the model sees of the video, then the five best answers with their probabilities, or the number of a model
-that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames and clips, so it
-cannot tell "left then up" from its reversal in time.
+Prints what the model sees of the video, then each option or the five best answers with their probabilities, or the
+number of a model that counts. --num-clips decides how many places of the video are read. ClipBERT averages over frames
+and clips, so it cannot tell "left then up" from its reversal in time.
 A model that reads features takes the subtitles beside the video; the features that it names are extracted, unless
 --features has them. If it chooses, it also prints the moment that it looked at. A model of statements says whether the
 sentence is true.

@@ -130,6 +130,8 @@ def features_of_files(
         See [`complete_features`] and `check_features`. What is yielded raises `VideoDecodingError` for a broken video.
     """
     if features is not None and (features.is_file() or features.suffix in (".npy", ".npz")):
+        if len(paths) > 1:
+            raise ValueError(f"{features} has the features of one video, but there are {len(paths)}; give a store.")
         rows = read_rows(features)
         yield lambda path: rows, None
         return

@@ -153,6 +153,10 @@ def _load(preset: Preset, place: str, is_given: bool) -> tuple[Any, dict[str, An
     if model_class is None:
         return _load_torchvision(preset, place, is_given)
     with errors_naming(place):
+        config_class = model_class.config_class
+        kind, needed = config_class.get_config_dict(place)[0].get("model_type"), config_class.model_type
+        if kind != needed:  # transformers would first list every weight
+            raise ValueError(f"{place} holds a model of type {kind!r}; {preset.name} needs one of type {needed!r}.")
         model, report = model_class.from_pretrained(
             place, dtype=torch.float32, output_loading_info=True, **preset.config
         )

@@ -25,9 +25,9 @@ class Answers:
     The best answers of some questions.
 
     Attributes:
-        numbers: int64 `[questions, TOP]`, the best first: rows of an open head, numbers of options, or in the first
+        numbers: int64 `[questions, top]`, the best first: rows of an open head, numbers of options, or in the first
             column a count. -1 where there are fewer answers.
-        probabilities: float32 `[questions, TOP]`: of all answers together 1, of a soft head each by itself; of a
+        probabilities: float32 `[questions, top]`: of all answers together 1, of a soft head each by itself; of a
             count, the number that the model gives before it is rounded.
     """
 
@@ -36,12 +36,13 @@ class Answers:
 
 
 @torch.no_grad()
-def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor], output: Any = None) -> Answers:
+def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor], output: Any = None, top: int = TOP) -> Answers:
     """
     Args:
         model: with a head for questions, perhaps wrapped for several processes.
         inputs: what its processor makes of videos, questions and perhaps options.
         output: of the model, if it has run already.
+        top (defaults to `TOP`): answers of a question that are returned.
 
     Raises:
         ValueError: the model has no head for questions.
@@ -57,9 +58,9 @@ def answer_questions(model: nn.Module, inputs: Mapping[str, Tensor], output: Any
         if head == "statement":  # false, then true
             logits = torch.cat([-logits, logits], dim=-1)
         probabilities = logits.sigmoid() if head in ("soft", "statement") else logits.softmax(dim=-1)
-        probabilities, numbers = probabilities.topk(min(TOP, logits.shape[-1]))
+        probabilities, numbers = probabilities.topk(min(top, logits.shape[-1]))
         numbers = numbers.masked_fill(probabilities == 0, -1)  # unused rows, and options that fill up a batch
-    missing = (0, TOP - numbers.shape[-1])
+    missing = (0, top - numbers.shape[-1])
     return Answers(nn.functional.pad(numbers, missing, value=-1), nn.functional.pad(probabilities, missing))
 
 
@@ -105,7 +106,7 @@ def ask_features(
     inputs = processor(video_features=features, subtitles=subtitles, truncation=True, **text).to(model.device)
     with torch.no_grad():
         output = model(**inputs)
-    answers = answer_questions(model, inputs, output)
+    answers = answer_questions(model, inputs, output, max(TOP, len(choices)))
     texts = answers_of(model) if is_statement else choices
     moments = [] if output.start_logits is None else processor.post_process_moments(output, top=1)[0]
     return name_answers(answers.numbers[0], answers.probabilities[0], texts), next(iter(moments), None)
@@ -142,6 +143,6 @@ def ask(
     is_cut(processor, question, choices or ())  # warns
     options = {"choices": list(choices)} if choices else {}
     inputs = processor(videos=[video], text=question, return_tensors="pt", **options).to(model.device)
-    answers = answer_questions(model, inputs)
+    answers = answer_questions(model, inputs, top=max(TOP, len(choices or ())))
     texts = {"count": None, "multiple_choice": choices}.get(head, answers_of(model))
     return name_answers(answers.numbers[0], answers.probabilities[0], texts)

@@ -79,7 +79,7 @@ def test_rows_that_are_not_what_they_are_said_to_be(folder, tmp_path, capsys):
     assert run(folder, tmp_path / "store", "--rows", "raw") == 2
     assert "said to be raw, but their norms run from 1 to 1" in capsys.readouterr().err
     assert run(tmp_path / "nowhere", tmp_path / "store") == 2
-    assert "holds no features; expected <id>.npy" in capsys.readouterr().err
+    assert "there are no features in" in capsys.readouterr().err
 
 
 def test_shards_that_do_not_belong_together(tmp_path, capsys):

@@ -98,7 +98,7 @@ def import_features(
         width = _checked(features, file).shape[1]
         break
     else:
-        raise FileNotFoundError(f"{source} holds no features; expected {source.expected}.")
+        raise FileNotFoundError(f"there are no features in {source}; expected {source.expected}.")
     extractors = _name_extractors(source, name, width, file)
     if seconds_per_feature is None:
         seconds_per_feature = source.seconds_per_feature or (SECONDS_PER_FEATURE if name in WIDTHS else 1.0)
