@@ -18,12 +18,11 @@ from transformers import AutoModel, AutoProcessor, AutoVideoProcessor
 from hf_videolang.cli import main
 from hf_videolang.data.stores.feature_store import FeatureStore
 from hf_videolang.models.s3d.video_processing_s3d import S3DVideoProcessor
-from tests.common.forks import Fork
 from tests.common.tiny.s3d import tiny_model
 from tests.conversion.s3d.original_file import original_name, write_original
 from tests.conversion.videoclip.original_files import random_values, separate, write
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import finish, run
+from tests.training.tiny_run import run
 
 VIDEOS, TOKENIZER = SHARED / "data" / "video", SHARED / "data" / "tokenizers" / "bert"
 SIZE = {"width": 64, "inner": 128, "vocabulary": 30522, "positions": 64, "features": 16}
@@ -137,8 +136,8 @@ def test_from_the_original_files_to_scores_and_labelled_seconds(folder, tmp_path
     words += ["--eval_strategy", "no", "--load_best_model_at_end", "false"]
     run(TRAIN, *words, "--output_dir", tuned, "--report_to", "none", "--disable_tqdm", "true")
     score = [CLI, "evaluate", "--model", tuned, "--dataset", data, "--features", features, "--num-workers", 0, "--cpu"]
-    finish(Fork(*score, "--split", "train+validation", "--output-dir", tmp_path / "train"))
-    table = finish(Fork(*score, "--split", "test", "--output-dir", tmp_path / "test"))
+    run(*score, "--split", "train+validation", "--output-dir", tmp_path / "train")
+    table = run(*score, "--split", "test", "--output-dir", tmp_path / "test")
     assert recall(tmp_path / "train") >= 0.9
     assert recall(tmp_path / "test", "chance") == pytest.approx(1 / 14)
 
@@ -160,7 +159,7 @@ def test_from_the_original_files_to_scores_and_labelled_seconds(folder, tmp_path
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
     files = ["--json", tmp_path / "parts.json", "--picture", tmp_path / "timeline.png"]
     words = [data / "video4.mp4", "--labels", tmp_path / "labels.txt", "--model", tuned, "--cpu", *files]
-    printed = finish(Fork(CLI, "segment", *words))
+    printed = run(CLI, "segment", *words)
     parts = json.loads((tmp_path / "parts.json").read_text())["parts"]
     assert "140 seconds" in printed and all(part["label"] in printed for part in parts)
     assert [part["start"] for part in parts] == [0, *(part["end"] for part in parts[:-1])] and parts[-1]["end"] == 140

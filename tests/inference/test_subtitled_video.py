@@ -50,10 +50,9 @@ from hf_videolang.training.run_moment_retrieval import main as train_moments
 from hf_videolang.video.decode import stack_pictures, with_stream
 from hf_videolang.video.sampling import constant_rate_indices
 from hf_videolang.video.subtitles import read_subtitles
-from tests.common.forks import Fork
 from tests.common.tiny.hero import PART, SPECIAL, tiny_config, word_tokenizer
 from tests.parity.cases import REPOSITORY, SHARED
-from tests.training.tiny_run import finish, start
+from tests.training.tiny_run import finish, run, start
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RATE, SIDE = 8, 32  # frames a second and pixels of the videos
@@ -260,7 +259,7 @@ def test_clips_are_found_and_questions_answered(joined, roberta):
         base, output = write_base(tmp_path / f"{name}_base", model_class, roberta), tmp_path / f"{name}_run"
         where = {"model": base, "data_dir": tmp_path / name, "features": features, "output_dir": output}
         recipe = {**RECIPE, "train_split": "test", "per_device_train_batch_size": 8, **own, **where}
-        finish(Fork(f"hf_videolang.training.{script}", *options(**recipe)))
+        run(f"hf_videolang.training.{script}", *options(**recipe))
     scores = {}
     for name in recipes:
         (evaluation,) = json.loads((tmp_path / f"{name}_run" / "eval_results.json").read_text())["evaluations"]
@@ -275,7 +274,7 @@ def test_clips_are_found_and_questions_answered(joined, roberta):
     common = ["--features", features, "--json", "--model"]
     running = [
         start("hf_videolang.cli", "moments", about, moment["text"], *common, tmp_path / "moments_run"),
-        Fork(
+        start(
             *("hf_videolang.cli", "ask", video, asked["question"], "--choices", *asked["choices"]),
             *(*common, tmp_path / "questions_run"),
         ),
@@ -320,7 +319,7 @@ def test_clips_are_captioned(joined, features, roberta, clip_enhanced, tmp_path,
     where = {"model": base, "data_dir": data, "features": features, "output_dir": tmp_path / "run"}
     recipe = {**RECIPE, "train_split": "test", "test": False, "max_steps": 70, "per_device_train_batch_size": 1}
     words = options(**recipe, **where, label_smoothing=0.0)
-    finish(Fork("hf_videolang.training.run_captioning", *words))
+    run("hf_videolang.training.run_captioning", *words)
 
     row = json.loads((data / "metadata.jsonl").read_text())
     spans = [f"{one['start']:g}-{one['end']:g}" for one in row["captions"]]

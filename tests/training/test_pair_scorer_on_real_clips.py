@@ -11,11 +11,10 @@ from transformers import BertTokenizer, set_seed
 from hf_videolang.models.clipbert.modeling_clipbert import ClipBertForPreTraining
 from hf_videolang.models.clipbert.processing_clipbert import ClipBertProcessor
 from hf_videolang.models.clipbert.video_processing_clipbert import ClipBertVideoProcessor
-from tests.common.forks import Fork
 from tests.common.tiny import clip_vip
 from tests.common.tiny.clipbert import tiny_config, tiny_model, tiny_processor
 from tests.parity.cases import SHARED
-from tests.training.tiny_run import finish, run, start
+from tests.training.tiny_run import run
 
 VIDEOS = SHARED / "data" / "video"
 pytestmark = pytest.mark.skipif(not VIDEOS.exists(), reason="needs the shared video set, ../shared/data/video")
@@ -60,7 +59,7 @@ disable_tqdm: true
 
 
 def videolang(*words) -> str:
-    return finish(Fork("hf_videolang.cli", *words))
+    return run("hf_videolang.cli", *words)
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +126,9 @@ def test_answers_of_a_list(base, clips, tmp_path):
     assert "outside the vocabulary: 10 of 14 answers, counted as wrong" in printed
     results = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")
     assert results["questions"] == 23 and results["scores"]["accuracy"] >= 0.9
-    for command, name in ((start, "video6.gif"), (Fork, "video1.mkv"), (Fork, "video30.mov")):
+    for name in ("video6.gif", "video1.mkv", "video30.mov"):
         words = [VIDEOS / "clips" / name, "what is it?", "--model", tmp_path / "run", "--json"]
-        output = finish(command("hf_videolang.cli", "ask", *words))
+        output = run("hf_videolang.cli", "ask", *words)
         assert len(json.loads(output.splitlines()[-1])["answers"]) == 5
 
 
@@ -152,7 +151,7 @@ def test_options(base, clips, tmp_path):
     write_folder(tmp_path / "folder", clips, rows)
     (tmp_path / "recipe.yaml").write_text(RECIPE + "num_train_epochs: 25\ntest: false\n")
     words = ["--model", base, "--data_dir", tmp_path / "folder", "--output_dir", tmp_path / "run"]
-    finish(Fork(TRAIN, tmp_path / "recipe.yaml", *words))
+    run(TRAIN, tmp_path / "recipe.yaml", *words)
     scores = evaluate(tmp_path / "run", tmp_path / "folder", tmp_path / "results")["scores"]
     for kind in ("question", "caption"):
         assert scores["raw"][kind]["questions"] == 37 and scores["raw"][kind]["accuracy"] >= 0.9
