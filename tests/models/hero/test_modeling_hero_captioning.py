@@ -10,7 +10,7 @@ from hf_videolang.models.hero.modeling_hero import HeroForVideoTextRetrieval
 from hf_videolang.models.hero.modeling_hero_captioning import (
     HeroCaptionMemory,
     HeroForVideoCaptioning,
-    HeroWordScores,
+    HeroStepLinear,
     smoothed_cross_entropy,
 )
 from tests.common import model_checks
@@ -179,9 +179,9 @@ def test_a_step_with_a_cache_is_one_word():
         torch.testing.assert_close(step.logits[:, 0], expected[:, place], **CLOSE)
 
 
-@pytest.mark.parametrize("words", [64, 59])
+@pytest.mark.parametrize("words", [64, 59, 8])
 def test_few_states_are_scored_as_many_are(words):
-    layer, states = HeroWordScores(16, words), torch.randn(2, 3, 16)
+    layer, states = HeroStepLinear(16, words), torch.randn(2, 3, 16)
     expected = torch.nn.functional.linear(states, layer.weight, layer.bias)
     for count in (1, 2, 3):
         torch.testing.assert_close(layer(states[:, :count]), expected[:, :count], **CLOSE)

@@ -24,7 +24,7 @@ from .modeling_hero import HeroModel
 from .modeling_hero_encoders import MASKED, NORM_EPS, HeroEncoderPreTrainedModel, HeroPreTrainedModel
 
 MAX_NEW_TOKENS = 30  # of the original's decoding
-FEW_STATES = 5  # up to which two halves of the words' matrix are faster than the whole
+FEW_STATES = 5  # up to which slices of a matrix are faster than the whole
 VIDEO_INPUTS = (
     "video_features",
     "video_attention_mask",
@@ -70,20 +70,22 @@ class HeroCaptionOutput(ModelOutput):
     encoder_last_hidden_state: torch.Tensor | None = None
 
 
-class HeroWordScores(nn.Linear):
+class HeroStepLinear(nn.Linear):
     """
-    States [..., D] to scores of all words [..., W].
+    States [..., D] to [..., W], fast for the few states of a decoding step.
 
-    A decoding step reads the whole matrix for few states. The BLAS of a CPU reads it at half the speed of the memory,
-    unless it comes as a batch of two halves.
+    Such a step takes as long as reading the matrix. The BLAS of a CPU reads it at half the speed of the memory, unless
+    it comes as a batch of slices.
     """
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        rows = states.flatten(end_dim=-2)
-        if len(rows) > FEW_STATES or rows.device.type != "cpu" or self.out_features % 2:
+        rows, slices = states.numel() // self.in_features, math.gcd(self.out_features, 32)
+        many = rows > (FEW_STATES if self.in_features <= self.out_features else 1)
+        if many or slices == 1 or states.device.type != "cpu":
             return super().forward(states)
-        halves = torch.baddbmm(self.bias.view(2, -1, 1), self.weight.unflatten(0, (2, -1)), rows.t().expand(2, -1, -1))
-        return halves.flatten(0, 1).t().reshape(*states.shape[:-1], -1)
+        weight, bias = self.weight.view(slices, -1, self.in_features), self.bias.view(slices, -1, 1)
+        columns = states.reshape(rows, self.in_features).t().expand(slices, -1, -1)
+        return torch.baddbmm(bias, weight, columns).permute(2, 0, 1).reshape(*states.shape[:-1], -1)
 
 
 class HeroWordHead(HeroEncoderPreTrainedModel):
@@ -93,9 +95,9 @@ class HeroWordHead(HeroEncoderPreTrainedModel):
 
     def __init__(self, config: HeroCrossModalConfig, num_words: int, word_size: int):
         super().__init__(config)
-        self.dense = nn.Linear(config.hidden_size, word_size)
+        self.dense = HeroStepLinear(config.hidden_size, word_size)
         self.LayerNorm = nn.LayerNorm(word_size, eps=NORM_EPS)
-        self.decoder = HeroWordScores(word_size, num_words)
+        self.decoder = HeroStepLinear(word_size, num_words)
         self.post_init()
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -112,6 +114,9 @@ class HeroCaptionDecoder(HeroPreTrainedModel):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
         self.encoder = BertEncoder(config)
+        for module in self.encoder.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = HeroStepLinear
         self.post_init()
 
     def forward(
