@@ -1,6 +1,7 @@
 """What the evaluators of all tasks share: their options, and batches that are kept on disk as they are finished."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hf_videolang.evaluation.loader import Progress, evaluation_loader, progress
 from hf_videolang.evaluation.scores import Scores
 
 
-class Evaluator:
+class Evaluator(ABC):
     """
     Scores a model on records. A subclass says how.
 
@@ -52,10 +53,11 @@ class Evaluator:
         self.folder, self.provenance = folder, provenance or {}
         self.parts: dict[str, BatchParts] = {}
 
+    @abstractmethod
     def metric_names(self) -> list[str]:
         """Names of the scores in a log, without prefix."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __call__(
         self, model: nn.Module, records: Any, accelerator: Accelerator, progress: Progress | None = None
     ) -> Scores:
@@ -74,7 +76,6 @@ class Evaluator:
             ValueError: the model cannot be scored so, or `folder` holds batches of another provenance.
             OSError: a batch cannot be kept.
         """
-        raise NotImplementedError
 
     def input_protocol(self) -> dict[str, str | int]:
         """What the model sees: videos, or stored features."""
